@@ -58,7 +58,7 @@ pub use self::{
         FileStore, Redis, RedisNode, RedisStore, RedisTimeouts, RedisTls, Sentinel, Store,
         Topology, WhenAway,
     },
-    tenant::{AuthMode, Breaker, Edition, Events, Keep, Limits, Tenant, Timeouts},
+    tenant::{AuthMode, Breaker, Edition, Events, Keep, Limits, RequestIds, Tenant, Timeouts},
     traces::Traces,
     trust::{ClientTls, Trust},
 };

@@ -14,6 +14,7 @@ mod codec;
 mod details;
 mod error_report;
 mod failures;
+mod known_change;
 mod observed;
 pub mod proto;
 mod request_head;

@@ -29,6 +29,7 @@ mod pool;
 mod read_back;
 mod refused_guid;
 mod replicas;
+mod request_ids;
 mod server_calls;
 mod shared_sign_ins;
 mod sign_in_across_replicas;
@@ -58,6 +59,7 @@ use self::{
     credentials::CredentialBook,
     overlapping_calls::RepeatBudget,
     replicas::Sharing,
+    request_ids::RequestIds,
     versions::Versions,
 };
 pub use self::{
@@ -73,6 +75,7 @@ pub use self::{
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
     peer_places::{PeerPlace, PeerPlaces, address_block},
     replicas::{Peers, Replicas},
+    request_ids::{ChangeId, Ended, KnownChange, Made},
     server_calls::ServerCalls,
     shared_sign_ins::{Attempt, Grant, Lock, Moments, SharedSignIns},
 };
@@ -115,6 +118,8 @@ pub struct Tenant {
     sign_ins: Arc<SignIns>,
     /// Limits how often requests are repeated after another call for the agent was in their way.
     repeats: RepeatBudget,
+    /// Changes that were asked for with an id.
+    request_ids: RequestIds,
     abandoned: Arc<AbandonedCalls>,
     work: DetachedWork,
     versions: Versions,
@@ -207,6 +212,7 @@ impl Tenant {
             gateway: Arc::new(gateway),
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
+            request_ids: RequestIds::new(&config.request_ids),
             abandoned: Arc::default(),
             polls,
             metrics: Arc::new(metrics),
@@ -432,6 +438,11 @@ impl Tenant {
     /// Waits until it has no call.
     pub async fn without_calls(&self) {
         self.admission.without_calls().await;
+    }
+
+    /// What is known of the change with this id; `None`: nothing was sent for it lately.
+    pub fn find_change(&self, id: ChangeId) -> Option<KnownChange> {
+        self.request_ids.find(id)
     }
 
     /// The configured credentials of this agent, if there are any.

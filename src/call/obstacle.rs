@@ -26,6 +26,14 @@ pub enum Obstacle {
     #[error("the tenant is not configured")]
     TenantUnknown,
 
+    /// The request's id belongs to another request of this tenant.
+    #[error("this request_id was sent lately with another request")]
+    RequestIdReused,
+
+    /// No change with this id is known.
+    #[error("nothing was sent lately for a request with this request_id")]
+    RequestIdUnknown,
+
     /// The edition of the tenant's gateway does not have the interface.
     #[error("the tenant's gateway is of edition {edition}, which has no {interface}")]
     InterfaceMissing {

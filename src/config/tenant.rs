@@ -6,6 +6,7 @@ mod edition;
 mod events;
 mod keep;
 mod limits;
+mod request_ids;
 mod timeouts;
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
@@ -15,7 +16,7 @@ use http::Uri;
 use self::base_urls::{base_urls, warn_of_plaintext};
 pub use self::{
     breaker::Breaker, edition::Edition, events::Events, keep::Keep, limits::Limits,
-    timeouts::Timeouts,
+    request_ids::RequestIds, timeouts::Timeouts,
 };
 use super::{
     ClientTls, Credentials, credentials,
@@ -49,6 +50,8 @@ pub struct Tenant {
     pub timeouts: Timeouts,
     /// Limits for the tenant. `limits`.
     pub limits: Limits,
+    /// How long outcomes are remembered by the ids of their requests. `request_ids`.
+    pub request_ids: RequestIds,
     /// How the sessions that the bridge made are kept alive. `keep`.
     pub keep: Keep,
     /// How many events are kept for callers who ask for missed events. `events`.
@@ -146,6 +149,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         breaker: breaker::breaker(&section.section("breaker")),
         timeouts: timeouts::timeouts(&section.section("timeouts")),
         limits: limits::limits(&section.section("limits")),
+        request_ids: request_ids::request_ids(&section.section("request_ids")),
         keep: keep::keep(&section.section("keep")),
         events: events::events(&section.section("events")),
         reset_skills_after_sign_in: section.truth("reset_skills_after_sign_in", false),

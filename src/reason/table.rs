@@ -33,6 +33,7 @@ macro_rules! reasons {
 reasons! {
     INVALID_REQUEST            InvalidArgument    [NotSent]                    No            BadRequest,                   "correct the fields that are named";
     GATEWAY_REJECTED_PARAMETER InvalidArgument    [Refused]                    No            NONE,                         "correct the request";
+    REQUEST_ID_REUSED          InvalidArgument    [NotSent]                    No            NONE,                         "make a new id for each change, and send it again only with the same request";
     MESSAGE_MALFORMED          InvalidArgument    [NotSent]                    No            NONE,                         "send one whole message; compare the caller's proto with the bridge's";
     MESSAGE_TOO_LARGE          InvalidArgument    [NotSent]                    No            NONE,                         "send a smaller message";
     NOT_GRPC                   InvalidArgument    [NotSent]                    No            NONE,                         "use a gRPC client";
@@ -40,6 +41,7 @@ reasons! {
     CALLER_NOT_ALLOWED         PermissionDenied   [NotSent]                    No            NONE,                         "ask the operators of the bridge for the right";
     TENANT_UNKNOWN             NotFound           [NotSent]                    No            Resource("tenant"),           "check tenant_id";
     SESSION_NOT_FOUND          NotFound           [NotSent]                    No            Resource("session"),          "sign the agent in, or register its Guid";
+    REQUEST_ID_UNKNOWN         NotFound           [NotSent]                    No            NONE,                         "send the change again with the same request_id";
     AGENT_ALREADY_SIGNED_IN    AlreadyExists      [Refused]                    No            NONE,                         "register its Guid, or sign in with force to take the agent over";
     SESSION_MISSING            FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "sign the agent in, or register its Guid";
     SESSION_EXPIRED            FailedPrecondition [Refused]                    No            Precondition("SESSION"),      "sign the agent in again or register its new Guid";

@@ -6,12 +6,14 @@ use tonic::{Request, Response, Status};
 use super::{
     Shared, batch,
     check::Checker,
+    known_change,
     proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, CancelAfterCallWorkRequest,
         CancelAfterCallWorkResponse, CancelBusyRequest, CancelBusyResponse, CancelRestingRequest,
-        CancelRestingResponse, GetStateRequest, GetStateResponse, SetAfterCallWorkRequest,
-        SetAfterCallWorkResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest, SetIdleResponse,
-        SetRestingRequest, SetRestingResponse, StateChange, agent_state_server::AgentState,
+        CancelRestingResponse, GetStateChangeRequest, GetStateChangeResponse, GetStateRequest,
+        GetStateResponse, SetAfterCallWorkRequest, SetAfterCallWorkResponse, SetBusyRequest,
+        SetBusyResponse, SetIdleRequest, SetIdleResponse, SetRestingRequest, SetRestingResponse,
+        StateChange, agent_state_server::AgentState,
     },
     respond::{Addressed, Call},
     translate,
@@ -20,7 +22,7 @@ use crate::{
     access::Right,
     call::CallError,
     gateway::{CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Command, SAY_FREE, WORK},
-    tenant::Context,
+    tenant::{ChangeId, Context},
 };
 
 /// `AgentState`: changes and queries of agents' states.
@@ -31,6 +33,8 @@ pub(super) struct AgentStateRpc(pub(super) Arc<Shared>);
 pub(super) trait Change: Addressed {
     /// How long the caller wants to wait for the event that confirms the change.
     fn confirm_within(&self) -> Option<prost_types::Duration>;
+    /// The id that the caller gives the change; empty if it gives none.
+    fn request_id(&self) -> &str;
 }
 
 /// Implements the traits for all changes, whose requests and answers have the same fields.
@@ -49,6 +53,10 @@ macro_rules! changes {
         impl Change for $request {
             fn confirm_within(&self) -> Option<prost_types::Duration> {
                 self.confirm_within
+            }
+
+            fn request_id(&self) -> &str {
+                &self.request_id
             }
         }
 
@@ -151,6 +159,14 @@ impl AgentState for AgentStateRpc {
     ) -> Result<Response<BatchSetBusyResponse>, Status> {
         self.0.answer(Right::Write, batch::SET_BUSY, request, batch::set_busy).await
     }
+
+    async fn get_state_change(
+        &self,
+        request: Request<GetStateChangeRequest>,
+    ) -> Result<Response<GetStateChangeResponse>, Status> {
+        let method = "ccgateway.agent.v1.AgentState/GetStateChange";
+        self.0.answer(Right::Read, method, request, known_change::get_state_change).await
+    }
 }
 
 impl AgentStateRpc {
@@ -166,10 +182,12 @@ impl AgentStateRpc {
             let subject = checker.subject(call.tenant.as_ref(), &request)?;
             let command = command(&mut checker, &request);
             let within = checker.confirm_within(request.confirm_within());
+            let request_id = checker.request_id(request.request_id());
             let subject = checker.done(subject)?;
 
             let (tenant, agent) = (subject.tenant, subject.agent);
-            let accepted = tenant.command(agent, command, &call.context).await?;
+            let id = request_id.map(|request| ChangeId { request, of_batch: None });
+            let accepted = tenant.command(agent, command, &call.context, id).await?;
             let confirmation = match within {
                 Some(within) => {
                     let deadline = call.confirmed_by(within);

@@ -6,9 +6,6 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use prost::Message as _;
-use tonic::Status;
-use tonic_types::pb;
 use tracing::debug;
 
 use super::{
@@ -27,9 +24,9 @@ use super::{
 use crate::{
     call::{CallError, Deadline, Obstacle},
     gateway::Command,
-    id::AgentId,
+    id::{AgentId, RequestId},
     telemetry::{audit::AuditedAgent, trace::SpanKind},
-    tenant::{Accepted, CallPlace, Context, Tenant},
+    tenant::{Accepted, CallPlace, ChangeId, Context, Tenant},
 };
 
 /// The method's full name.
@@ -49,6 +46,7 @@ impl Addressed for BatchSetBusyRequest {
 struct Batch {
     tenant: Arc<Tenant>,
     command: Command,
+    request_id: Option<RequestId>,
     /// How long to wait for confirmations, and the deadline for all of them.
     confirm: Option<(Duration, Deadline)>,
     /// Has a deadline before the caller's own, so that the answer with all results is still in
@@ -69,6 +67,7 @@ pub(super) async fn set_busy(
     checker.batch(&request.agent_ids);
     let command = checker.busy(request.reason, request.prolong);
     let confirm_within = checker.confirm_within(request.confirm_within);
+    let request_id = checker.request_id(&request.request_id);
     let tenant = checker.done(tenant)?;
 
     let context = Context { deadline: call.context.deadline.sooner(), ..call.context.clone() };
@@ -76,6 +75,7 @@ pub(super) async fn set_busy(
     let batch = &Batch {
         tenant,
         command,
+        request_id,
         confirm,
         context,
         audited: call.audited.clone(),
@@ -108,7 +108,7 @@ pub(super) async fn set_busy(
                 let to = Recipient { about: &about, gateway: batch.tenant.gateway(), left: None };
                 let refused = status::refuse(&error, &to, overrides);
                 batch.audit(&about.agent_id, Some((&error, &refused)));
-                Became::Error(message(&refused.status))
+                Became::Error(status::message_of(&refused.status))
             }
         };
         (place, Item { agent_id, result: Some(result) })
@@ -134,7 +134,8 @@ impl Batch {
             .map_err(|invalid| Obstacle::invalid("agent_ids", invalid.to_string()))
             .map_err(CallError::unasked)?;
         let (command, own) = (self.command.clone(), || self.place.get().cloned());
-        let mut accepted = self.tenant.command_of_batch(agent, command, context, own).await?;
+        let id = self.request_id.map(|request| ChangeId { request, of_batch: Some(agent) });
+        let mut accepted = self.tenant.command_of_batch(agent, command, context, id, own).await?;
         // The first one's place stays the batch's. The others are given back.
         let place = accepted.place.take().filter(|_| self.confirm.is_some());
         let _another = place.map(|place| self.place.set(place));
@@ -164,12 +165,4 @@ impl Batch {
         };
         translate::changed(accepted.answer, confirmation)
     }
-}
-
-fn message(status: &Status) -> pb::Status {
-    pb::Status::decode(status.details()).unwrap_or_else(|_| pb::Status {
-        code: status.code().into(),
-        message: status.message().to_owned(),
-        details: Vec::new(),
-    })
 }

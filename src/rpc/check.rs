@@ -12,7 +12,7 @@ use crate::{
     config::Credential,
     event::Agents,
     gateway::{Command, InitialState, SignIn, rest, say_busy},
-    id::AgentId,
+    id::{AgentId, RequestId},
     session::Guid,
     tenant::Tenant,
 };
@@ -91,7 +91,8 @@ impl Checker {
         Ok(tenant.zip(agent).map(|(tenant, agent)| Subject { tenant, agent }))
     }
 
-    fn agent(
+    /// The agent with this id; `None` if a mistake was noted.
+    pub(super) fn agent(
         &mut self,
         field: &'static str,
         tenant: Option<&Arc<Tenant>>,
@@ -122,6 +123,14 @@ impl Checker {
             .map(|id| self.agent("agent_ids", tenant, id))
             .collect::<Option<_>>()
             .map(Agents::These)
+    }
+
+    /// The id of a change, for which its caller wants it made once. `None`: it has none, or a mistake was noted.
+    pub(super) fn request_id(&mut self, id: &str) -> Option<RequestId> {
+        if id.is_empty() {
+            return None;
+        }
+        RequestId::parse(id).map_err(|invalid| self.note("request_id", invalid.to_string())).ok()
     }
 
     /// How long to wait for an event that confirms a change.

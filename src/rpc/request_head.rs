@@ -43,7 +43,7 @@ pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 pub(super) const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip");
 
 /// Every method whose request is a single message.
-pub(super) const METHODS: [&str; 17] = [
+pub(super) const METHODS: [&str; 18] = [
     "ccgateway.agent.v1.AgentEvents/WatchEvents",
     "ccgateway.agent.v1.AgentSession/GetSession",
     "ccgateway.agent.v1.AgentSession/RegisterSession",
@@ -54,6 +54,7 @@ pub(super) const METHODS: [&str; 17] = [
     "ccgateway.agent.v1.AgentState/CancelBusy",
     "ccgateway.agent.v1.AgentState/CancelResting",
     "ccgateway.agent.v1.AgentState/GetState",
+    "ccgateway.agent.v1.AgentState/GetStateChange",
     "ccgateway.agent.v1.AgentState/SetAfterCallWork",
     "ccgateway.agent.v1.AgentState/SetBusy",
     "ccgateway.agent.v1.AgentState/SetIdle",

@@ -40,6 +40,7 @@ macro_rules! addressed {
 }
 
 addressed!(
+    GetStateChangeRequest,
     GetStateRequest,
     RegisterSessionRequest,
     SignInRequest,

@@ -2,7 +2,9 @@
 
 mod choose_reason;
 
+use prost::Message as _;
 use tonic::Status;
+use tonic_types::pb;
 
 use self::choose_reason::choose_reason;
 use super::{
@@ -29,6 +31,15 @@ pub(super) fn refuse(error: &CallError, to: &Recipient<'_>, overrides: &Override
     let message = message(error, report.advice);
     let status = details::status(message, error, to, &report);
     Refused { status, reason: report.reason.to_owned() }
+}
+
+/// A status as a message of its own.
+pub(super) fn message_of(status: &Status) -> pb::Status {
+    pb::Status::decode(status.details()).unwrap_or_else(|_| pb::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
 }
 
 fn message(error: &CallError, advice: &str) -> String {

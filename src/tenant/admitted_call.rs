@@ -14,6 +14,7 @@ use super::{
     Accepted, Answer, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
     agents::{Activity, Learned, Turn},
+    request_ids::{Claim, Made},
     sign_in_lock::SignInLock,
 };
 use crate::{
@@ -51,7 +52,9 @@ impl AdmittedCall {
         mut self,
         command: Command,
         untouched: Untouched,
+        claim: Option<Claim>,
     ) -> Result<Accepted, CallError> {
+        let claim = claim.map(Claim::under_way);
         let verdict = match self.command_once_or_twice(&command, untouched).await {
             Ok(envelope) => {
                 self.learn_from(&command, &envelope);
@@ -61,6 +64,9 @@ impl AdmittedCall {
         };
         self.report(command.interface, &verdict);
         let after = self.sent.unwrap_or_else(|| self.tenant.events.moment());
+        if let Some(claim) = claim {
+            claim.end(verdict.clone().map(|answer| Made { answer, after }));
+        }
         let (answer, place) = (verdict?, self.call.take());
         Ok(Accepted { answer, command, after, of_batch: false, place })
     }

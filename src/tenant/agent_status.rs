@@ -21,7 +21,7 @@ impl Tenant {
         agent: AgentId,
         context: &Context,
     ) -> Result<AgentStatus, CallError> {
-        read(self.command(agent, Command::plain(&AGENT_STATUS), context).await)
+        read(self.command(agent, Command::plain(&AGENT_STATUS), context, None).await)
     }
 
     /// Like [`Tenant::agent_status`], for a call that waits for its confirmation.

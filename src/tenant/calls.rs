@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Accepted, Context, DetachedWork, SignedIn, Tenant, admission::CallPlace,
-    admitted_call::AdmittedCall, batch_share,
+    Accepted, ChangeId, Context, DetachedWork, SignedIn, Tenant,
+    admission::CallPlace,
+    admitted_call::AdmittedCall,
+    batch_share,
+    request_ids::{Asked, Begun, Claim, Ended, Made},
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
@@ -42,18 +45,26 @@ impl Tenant {
     /// Guid or the bridge can sign the agent in. If another call for the agent was in its way
     /// (000-007), it is repeated for a while.
     ///
+    /// If another call with the same `id` makes the change, or has made it, this waits for that call's outcome.
+    ///
     /// # Errors
     ///
-    /// Any [`CallError`] except those about malformed requests.
+    /// Any [`CallError`] except those about malformed requests. [`Obstacle::RequestIdReused`] if the id belongs
+    /// to another change.
     pub async fn command(
         self: &Arc<Self>,
         agent: AgentId,
         command: Command,
         context: &Context,
+        id: Option<ChangeId>,
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;
+        let claim = match self.claim(id, agent, &command, context).await? {
+            Ok(claim) => claim,
+            Err(ended) => return accepted_before(&ended, command),
+        };
         let places = self.places(!command.interface.only_reads())?;
-        let work = |call: AdmittedCall, untouched| call.command(command, untouched);
+        let work = |call: AdmittedCall, untouched| call.command(command, untouched, claim);
         self.in_turn(places, agent, context, work).await
     }
 
@@ -68,7 +79,7 @@ impl Tenant {
         self.check_edition(command.interface)?;
         let (untouched, wait) = (Untouched::at_the_start(), self.config.limits.queue_wait);
         let places = Places { untouched, call: None, wait, needs_session: false };
-        let work = |call: AdmittedCall, untouched| call.command(command, untouched);
+        let work = |call: AdmittedCall, untouched| call.command(command, untouched, None);
         self.in_turn(places, agent, context, work).await
     }
 
@@ -84,10 +95,15 @@ impl Tenant {
         agent: AgentId,
         command: Command,
         context: &Context,
+        id: Option<ChangeId>,
         own: impl FnOnce() -> Option<CallPlace>,
     ) -> Result<Accepted, CallError> {
+        let claim = match self.claim(id, agent, &command, context).await? {
+            Ok(claim) => claim,
+            Err(ended) => return accepted_before(&ended, command),
+        };
         let call = || self.admission.enter().or_else(|full| own().ok_or(full)).map(Some);
-        self.command_in_batches(agent, command, context, call).await
+        self.command_in_batches(agent, command, context, claim, call).await
     }
 
     /// Like [`Tenant::command_of_batch`], for what a batch has to ask while it waits for its confirmations. It
@@ -98,7 +114,24 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
-        self.command_in_batches(agent, command, context, || Ok(None)).await
+        self.command_in_batches(agent, command, context, None, || Ok(None)).await
+    }
+
+    /// The right to make the change, or what it has come to in another call with the same id.
+    async fn claim(
+        &self,
+        id: Option<ChangeId>,
+        agent: AgentId,
+        command: &Command,
+        context: &Context,
+    ) -> Result<Result<Option<Claim>, Ended>, CallError> {
+        let Some(id) = id else { return Ok(Ok(None)) };
+        let asked = Asked::new(agent, command);
+        // Boxed, since most calls have no id.
+        match Box::pin(self.request_ids.begin(id, &asked, context.deadline)).await? {
+            Begun::First(claim) => Ok(Ok(Some(claim))),
+            Begun::Before(ended) => Ok(Err(ended)),
+        }
     }
 
     /// A command within the part of the requests that batches have. `call` takes its place among the calls.
@@ -107,6 +140,7 @@ impl Tenant {
         agent: AgentId,
         command: Command,
         context: &Context,
+        claim: Option<Claim>,
         call: impl FnOnce() -> Result<Option<CallPlace>, Obstacle>,
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;
@@ -118,7 +152,7 @@ impl Tenant {
         let call = untouched.check(call())?;
         let places = Places { untouched, call, wait: UNTIL_THE_DEADLINE, needs_session };
         let work = |call: AdmittedCall, untouched| async move {
-            let accepted = call.command(command, untouched).await;
+            let accepted = call.command(command, untouched, claim).await;
             // Held until here, even if the batch has been answered, since the request was open.
             drop(place);
             Ok(Accepted { of_batch: true, ..accepted? })
@@ -298,4 +332,10 @@ impl Tenant {
             () = self.work.cutoff.given() => Err(self.why_it_stops()),
         }
     }
+}
+
+/// What a call with the same id has come to.
+fn accepted_before(ended: &Ended, command: Command) -> Result<Accepted, CallError> {
+    let Made { answer, after } = Result::clone(ended)?;
+    Ok(Accepted { answer, command, after, of_batch: false, place: None })
 }

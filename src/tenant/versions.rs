@@ -62,6 +62,7 @@ impl Tenant {
                 self.sessions.clone(),
             ),
             repeats: RepeatBudget::new(config.limits.requests),
+            request_ids: self.request_ids.changed(&config.request_ids),
             id: self.id.clone(),
             config,
             batches: self.batches.clone(),

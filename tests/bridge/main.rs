@@ -32,6 +32,7 @@ mod proxied;
 mod read_back;
 mod reflection;
 mod refusals;
+mod request_ids;
 mod routes;
 mod sessions;
 mod set_busy;

@@ -14,14 +14,18 @@ pub(super) struct Agent {
     pub(super) agent: String,
 }
 
+/// How a change is made.
 #[derive(Debug, Args)]
-pub(super) struct Confirm {
+pub(super) struct How {
     /// Wait this long, such as 5s, for the event that confirms the change.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) confirm_within: Option<Duration>,
+    /// A UUID for this change, such as uuidgen makes: sent again with it, the change is made once.
+    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
+    pub(super) request_id: String,
 }
 
-impl Confirm {
+impl How {
     pub(super) fn span(&self) -> Option<Span> {
         self.confirm_within.and_then(span)
     }

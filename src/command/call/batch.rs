@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use super::{
-    arguments::Confirm,
+    arguments::How,
     ending::Ending,
     failure::{self, Failure},
     show::Shown,
@@ -31,7 +31,7 @@ pub(super) struct BatchSetBusy {
     #[arg(long)]
     prolong: bool,
     #[command(flatten)]
-    pub(super) confirm: Confirm,
+    pub(super) how: How,
 }
 
 impl BatchSetBusy {
@@ -41,7 +41,8 @@ impl BatchSetBusy {
             reason: self.reason,
             prolong: self.prolong.then_some(true),
             tenant_id,
-            confirm_within: self.confirm.span(),
+            confirm_within: self.how.span(),
+            request_id: self.how.request_id.clone(),
         }
     }
 }
@@ -66,7 +67,7 @@ pub(super) fn shown(asked: &BatchSetBusy, response: BatchSetBusyResponse) -> Sho
         0 => format!("OK: {accepted} accepted"),
         _ => format!("{accepted} accepted, {failed} failed"),
     };
-    let wanted = asked.confirm.confirm_within.is_some();
+    let wanted = asked.how.confirm_within.is_some();
     let endings = parts.iter().map(|(_, part)| part.ending(wanted));
     Shown {
         headline,
@@ -119,7 +120,8 @@ impl fmt::Display for AgentResult {
     }
 }
 
-fn failed(error: &pb::Status) -> Failure {
+/// What a status that is a part of an answer says.
+pub(super) fn failed(error: &pb::Status) -> Failure {
     let details = error.encode_to_vec().into();
     let status = Status::with_details(Code::from(error.code), &*error.message, details);
     failure::from_bridge(&status)

@@ -205,6 +205,12 @@ impl Failure {
         }
     }
 
+    /// The code and the reason.
+    pub(super) fn headline(&self) -> String {
+        let code = code_name(self.code);
+        if self.reason.is_empty() { code.to_owned() } else { format!("{code}: {}", self.reason) }
+    }
+
     /// The failure as the JSON that `--json` prints.
     pub(super) fn json(&self) -> Value {
         json!({ "error": self.fields() })
@@ -228,10 +234,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(code_name(self.code))?;
-        if !self.reason.is_empty() {
-            write!(f, ": {}", self.reason)?;
-        }
+        f.write_str(&self.headline())?;
         lines(f, "message", &json!(self.message))?;
         for (on, description) in &self.violations {
             lines(f, on, &json!(description))?;

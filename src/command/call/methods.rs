@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::{
     Mistake, Options,
-    arguments::{Agent, Confirm, span},
+    arguments::{Agent, How, span},
     attempt::Attempt,
     batch::{self, BatchSetBusy},
     connect::Clients,
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::rpc::proto::{
     CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest, GetSessionRequest,
-    GetStateRequest, SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest,
-    SignInRequest, SignOutRequest,
+    GetStateChangeRequest, GetStateRequest, SetAfterCallWorkRequest, SetBusyRequest,
+    SetIdleRequest, SetRestingRequest, SignInRequest, SignOutRequest,
 };
 
 /// A method of the gRPC services.
@@ -42,6 +42,8 @@ pub(super) enum Method {
     BatchSetBusy(BatchSetBusy),
     /// Ask the gateway what an agent is doing.
     GetState(Agent),
+    /// Ask the bridge what became of a change, by the --request-id that it had.
+    GetStateChange(GetStateChange),
     /// Sign an agent in and keep the session alive.
     SignIn(SignIn),
     /// Sign an agent out.
@@ -59,7 +61,7 @@ pub(super) struct Change {
     #[command(flatten)]
     agent: Agent,
     #[command(flatten)]
-    confirm: Confirm,
+    how: How,
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +75,7 @@ pub(super) struct SetBusy {
     #[arg(long)]
     prolong: bool,
     #[command(flatten)]
-    confirm: Confirm,
+    how: How,
 }
 
 #[derive(Debug, Args)]
@@ -90,7 +92,17 @@ pub(super) struct SetResting {
     #[arg(long)]
     prolong: bool,
     #[command(flatten)]
-    confirm: Confirm,
+    how: How,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GetStateChange {
+    /// The id of the change.
+    #[arg(long, value_name = "UUID")]
+    request_id: String,
+    /// The agent, for a change that was a part of a batch.
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    agent: String,
 }
 
 #[derive(Debug, Args)]
@@ -158,14 +170,14 @@ impl Method {
     /// How long to wait for a confirmation; `None` if none is wanted.
     pub(super) fn confirm_within(&self) -> Option<Duration> {
         match self {
-            Self::SetBusy(SetBusy { confirm, .. })
-            | Self::BatchSetBusy(BatchSetBusy { confirm, .. })
-            | Self::SetResting(SetResting { confirm, .. })
-            | Self::CancelBusy(Change { confirm, .. })
-            | Self::SetIdle(Change { confirm, .. })
-            | Self::SetAfterCallWork(Change { confirm, .. })
-            | Self::CancelAfterCallWork(Change { confirm, .. })
-            | Self::CancelResting(Change { confirm, .. }) => confirm.confirm_within,
+            Self::SetBusy(SetBusy { how, .. })
+            | Self::BatchSetBusy(BatchSetBusy { how, .. })
+            | Self::SetResting(SetResting { how, .. })
+            | Self::CancelBusy(Change { how, .. })
+            | Self::SetIdle(Change { how, .. })
+            | Self::SetAfterCallWork(Change { how, .. })
+            | Self::CancelAfterCallWork(Change { how, .. })
+            | Self::CancelResting(Change { how, .. }) => how.confirm_within,
             _ => None,
         }
     }
@@ -181,47 +193,63 @@ impl Method {
         let Clients { mut states, mut sessions, .. } = clients;
         let tenant_id = options.tenant.clone();
         Ok(match self {
-            Self::SetBusy(SetBusy { agent, reason, prolong, confirm }) => {
-                let (agent_id, confirm_within) = (agent.agent, confirm.span());
+            Self::SetBusy(SetBusy { agent, reason, prolong, how }) => {
+                let (agent_id, confirm_within) = (agent.agent, how.span());
+                let request_id = how.request_id;
                 let prolong = prolong.then_some(true);
-                let request =
-                    SetBusyRequest { agent_id, reason, prolong, tenant_id, confirm_within };
+                let request = SetBusyRequest {
+                    agent_id,
+                    reason,
+                    prolong,
+                    tenant_id,
+                    confirm_within,
+                    request_id,
+                };
                 unary!(states, set_busy, request, attempt)
             }
-            Self::CancelBusy(Change { agent, confirm }) => {
-                let (agent_id, confirm_within) = (agent.agent, confirm.span());
-                let request = CancelBusyRequest { agent_id, tenant_id, confirm_within };
+            Self::CancelBusy(Change { agent, how }) => {
+                let (agent_id, confirm_within) = (agent.agent, how.span());
+                let request_id = how.request_id;
+                let request = CancelBusyRequest { agent_id, tenant_id, confirm_within, request_id };
                 unary!(states, cancel_busy, request, attempt)
             }
-            Self::SetIdle(Change { agent, confirm }) => {
-                let (agent_id, confirm_within) = (agent.agent, confirm.span());
-                let request = SetIdleRequest { agent_id, tenant_id, confirm_within };
+            Self::SetIdle(Change { agent, how }) => {
+                let (agent_id, confirm_within) = (agent.agent, how.span());
+                let request_id = how.request_id;
+                let request = SetIdleRequest { agent_id, tenant_id, confirm_within, request_id };
                 unary!(states, set_idle, request, attempt)
             }
-            Self::SetAfterCallWork(Change { agent, confirm }) => {
-                let (agent_id, confirm_within) = (agent.agent, confirm.span());
-                let request = SetAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
+            Self::SetAfterCallWork(Change { agent, how }) => {
+                let (agent_id, confirm_within) = (agent.agent, how.span());
+                let request_id = how.request_id;
+                let request =
+                    SetAfterCallWorkRequest { agent_id, tenant_id, confirm_within, request_id };
                 unary!(states, set_after_call_work, request, attempt)
             }
-            Self::CancelAfterCallWork(Change { agent, confirm }) => {
-                let (agent_id, confirm_within) = (agent.agent, confirm.span());
-                let request = CancelAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
+            Self::CancelAfterCallWork(Change { agent, how }) => {
+                let (agent_id, confirm_within) = (agent.agent, how.span());
+                let request_id = how.request_id;
+                let request =
+                    CancelAfterCallWorkRequest { agent_id, tenant_id, confirm_within, request_id };
                 unary!(states, cancel_after_call_work, request, attempt)
             }
-            Self::SetResting(SetResting { agent, duration, reason, prolong, confirm }) => {
+            Self::SetResting(SetResting { agent, duration, reason, prolong, how }) => {
                 let request = SetRestingRequest {
                     agent_id: agent.agent,
                     duration: span(duration),
                     reason,
                     tenant_id,
-                    confirm_within: confirm.span(),
+                    confirm_within: how.span(),
                     prolong: prolong.then_some(true),
+                    request_id: how.request_id,
                 };
                 unary!(states, set_resting, request, attempt)
             }
-            Self::CancelResting(Change { agent, confirm }) => {
-                let (agent_id, confirm_within) = (agent.agent, confirm.span());
-                let request = CancelRestingRequest { agent_id, tenant_id, confirm_within };
+            Self::CancelResting(Change { agent, how }) => {
+                let (agent_id, confirm_within) = (agent.agent, how.span());
+                let request_id = how.request_id;
+                let request =
+                    CancelRestingRequest { agent_id, tenant_id, confirm_within, request_id };
                 unary!(states, cancel_resting, request, attempt)
             }
             Self::BatchSetBusy(batch) => {
@@ -230,6 +258,10 @@ impl Method {
             }
             Self::GetState(Agent { agent: agent_id }) => {
                 unary!(states, get_state, GetStateRequest { agent_id, tenant_id }, attempt)
+            }
+            Self::GetStateChange(GetStateChange { request_id, agent: agent_id }) => {
+                let request = GetStateChangeRequest { request_id, agent_id, tenant_id };
+                unary!(states, get_state_change, request, attempt)
             }
             Self::SignIn(SignIn { agent, phone_number, force, .. }) => {
                 let request = SignInRequest {

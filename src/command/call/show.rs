@@ -5,13 +5,15 @@ use std::{fmt, time::SystemTime};
 use prost_types::{Timestamp, value::Kind};
 use serde_json::{Map, Number, Value, json};
 
-use super::ending::Ending;
+use super::{batch, ending::Ending};
 use crate::rpc::proto::{
     self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse,
-    Confirmation, GetSessionResponse, GetStateResponse, RegisterSessionResponse, Session,
-    SessionState, SetAfterCallWorkResponse, SetBusyResponse, SetIdleResponse, SetRestingResponse,
-    SignInResponse, SignOutResponse, StateChange, WatchEventsResponse,
+    Confirmation, GetSessionResponse, GetStateChangeResponse, GetStateResponse,
+    RegisterSessionResponse, Session, SessionState, SetAfterCallWorkResponse, SetBusyResponse,
+    SetIdleResponse, SetRestingResponse, SignInResponse, SignOutResponse, StateChange,
+    WatchEventsResponse,
     confirmation::{self, Status},
+    get_state_change_response::What as Became,
     session::Origin,
     watch_events_response::What,
 };
@@ -107,6 +109,30 @@ changes!(
     CancelRestingResponse,
     StateChange
 );
+
+impl From<GetStateChangeResponse> for Shown {
+    fn from(response: GetStateChangeResponse) -> Self {
+        let agent_id = response.agent_id;
+        let (headline, became, ending) = match response.what {
+            Some(Became::Change(change)) => {
+                let shown = Self::from(change);
+                (shown.headline, json!({ "change": shown.fields }), Ending::Done)
+            }
+            Some(Became::Error(error)) => {
+                let failure = batch::failed(&error);
+                let headline = format!("the change failed: {}", failure.headline());
+                (headline, json!({ "error": failure.fields() }), failure.ending)
+            }
+            // A newer bridge may say something else.
+            Some(Became::UnderWay(_)) | None => {
+                ("the change is under way".to_owned(), json!({ "under_way": {} }), Ending::Unknown)
+            }
+        };
+        let mut fields = became;
+        fields["agent_id"] = json!(agent_id);
+        Self { ending, ..Self::done(headline, fields) }
+    }
+}
 
 impl From<GetStateResponse> for Shown {
     fn from(response: GetStateResponse) -> Self {

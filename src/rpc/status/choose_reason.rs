@@ -49,6 +49,8 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
         }
         Obstacle::CallerUnknown(_) => ErrorReport::from(&reason::CALLER_UNKNOWN),
         Obstacle::CallerNotAllowed => ErrorReport::from(&reason::CALLER_NOT_ALLOWED),
+        Obstacle::RequestIdReused => ErrorReport::from(&reason::REQUEST_ID_REUSED),
+        Obstacle::RequestIdUnknown => ErrorReport::from(&reason::REQUEST_ID_UNKNOWN),
         Obstacle::TenantUnknown => ErrorReport::from(&reason::TENANT_UNKNOWN),
         // The texts of both errors say what to do.
         Obstacle::SessionMissing => ErrorReport::from(&reason::SESSION_MISSING).with_advice(""),

@@ -299,6 +299,8 @@ fn obstacles() -> Vec<Obstacle> {
     let mut obstacles = vec![
         Obstacle::Invalid(vec![violation]),
         Obstacle::TenantUnknown,
+        Obstacle::RequestIdReused,
+        Obstacle::RequestIdUnknown,
         Obstacle::SessionMissing,
         Obstacle::SessionNotFound,
         Obstacle::CredentialsMissing,
@@ -491,7 +493,7 @@ proptest! {
             let status = status(error);
             prop_assert!(status.message().len() <= MESSAGE_MAX);
             prop_assert!(status.details().len() <= details::DETAILS_MAX);
-            let decoded = tonic_types::pb::Status::decode(status.details());
+            let decoded = pb::Status::decode(status.details());
             prop_assert_eq!(decoded.unwrap().message, status.message());
         }
     }

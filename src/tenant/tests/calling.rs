@@ -57,14 +57,15 @@ async fn an_agent_whose_password_is_known_is_signed_in_by_the_first_command_alon
 async fn whoever_only_looks_signs_nobody_in() {
     let world = World::unpolled(&[1001]).await;
     let look = Command::plain(&AGENT_STATUS);
-    let error = world.tenant.command(agent(1001), look, &context()).await.expect_err("none");
+    let error = world.tenant.command(agent(1001), look, &context(), None).await.expect_err("none");
     assert!(matches!(error.obstacle(), Some(Obstacle::SessionMissing)), "{error}");
     assert!(world.gateway.journal().is_empty());
     // Nor is a session made anew for it.
     world.busy(1001).await.expect("accepted");
     world.refuse(Interface::AgentStatus, "000-003");
     let look = Command::plain(&AGENT_STATUS);
-    let error = world.tenant.command(agent(1001), look, &context()).await.expect_err("refused");
+    let error =
+        world.tenant.command(agent(1001), look, &context(), None).await.expect_err("refused");
     assert!(error.refusal().is_some(), "{error}");
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
 }
@@ -211,7 +212,9 @@ async fn what_is_under_way_takes_the_shares_and_a_batch_half_of_the_requests() {
         .map(|id| {
             let tenant = world.tenant.clone();
             tokio::spawn(async move {
-                tenant.command_of_batch(agent(id), say_busy(None, None), &context(), || None).await
+                tenant
+                    .command_of_batch(agent(id), say_busy(None, None), &context(), None, || None)
+                    .await
             })
         })
         .collect();
@@ -222,10 +225,9 @@ async fn what_is_under_way_takes_the_shares_and_a_batch_half_of_the_requests() {
     assert_eq!(world.tenant.usage().all().map(|usage| usage.limit)[..4], [8, 3, 64, 2][..]);
 
     let tenant = world.tenant.clone();
-    let single =
-        tokio::spawn(
-            async move { tenant.command(agent(1004), say_busy(None, None), &context()).await },
-        );
+    let single = tokio::spawn(async move {
+        tenant.command(agent(1004), say_busy(None, None), &context(), None).await
+    });
     until("the single one", || world.asked(Interface::SayBusy).len() == 3).await;
     assert_eq!(taken(), [3, 3, 0, 2, 4]);
     world.gateway.thaw();
@@ -249,7 +251,7 @@ async fn one_of_a_batch_waits_for_a_place_as_long_as_its_caller_does() {
         .map(|id| {
             let tenant = world.tenant.clone();
             tokio::spawn(async move {
-                tenant.command(agent(id), say_busy(None, None), &context()).await
+                tenant.command(agent(id), say_busy(None, None), &context(), None).await
             })
         })
         .collect();
@@ -261,7 +263,7 @@ async fn one_of_a_batch_waits_for_a_place_as_long_as_its_caller_does() {
     };
     assert_eq!(error.obstacle().map(ToString::to_string), Some(overloaded.to_string()));
     let (command, soon) = (say_busy(None, None), within(Duration::from_millis(200)));
-    let waited = world.tenant.command_of_batch(agent(1004), command, &soon, || None);
+    let waited = world.tenant.command_of_batch(agent(1004), command, &soon, None, || None);
     let error = waited.await.expect_err("no place");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(Wait::Queue))), "{error}");
     world.gateway.thaw();
@@ -276,13 +278,12 @@ async fn a_call_that_waits_ends_with_its_deadline_or_with_the_bridge() {
     world.sign_in(1001).await;
     world.gateway.freeze();
     let tenant = world.tenant.clone();
-    let first =
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let first = tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     until("the first is open", || world.asked(Interface::SayBusy).len() == 1).await;
     let (command, soon) = (say_busy(None, None), within(Duration::from_millis(300)));
-    let waited = world.tenant.command(agent(1001), command, &soon);
+    let waited = world.tenant.command(agent(1001), command, &soon, None);
     let error = waited.await.expect_err("the turn is taken");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(Wait::Queue))), "{error}");
     world.work.cutoff.give();
@@ -297,8 +298,9 @@ async fn an_interface_that_the_gateway_does_not_have_is_not_asked_for() {
     let lines = [("edition", "2014"), ("keep.enabled", "false")];
     let world = World::of(Setup { lines: &lines, ..Setup::default() }).await;
     let look = || Command::plain(&AGENT_STATUS);
-    let single = world.tenant.command(agent(1001), look(), &context()).await;
-    let of_batch = world.tenant.command_of_batch(agent(1001), look(), &context(), || None).await;
+    let single = world.tenant.command(agent(1001), look(), &context(), None).await;
+    let of_batch =
+        world.tenant.command_of_batch(agent(1001), look(), &context(), None, || None).await;
     for result in [single, of_batch] {
         let error = result.expect_err("no such interface");
         assert!(matches!(error.obstacle(), Some(Obstacle::InterfaceMissing { .. })), "{error}");

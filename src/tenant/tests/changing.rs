@@ -30,7 +30,7 @@ async fn keepers_and_calls_go_on_by_the_new_address_with_the_session_that_they_h
     let before = polls_by(&world, "localhost");
     until("more polls", || polls_by(&world, "127.0.0.1") > 10).await;
     assert_eq!(polls_by(&world, "localhost"), before);
-    changed.command(agent(1001), say_busy(None, None), &context()).await.expect("busy");
+    changed.command(agent(1001), say_busy(None, None), &context(), None).await.expect("busy");
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
     assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Kept));
     assert_eq!(changed.counts().sign_ins, 1, "it goes on counting");
@@ -73,7 +73,7 @@ async fn a_new_limit_holds_for_all_versions_and_what_lasts_stays_as_it_was() {
     // The surplus places are taken away by a task.
     until("one place", || world.tenant.admission.free_calls() == 1).await;
     let place = world.tenant.admission.enter().expect("a place");
-    let refused = changed.command(agent(1001), say_busy(None, None), &context()).await;
+    let refused = changed.command(agent(1001), say_busy(None, None), &context(), None).await;
     let share = match refused.as_ref().map_err(CallError::obstacle) {
         Err(Some(Obstacle::Overloaded { share, .. })) => *share,
         other => panic!("{other:?}"),

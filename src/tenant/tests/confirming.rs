@@ -28,7 +28,8 @@ async fn kept() -> World {
 }
 
 async fn confirmed(world: &World, command: Command, within: Duration) -> Confirmation {
-    let accepted = world.tenant.command(agent(1001), command, &context()).await.expect("accepted");
+    let accepted =
+        world.tenant.command(agent(1001), command, &context(), None).await.expect("accepted");
     world.tenant.confirm(agent(1001), &accepted, within, &context()).await
 }
 

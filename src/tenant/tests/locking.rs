@@ -85,10 +85,9 @@ async fn a_session_that_another_replica_has_stored_meanwhile_is_used_and_not_tak
     let guid = world.gateway.sign_in(1001);
     world.gateway.freeze();
     let tenant = world.tenant.clone();
-    let call =
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let call = tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     until("it is under way", || !world.asked(Interface::SignIn).is_empty()).await;
     let theirs = world.tenant.sessions.put(agent(1001), made(&guid)).await.expect("stored");
     others.answer([Some(Lock { stored: theirs.version, ..OURS })]);
@@ -148,10 +147,9 @@ async fn whoever_meets_another_call_gives_its_place_back_and_takes_it_again() {
         world.gateway.misbehave(Misbehaviour::once(fault).on(Interface::SayBusy));
     }
     let tenant = world.tenant.clone();
-    let call =
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let call = tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     until("it is asked again", || world.asked(Interface::SayBusy).len() == 2).await;
     assert_eq!(world.tenant.usage().requests.taken, 1);
     call.abort();

@@ -121,10 +121,9 @@ async fn a_command_that_is_refused_for_its_guid_uses_a_session_that_came_meanwhi
     world.sign_in(1001).await;
     world.gateway.freeze();
     let tenant = world.tenant.clone();
-    let call =
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let call = tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     until("it is under way", || !world.asked(Interface::SayBusy).is_empty()).await;
     let guid = world.gateway.sign_in(1001);
     stored(&world, &guid, Origin::SignedIn).await;
@@ -170,9 +169,9 @@ async fn calls_that_wait_for_a_sign_in_share_its_failure() {
     world.refuse(Interface::SignIn, "100-003");
     let call = || {
         let tenant = world.tenant.clone();
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        )
+        tokio::spawn(async move {
+            tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+        })
     };
     let calls = [call(), call(), call()];
     until("all wait", || {
@@ -304,14 +303,13 @@ async fn an_agent_whom_nobody_waits_for_is_not_signed_in_once_the_bridge_stops()
     let world = World::of(Setup { lines: &lines, credentials, ..Setup::default() }).await;
     world.gateway.freeze();
     let tenant = world.tenant.clone();
-    let first =
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let first = tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     until("it is under way", || sign_ins(&world) == 1).await;
     let hurried = super::world::within(Duration::from_millis(200));
     let command = say_busy(None, None);
-    world.tenant.command(agent(1002), command, &hurried).await.expect_err("too soon");
+    world.tenant.command(agent(1002), command, &hurried, None).await.expect_err("too soon");
     assert_eq!(world.tenant.sign_in_queue().waiting, 1);
     world.work.stopping.cancel();
     world.gateway.thaw();
@@ -329,9 +327,9 @@ async fn a_call_that_waits_for_its_moment_uses_a_session_that_another_replica_ma
     let world = World::of(Setup { lines: &lines, credentials, replicas, ..Setup::default() }).await;
     let call = |id| {
         let tenant = world.tenant.clone();
-        tokio::spawn(
-            async move { tenant.command(agent(id), say_busy(None, None), &context()).await },
-        )
+        tokio::spawn(async move {
+            tenant.command(agent(id), say_busy(None, None), &context(), None).await
+        })
     };
     world.gateway.misbehave(Misbehaviour::always(Fault::Hang).on(Interface::SignIn).of(1002));
     let first = call(1002);
@@ -375,10 +373,9 @@ async fn whoever_waits_for_a_calls_sign_in_is_told_how_it_ended() {
     let world = World::unpolled(&[1001]).await;
     world.gateway.freeze();
     let tenant = world.tenant.clone();
-    let call =
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let call = tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     until("it is under way", || sign_ins(&world) == 1).await;
     assert_eq!(world.tenant.usage().requests.taken, 1, "a sign-in is a request");
     let (anew, thawing) = (world.tenant.make_anew(agent(1001), 0), async {
@@ -400,9 +397,9 @@ async fn an_agent_whose_owner_hands_a_session_in_no_longer_waits_for_a_sign_in()
     world.gateway.freeze();
     let call = |id| {
         let tenant = world.tenant.clone();
-        tokio::spawn(
-            async move { tenant.command(agent(id), say_busy(None, None), &context()).await },
-        )
+        tokio::spawn(async move {
+            tenant.command(agent(id), say_busy(None, None), &context(), None).await
+        })
     };
     let first = call(1002);
     until("it is under way", || sign_ins(&world) == 1).await;

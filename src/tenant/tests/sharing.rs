@@ -27,7 +27,9 @@ async fn with(others: &Others, credentials: &[u32]) -> World {
 /// A command that goes on beside the test.
 fn busy(world: &World) -> tokio::task::JoinHandle<Result<Accepted, CallError>> {
     let tenant = world.tenant.clone();
-    tokio::spawn(async move { tenant.command(agent(1001), say_busy(None, None), &context()).await })
+    tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    })
 }
 
 /// Another replica signs the agent in, and stores the session.
@@ -214,7 +216,8 @@ async fn a_caller_who_cannot_wait_for_another_replica_is_told_so() {
     let world = with(&others, &[1001]).await;
     let hurried = super::world::within(Duration::from_secs(1));
     let command = say_busy(None, None);
-    let error = world.tenant.command(agent(1001), command, &hurried).await.expect_err("waited");
+    let error =
+        world.tenant.command(agent(1001), command, &hurried, None).await.expect_err("waited");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(_))), "{error}");
     assert!(world.asked(Interface::SignIn).is_empty());
 }

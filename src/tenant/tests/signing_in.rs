@@ -49,7 +49,7 @@ async fn calls_that_waited_for_a_sign_in_that_failed_do_not_try_it_again() {
         .map(|_| {
             let tenant = world.tenant.clone();
             tokio::spawn(async move {
-                tenant.command(agent(1001), say_busy(None, None), &context()).await
+                tenant.command(agent(1001), say_busy(None, None), &context(), None).await
             })
         })
         .collect();
@@ -130,13 +130,13 @@ async fn who_cannot_wait_for_the_agents_moment_is_told_so_and_the_agent_keeps_it
     let world = World::of(setup).await;
     world.gateway.freeze();
     let tenant = world.tenant.clone();
-    let first =
-        tokio::spawn(
-            async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let first = tokio::spawn(async move {
+        tenant.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     until("it is under way", || world.asked(Interface::SignIn).len() == 1).await;
     let (command, hurried) = (say_busy(None, None), within(Duration::from_millis(200)));
-    let error = world.tenant.command(agent(1002), command, &hurried).await.expect_err("too soon");
+    let error =
+        world.tenant.command(agent(1002), command, &hurried, None).await.expect_err("too soon");
     assert!(matches!(error.obstacle(), Some(Obstacle::SignInsQueued { .. })), "{error}");
     let queue = world.tenant.sign_in_queue();
     assert_eq!((queue.waiting, queue.under_way), (1, 1));

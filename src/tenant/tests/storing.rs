@@ -68,7 +68,7 @@ async fn a_store_that_hangs_keeps_nobody_longer_than_the_deadline() {
     stores.store.hang();
     let soon = || within(Duration::from_millis(100));
     let context = soon();
-    let command = world.tenant.command(agent(1001), say_busy(None, None), &context);
+    let command = world.tenant.command(agent(1001), say_busy(None, None), &context, None);
     let error = command.await.expect_err("no answer of the store");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(Wait::Store))), "{error}");
     let found = world.tenant.session_by(agent(1001), soon().deadline).await;
@@ -91,13 +91,12 @@ async fn a_call_is_answered_in_time_and_the_agents_next_one_waits_for_the_store(
     world.gateway.set_guid_on_next_reply(1001);
     stores.store.hang();
     let soon = within(Duration::from_secs(1));
-    let answered = world.tenant.command(agent(1001), say_busy(None, None), &soon).await;
+    let answered = world.tenant.command(agent(1001), say_busy(None, None), &soon, None).await;
     assert!(answered.is_ok(), "{answered:?}");
     let next = world.tenant.clone();
-    let next =
-        tokio::spawn(
-            async move { next.command(agent(1001), say_busy(None, None), &context()).await },
-        );
+    let next = tokio::spawn(async move {
+        next.command(agent(1001), say_busy(None, None), &context(), None).await
+    });
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert_eq!(world.asked(Interface::SayBusy).len(), 1, "it waits");
     assert!(world.gateway.force_idle(1001));

@@ -94,10 +94,9 @@ async fn calls_whose_callers_have_left_go_on_and_are_counted_until_they_are_told
         world.gateway.freeze();
         let before = world.asked(Interface::SayBusy).len();
         let tenant = world.tenant.clone();
-        let call =
-            tokio::spawn(
-                async move { tenant.command(agent(id), say_busy(None, None), &slow).await },
-            );
+        let call = tokio::spawn(async move {
+            tenant.command(agent(id), say_busy(None, None), &slow, None).await
+        });
         until("asked", || world.asked(Interface::SayBusy).len() > before).await;
         call.await.expect("no panic").expect_err("too late");
         world.gateway.thaw();
@@ -146,10 +145,14 @@ async fn a_command_without_time_is_not_begun() {
     let world = World::unpolled(&[]).await;
     world.sign_in(1001).await;
     let none = within(Duration::from_millis(1));
-    let command = world.tenant.command(agent(1001), say_busy(None, None), &none);
+    let command = world.tenant.command(agent(1001), say_busy(None, None), &none, None);
     assert!(command.await.expect_err("no time").obstacle().is_some());
     assert!(world.asked(Interface::SayBusy).is_empty());
-    world.tenant.command(agent(1001), say_busy(None, None), &context()).await.expect("accepted");
+    world
+        .tenant
+        .command(agent(1001), say_busy(None, None), &context(), None)
+        .await
+        .expect("accepted");
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ impl World {
 
     pub(super) async fn busy(&self, id: u32) -> Result<Accepted, crate::call::CallError> {
         let command = crate::gateway::say_busy(None, None);
-        self.tenant.command(agent(id), command, &context()).await
+        self.tenant.command(agent(id), command, &context(), None).await
     }
 
     /// What the gateway was asked through this interface.

@@ -27,7 +27,7 @@ pub enum Change {
 
 /// The answer to a change.
 #[expect(missing_docs, reason = "the proto has the words")]
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Accepted {
     pub message: String,
     pub retcode: String,
@@ -50,6 +50,16 @@ impl Change {
         agent: u32,
     ) -> Result<Accepted, Status> {
         self.ask_of(states, &agent.to_string(), None).await
+    }
+
+    /// Makes the call with an id, so that the change is made once.
+    pub async fn ask_once(
+        self,
+        states: &AgentStateClient<Channel>,
+        agent: u32,
+        id: &str,
+    ) -> Result<Accepted, Status> {
+        self.send(states, &agent.to_string(), None, id).await
     }
 
     /// Like [`Change::ask`], as a future for a task of its own that ignores the result.
@@ -83,13 +93,23 @@ impl Change {
         agent: &str,
         confirm_within: Option<prost_types::Duration>,
     ) -> Result<Accepted, Status> {
+        self.send(states, agent, confirm_within, "").await
+    }
+
+    async fn send(
+        self,
+        states: &AgentStateClient<Channel>,
+        agent: &str,
+        confirm_within: Option<prost_types::Duration>,
+        request_id: &str,
+    ) -> Result<Accepted, Status> {
         let mut states = states.clone();
         macro_rules! ask {
             ($method:ident, $request:ident $({ $($field:ident),+ })?) => {{
                 let agent_id = agent.to_owned();
-                let tenant_id = String::new();
+                let (tenant_id, request_id) = (String::new(), request_id.to_owned());
                 let request =
-                    $request { agent_id, tenant_id, confirm_within $($(, $field)+)? };
+                    $request { agent_id, tenant_id, confirm_within, request_id $($(, $field)+)? };
                 let answer = states.$method(request).await?.into_inner();
                 Accepted {
                     observed_state: answer.observed_state(),

@@ -1,0 +1,73 @@
+//! `GetStateChange`: what became of a change, by the id that its caller gave it.
+
+use super::{
+    about::About,
+    batch,
+    check::Checker,
+    error_report::Recipient,
+    proto::{
+        GetStateChangeRequest, GetStateChangeResponse,
+        get_state_change_response::{UnderWay, What},
+    },
+    respond::Call,
+    status, translate,
+};
+use crate::{
+    call::{CallError, Obstacle},
+    config::Overrides,
+    gateway::{CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Interface, REST, SAY_FREE, WORK},
+    tenant::{ChangeId, Ended, KnownChange, Tenant},
+};
+
+/// Finds what became of a change.
+pub(super) async fn get_state_change(
+    call: Call,
+    request: GetStateChangeRequest,
+) -> Result<GetStateChangeResponse, CallError> {
+    let mut checker = Checker::default();
+    let tenant = checker.tenant(call.tenant.as_ref(), &request.tenant_id)?;
+    if request.request_id.is_empty() {
+        checker.note("request_id", "is missing; give that of the change");
+    }
+    let id = checker.request_id(&request.request_id);
+    let agent = match &*request.agent_id {
+        "" => Some(None),
+        agent_id => checker.agent("agent_id", tenant, agent_id).map(Some),
+    };
+    let (tenant, (request, of_batch)) = checker.done(tenant.zip(id.zip(agent)))?;
+
+    let found = tenant.find_change(ChangeId { request, of_batch });
+    let KnownChange { agent, interface, ended } =
+        found.ok_or_else(|| CallError::unasked(Obstacle::RequestIdUnknown))?;
+    let method = if of_batch.is_some() { batch::SET_BUSY } else { method_of(interface) };
+    let about = About { method, tenant_id: tenant.id().to_string(), agent_id: agent.to_string() };
+    let what = match ended {
+        None => What::UnderWay(UnderWay {}),
+        Some(ended) => came_to(&ended, &about, tenant, &call.shared.overrides),
+    };
+    Ok(GetStateChangeResponse { agent_id: about.agent_id, what: Some(what) })
+}
+
+fn came_to(ended: &Ended, about: &About, tenant: &Tenant, overrides: &Overrides) -> What {
+    match &**ended {
+        Ok(made) => What::Change(translate::changed(made.answer.clone(), None)),
+        Err(error) => {
+            let to = Recipient { about, gateway: tenant.gateway(), left: None };
+            What::Error(status::message_of(&status::refuse(error, &to, overrides).status))
+        }
+    }
+}
+
+/// The method that asks the gateway for this.
+fn method_of(interface: &'static Interface) -> &'static str {
+    let methods: [(&Interface, _); 6] = [
+        (&CANCEL_BUSY, "ccgateway.agent.v1.AgentState/CancelBusy"),
+        (&SAY_FREE, "ccgateway.agent.v1.AgentState/SetIdle"),
+        (&WORK, "ccgateway.agent.v1.AgentState/SetAfterCallWork"),
+        (&CANCEL_WORK, "ccgateway.agent.v1.AgentState/CancelAfterCallWork"),
+        (&REST, "ccgateway.agent.v1.AgentState/SetResting"),
+        (&CANCEL_REST, "ccgateway.agent.v1.AgentState/CancelResting"),
+    ];
+    let method = methods.iter().find(|(of, _)| std::ptr::eq(*of, interface));
+    method.map_or("ccgateway.agent.v1.AgentState/SetBusy", |(_, method)| method)
+}

@@ -1,0 +1,285 @@
+//! What became of the changes to which callers gave an id. A change that is asked for again with the same id
+//! is not made again: its caller gets the outcome of the first call.
+//!
+//! An id is free again where nothing was done and another attempt may help: if the request was not sent, was
+//! refused for the moment, or was lost. The next call with it then makes the change.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::Answer;
+use crate::{
+    call::{CallError, Deadline, Obstacle, Outcome, Stage},
+    config,
+    event::Moment,
+    gateway::{Command, Interface},
+    id::{AgentId, RequestId},
+    retcode::Kind,
+};
+
+/// The ids of one tenant's changes.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    limits: config::RequestIds,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    changes: HashMap<ChangeId, Entry>,
+    /// Changes that have ended, oldest first, with the numbers of their entries.
+    ended: VecDeque<(Instant, ChangeId, u64)>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    asked: Asked,
+    /// `None` while the change is under way.
+    ended: watch::Sender<Option<Ended>>,
+}
+
+/// What identifies a change: the id that the caller gave, and for a batch also the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChangeId {
+    /// The id.
+    pub request: RequestId,
+    /// The agent, for a change that is a part of a batch.
+    pub of_batch: Option<AgentId>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    agent: AgentId,
+    interface: &'static Interface,
+    arguments: String,
+}
+
+/// A change that the gateway has accepted.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// How that is known.
+    pub answer: Answer,
+    /// The position in the tenant's events when it was sent.
+    pub after: Moment,
+}
+
+/// What a change came to. Shared, since several callers may be told.
+pub type Ended = Arc<Result<Made, CallError>>;
+
+/// What becomes of a call with an id.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// It makes the change.
+    First(Claim),
+    /// The change has been made, or may have been.
+    Before(Ended),
+}
+
+/// The right to make the change of an id. If it is dropped before [`Claim::under_way`], the id is free again.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// `None` once it is closed.
+    known: Option<Arc<Mutex<Known>>>,
+    id: ChangeId,
+    number: u64,
+    is_under_way: bool,
+}
+
+/// What is known of a change.
+#[derive(Debug)]
+pub struct KnownChange {
+    /// The agent.
+    pub agent: AgentId,
+    /// What the gateway was asked for.
+    pub interface: &'static Interface,
+    /// What it came to; `None` while it is under way.
+    pub ended: Option<Ended>,
+}
+
+/// What an id stands for, for the call that asks.
+enum Looked {
+    First(Claim),
+    Known(watch::Receiver<Option<Ended>>),
+    /// Another change.
+    Reused,
+}
+
+// === impl RequestIds ===
+
+impl RequestIds {
+    pub(super) fn new(limits: &config::RequestIds) -> Self {
+        Self { limits: limits.clone(), known: Arc::default() }
+    }
+
+    /// The same ids under other limits.
+    pub(super) fn changed(&self, limits: &config::RequestIds) -> Self {
+        Self { limits: limits.clone(), known: self.known.clone() }
+    }
+
+    /// Begins a change, or waits for what it comes to if another call is making it.
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::RequestIdReused`] if the id belongs to another change, and [`CallError::Deadline`] if the
+    /// other call is not done by the deadline.
+    pub(super) async fn begin(
+        &self,
+        id: ChangeId,
+        asked: &Asked,
+        deadline: Deadline,
+    ) -> Result<Begun, CallError> {
+        loop {
+            let mut ended = match self.look(id, asked) {
+                Looked::First(claim) => return Ok(Begun::First(claim)),
+                Looked::Reused => return Err(CallError::unasked(Obstacle::RequestIdReused)),
+                Looked::Known(ended) => ended,
+            };
+            let waiting = ended.wait_for(Option::is_some);
+            let late = |_elapsed| CallError::Deadline(Stage::Answer);
+            // An error means that the other call has sent nothing.
+            let ended = timeout_at(deadline.answer_by(), waiting).await.map_err(late)?;
+            let ended = ended.ok().and_then(|ended| ended.clone());
+            if let Some(ended) = ended.filter(|ended| is_final(ended)) {
+                return Ok(Begun::Before(ended));
+            }
+        }
+    }
+
+    /// What is known of a change.
+    pub(super) fn find(&self, id: ChangeId) -> Option<KnownChange> {
+        let mut known = self.known();
+        known.forget(&self.limits);
+        let Entry { asked, ended, .. } = known.changes.get(&id)?;
+        let (agent, interface) = (asked.agent, asked.interface);
+        Some(KnownChange { agent, interface, ended: ended.borrow().clone() })
+    }
+
+    fn look(&self, id: ChangeId, asked: &Asked) -> Looked {
+        let mut known = self.known();
+        known.forget(&self.limits);
+        if let Some(entry) = known.changes.get(&id) {
+            if !entry.asked.is_same(asked) {
+                return Looked::Reused;
+            }
+            let is_free = entry.ended.borrow().as_ref().is_some_and(|ended| !is_final(ended));
+            if !is_free {
+                return Looked::Known(entry.ended.subscribe());
+            }
+        }
+        known.last += 1;
+        let number = known.last;
+        let entry = Entry { number, asked: asked.clone(), ended: watch::Sender::new(None) };
+        known.changes.insert(id, entry);
+        let known = Some(self.known.clone());
+        Looked::First(Claim { known, id, number, is_under_way: false })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Forgets changes that ended long ago, and the oldest ones if there are too many.
+    fn forget(&mut self, limits: &config::RequestIds) {
+        while let Some((at, id, number)) = self.ended.front().copied() {
+            let is_old = at.elapsed() >= limits.kept;
+            if !is_old && self.ended.len() <= limits.most.get() {
+                return;
+            }
+            self.ended.pop_front();
+            self.remove(id, number);
+        }
+    }
+
+    fn end(&mut self, id: ChangeId, number: u64, ended: Ended) {
+        self.ended.push_back((Instant::now(), id, number));
+        if let Some(entry) = self.changes.get(&id).filter(|entry| entry.number == number) {
+            entry.ended.send_replace(Some(ended));
+        }
+    }
+
+    fn remove(&mut self, id: ChangeId, number: u64) {
+        if self.changes.get(&id).is_some_and(|entry| entry.number == number) {
+            self.changes.remove(&id);
+        }
+    }
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// From now on the request may be sent.
+    pub(super) fn under_way(mut self) -> Self {
+        self.is_under_way = true;
+        self
+    }
+
+    /// Says what the change came to.
+    pub(super) fn end(mut self, ended: Result<Made, CallError>) {
+        let is_unsent = matches!(ended, Err(CallError::NotSent(_)));
+        self.close(Some(ended).filter(|_| !is_unsent));
+    }
+
+    /// `None`: nothing was sent.
+    fn close(&mut self, ended: Option<Result<Made, CallError>>) {
+        let Some(known) = self.known.take() else { return };
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        match ended {
+            None => known.remove(self.id, self.number),
+            Some(ended) => known.end(self.id, self.number, ended.into()),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Only a task that panics drops it while it is under way.
+        self.close(self.is_under_way.then_some(Err(CallError::Internal)));
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    pub(super) fn new(agent: AgentId, command: &Command) -> Self {
+        let Command { interface, arguments, .. } = command;
+        Self { agent, interface, arguments: arguments.clone() }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.agent == other.agent
+            && std::ptr::eq(self.interface, other.interface)
+            && self.arguments == other.arguments
+    }
+}
+
+/// Whether every later call with the id gets this outcome: the change was made, may have been, or was refused
+/// for good.
+fn is_final(ended: &Result<Made, CallError>) -> bool {
+    match ended {
+        Ok(_) => true,
+        Err(CallError::Refused(refusal)) => {
+            let kind = refusal.retcode.kind();
+            let passes = matches!(kind, Kind::Switchover | Kind::PlatformUnavailable);
+            !passes && !kind.is_in_progress() && !kind.is_without_session()
+        }
+        Err(CallError::GatewayBusy { .. } | CallError::AfterRefusal(..)) => false,
+        Err(error) => !matches!(error.outcome(), Outcome::NotSent | Outcome::NotApplied),
+    }
+}

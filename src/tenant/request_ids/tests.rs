@@ -1,0 +1,120 @@
+use std::{num::NonZeroUsize, time::Duration};
+
+use futures_util::{FutureExt as _, poll};
+
+use super::*;
+use crate::{
+    call::Untouched,
+    gateway::{CANCEL_BUSY, SAY_BUSY},
+    id::DEFAULT_AGENT_IDS,
+    state::AgentState,
+};
+
+fn ids(kept: Duration, most: usize) -> RequestIds {
+    let most = NonZeroUsize::new(most).expect("not zero");
+    RequestIds::new(&config::RequestIds { kept, most })
+}
+
+fn some_ids() -> RequestIds {
+    ids(Duration::from_secs(600), 100)
+}
+
+fn id(number: u8) -> ChangeId {
+    let request = RequestId::parse(&format!("f81d4fae-7dec-41d0-a765-00a0c91e6b{number:02x}"));
+    ChangeId { request: request.expect("an id"), of_batch: None }
+}
+
+fn busy() -> Asked {
+    let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).expect("an id");
+    Asked::new(agent, &Command::plain(&SAY_BUSY))
+}
+
+fn soon() -> Deadline {
+    Deadline::new(Instant::now(), Duration::from_secs(10))
+}
+
+fn made() -> Made {
+    let after = Moment { newest: 0, at: Instant::now() };
+    Made { answer: Answer::Observed(AgentState::Busy), after }
+}
+
+async fn claim(ids: &RequestIds, number: u8) -> Claim {
+    match ids.begin(id(number), &busy(), soon()).await {
+        Ok(Begun::First(claim)) => claim,
+        other => panic!("the id is free: {other:?}"),
+    }
+}
+
+async fn before(ids: &RequestIds, number: u8) -> Ended {
+    match ids.begin(id(number), &busy(), soon()).await {
+        Ok(Begun::Before(ended)) => ended,
+        other => panic!("the id is known: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_takes_the_place_of_a_call_that_has_sent_nothing() {
+    let ids = some_ids();
+    let first = claim(&ids, 1).await;
+    let mut waiting = [Box::pin(claim(&ids, 1)), Box::pin(claim(&ids, 1))];
+    for call in &mut waiting {
+        assert!(poll!(call).is_pending());
+    }
+    drop(first);
+    let [second, third] = waiting;
+    let second = second.await;
+    drop(third);
+    second.under_way().end(Ok(made()));
+    assert!(before(&ids, 1).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_panics_may_have_made_its_change() {
+    let ids = some_ids();
+    drop(claim(&ids, 1).await.under_way());
+    assert!(matches!(*before(&ids, 1).await, Err(CallError::Internal)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_in_the_end_is_forgotten() {
+    let ids = some_ids();
+    let unsent = Untouched::at_the_start().because(Obstacle::ShuttingDown);
+    claim(&ids, 1).await.under_way().end(Err(unsent));
+    assert!(ids.find(id(1)).is_none());
+    drop(claim(&ids, 1).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_cannot_wait_does_not_know_the_outcome() {
+    let ids = some_ids();
+    let _under_way = claim(&ids, 1).await.under_way();
+    let late = ids.begin(id(1), &busy(), soon()).await.expect_err("too late");
+    assert_eq!(late.outcome(), Outcome::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_under_way_for_another_change_is_refused_at_once() {
+    let ids = some_ids();
+    let _under_way = claim(&ids, 1).await;
+    let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).expect("an id");
+    let other = Asked::new(agent, &Command::plain(&CANCEL_BUSY));
+    let reused = ids.begin(id(1), &other, soon()).now_or_never().expect("at once");
+    let reused = reused.expect_err("reused");
+    assert!(matches!(reused.obstacle(), Some(Obstacle::RequestIdReused)), "{reused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_remembered_for_a_while_and_only_so_many() {
+    let ids = ids(Duration::from_secs(600), 2);
+    for number in 1..=3 {
+        claim(&ids, number).await.under_way().end(Ok(made()));
+    }
+    assert!(ids.find(id(1)).is_none(), "there are too many");
+    tokio::time::advance(Duration::from_secs(599)).await;
+    assert!(ids.find(id(2)).is_some());
+    let _under_way = claim(&ids, 4).await.under_way();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(ids.find(id(2)).is_none() && ids.find(id(3)).is_none());
+    assert!(ids.find(id(4)).is_some_and(|found| found.ended.is_none()), "it has not ended");
+    assert_eq!(ids.known().changes.len(), 1);
+}
