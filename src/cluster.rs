@@ -11,6 +11,7 @@
 //! store decides which replica may ([`Leases`]). A [`Roster`] brings the two together.
 
 mod ask;
+mod change_records;
 mod doubts;
 mod events;
 mod freshness;

@@ -5,6 +5,7 @@
 //! other processes. In every store, an older Guid never replaces a newer one: each change names the
 //! version that it replaces.
 
+mod change_records;
 mod cookies;
 mod doubt;
 mod embedded;
@@ -29,6 +30,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 pub use self::{
+    change_records::{ChangeRecords, KnownRecord},
     cookies::Cookies,
     doubt::Doubt,
     embedded::EmbeddedStore,

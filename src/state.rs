@@ -42,6 +42,21 @@ impl AgentState {
         }
     }
 
+    /// The number of agentstatus for it; that of "idle" for what is listed as the same.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Unknown => 0,
+            Self::SignedIn => 1,
+            Self::SignedOut => 2,
+            Self::Busy => 3,
+            Self::Idle => 4,
+            Self::AfterCallWork => 5,
+            Self::Talking => 7,
+            Self::Resting => 8,
+            Self::PreRest => 9,
+        }
+    }
+
     /// The state that an event of this type tells of, if it tells of one.
     ///
     /// Mind `AgentState_Busy`: it means "handling a call" (cec_07_1343), which several public
@@ -95,6 +110,9 @@ mod tests {
     fn numbers_that_nobody_lists_are_unknown() {
         assert_eq!(AgentState::from_code(7), AgentState::Talking);
         assert_eq!(AgentState::from_code(6), AgentState::Idle);
+        for code in (1..=9).filter(|code| *code != 6) {
+            assert_eq!(AgentState::from_code(code).code(), code);
+        }
         for unlisted in [-1, 0, 10, i32::MAX] {
             assert_eq!(AgentState::from_code(unlisted), AgentState::Unknown);
         }

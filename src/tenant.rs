@@ -59,7 +59,7 @@ use self::{
     credentials::CredentialBook,
     overlapping_calls::RepeatBudget,
     replicas::Sharing,
-    request_ids::RequestIds,
+    request_ids::{RequestIds, SharedIds},
     versions::Versions,
 };
 pub use self::{
@@ -198,6 +198,12 @@ impl Tenant {
         let agents = Arc::new(AgentRecords::new(id.clone(), &config, announcer.clone(), entered));
         // Before the sealed values, which a file has beside the sessions.
         let sessions = common.stores.open(&id, config.limits.sessions);
+        let shared_ids = common.stores.change_records(&id).map(|records| SharedIds {
+            tenant: id.clone(),
+            records,
+            tasks: work.tasks.clone(),
+            longest: longest_change(&config.timeouts),
+        });
         let tenant = Arc::new(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
@@ -212,7 +218,7 @@ impl Tenant {
             gateway: Arc::new(gateway),
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
-            request_ids: RequestIds::new(&config.request_ids),
+            request_ids: RequestIds::new(&config.request_ids, shared_ids),
             abandoned: Arc::default(),
             polls,
             metrics: Arc::new(metrics),
@@ -441,8 +447,17 @@ impl Tenant {
     }
 
     /// What is known of the change with this id; `None`: nothing was sent for it lately.
-    pub fn find_change(&self, id: ChangeId) -> Option<KnownChange> {
-        self.request_ids.find(id)
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::StoreUnavailable`] if other replicas may know it, and their store does not say in time.
+    pub async fn find_change(
+        &self,
+        id: ChangeId,
+        deadline: Deadline,
+    ) -> Result<Option<KnownChange>, Obstacle> {
+        let found = timeout_at(deadline.answer_by(), self.request_ids.find(id)).await;
+        found.unwrap_or(Err(Obstacle::Deadline(Wait::Store)))
     }
 
     /// The configured credentials of this agent, if there are any.
@@ -471,6 +486,16 @@ fn trouble(error: &StoreError) -> StoreTrouble {
         StoreError::Unavailable(_) | StoreError::Full(_) => StoreTrouble::Silent,
     }
 }
+
+/// How long a change may take after its caller has left: a sign-in, the change itself, which may be repeated, and
+/// the question what became of it.
+fn longest_change(timeouts: &config::Timeouts) -> Duration {
+    let config::Timeouts { connect, request, settle, sign_in, .. } = *timeouts;
+    (connect + sign_in) * 4 + (connect + request) * 4 + settle + SPARE
+}
+
+/// For what is not counted, such as waits for a place.
+const SPARE: Duration = Duration::from_secs(10);
 
 /// How many agents may be asked about at once, besides their polls: a quarter of the tenant's limit.
 fn renewals(limits: &config::Limits) -> usize {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::{
     Doubts, Heartbeats, RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay,
+    change_records::RedisChangeRecords,
     redis::{Keys, Link},
     sealed_values::RedisSealedValues,
     seals::Seals,
@@ -22,7 +23,7 @@ use crate::{
     event::{Events, Relay},
     id::TenantId,
     keyring::Keyring,
-    session::{SealedValues, SessionStore, SharedStores, StoreView},
+    session::{ChangeRecords, SealedValues, SessionStore, SharedStores, StoreView},
     tenant::{Peers, Replicas},
 };
 
@@ -118,6 +119,11 @@ impl Shared {
 impl SharedStores for Shared {
     fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore> {
         Arc::new(SharedStore::start(self, tenant, capacity))
+    }
+
+    fn change_records(&self, tenant: &TenantId) -> Option<Arc<dyn ChangeRecords>> {
+        let (link, keys, seals) = (self.link.clone(), self.keys(tenant), self.seals(tenant));
+        Some(Arc::new(RedisChangeRecords::new(link, keys, seals)))
     }
 
     fn sealed_values(&self, tenant: &TenantId) -> SealedValues {

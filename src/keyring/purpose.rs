@@ -9,6 +9,8 @@ pub enum Purpose {
     Credentials,
     /// A password that the gateway rejected, as a digest.
     Rejection,
+    /// What became of a change with an id.
+    Change,
     /// The word of a replica that it lives.
     Heartbeat,
     /// The lock of an agent's sign-in, and who holds it.
@@ -25,11 +27,12 @@ const LEAST_OF_LEASES: usize = 16;
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Session,
         Self::Event,
         Self::Credentials,
         Self::Rejection,
+        Self::Change,
         Self::Heartbeat,
         Self::Lock,
         Self::Lease,
@@ -42,6 +45,7 @@ impl Purpose {
             Self::Event => "event",
             Self::Credentials => "credentials",
             Self::Rejection => "rejection",
+            Self::Change => "change",
             Self::Heartbeat => "heartbeat",
             Self::Lock => "lock",
             Self::Lease => "lease",

@@ -36,9 +36,10 @@ pub(super) async fn get_state_change(
     };
     let (tenant, (request, of_batch)) = checker.done(tenant.zip(id.zip(agent)))?;
 
-    let found = tenant.find_change(ChangeId { request, of_batch });
-    let KnownChange { agent, interface, ended } =
-        found.ok_or_else(|| CallError::unasked(Obstacle::RequestIdUnknown))?;
+    let id = ChangeId { request, of_batch };
+    let found = tenant.find_change(id, call.context.deadline).await;
+    let found = found.and_then(|found| found.ok_or(Obstacle::RequestIdUnknown));
+    let KnownChange { agent, interface, ended } = found.map_err(CallError::unasked)?;
     let method = if of_batch.is_some() { batch::SET_BUSY } else { method_of(interface) };
     let about = About { method, tenant_id: tenant.id().to_string(), agent_id: agent.to_string() };
     let what = match ended {

@@ -19,6 +19,8 @@ pub enum Doubt {
     SessionOld,
     /// A password, or the digests of rejected ones, that no key opens.
     PasswordSeal,
+    /// What became of a change with an id, which no key opens.
+    Change,
     /// A heartbeat that no key opens, or that is not from now.
     Heartbeat,
     /// A lock on a sign-in that no key opens, or that lasts for longer than a sign-in.
@@ -35,7 +37,7 @@ pub enum Doubt {
 
 impl Doubt {
     /// All reasons.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::EventSeal,
         Self::EventNumber,
         Self::EventRepeated,
@@ -43,6 +45,7 @@ impl Doubt {
         Self::SessionVersion,
         Self::SessionOld,
         Self::PasswordSeal,
+        Self::Change,
         Self::Heartbeat,
         Self::SignInLock,
         Self::SignInMoments,
@@ -61,6 +64,7 @@ impl Doubt {
             Self::SessionVersion => "session_version",
             Self::SessionOld => "session_old",
             Self::PasswordSeal => "password_seal",
+            Self::Change => "change",
             Self::Heartbeat => "heartbeat",
             Self::SignInLock => "sign_in_lock",
             Self::SignInMoments => "sign_in_moments",
@@ -83,6 +87,7 @@ impl fmt::Display for Doubt {
             Self::PasswordSeal => {
                 "no key in store.encryption_key_files opens a password, or the digests of rejected ones"
             }
+            Self::Change => "no key in store.encryption_key_files opens what became of a change",
             Self::Heartbeat => {
                 "no key in store.encryption_key_files opens the heartbeat of a replica, or it is an old one"
             }

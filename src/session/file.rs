@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Origin, Owner, Reservation, SealedKind,
+    ChangeRecords, Claim, EmbeddedStore, Guid, NewSession, Origin, Owner, Reservation, SealedKind,
     SealedValueStore, SealedValues, Session, SessionFuture, SessionStore, StoreFuture,
     local::Local,
 };
@@ -31,6 +31,7 @@ use crate::{
     keyring::{EncryptionKey, Keyring},
 };
 
+mod change_records;
 mod database;
 mod found;
 mod place;
@@ -44,6 +45,7 @@ mod writer;
 mod tests;
 
 use self::{
+    change_records::FileChangeRecords,
     database::{DatabaseError, Kind},
     found::Reading,
     sealed_table::SealedTable,
@@ -254,6 +256,12 @@ impl SessionFile {
         Some(SealedValues::new(tenant.clone(), Box::new(store), keyring, *credentials))
     }
 
+    /// The records of a tenant's changes. `None` as for [`sealed_values`](Self::sealed_values).
+    pub fn change_records(&self, tenant: &TenantId) -> Option<Arc<dyn ChangeRecords>> {
+        let (part, values) = (self.part(tenant)?, self.sealed_values(tenant)?);
+        Some(Arc::new(FileChangeRecords::new(part, values)))
+    }
+
     fn part(&self, tenant: &TenantId) -> Option<FilePart> {
         let mut slots = self.0.inner.slots().into_iter().enumerate();
         let (index, slot) = slots.find(|(_, slot)| slot.tenant == *tenant)?;
@@ -356,6 +364,11 @@ impl SealedValueStore for FilePart {
 }
 
 impl FilePart {
+    /// Whether the file has not been read yet.
+    fn is_unread(&self) -> bool {
+        self.file.0.inner.progress.borrow().is_unread
+    }
+
     /// Queues a change. Returns the number of its batch.
     fn note(&self, kind: Kind, agent: AgentId) -> u64 {
         let inner = &self.file.0.inner;

@@ -19,17 +19,20 @@ pub enum SealedKind {
     Rejected,
     /// The password of the last sign-in that worked. Removed when the session ends.
     Credentials,
+    /// What became of the agent's changes that had ids. Only in a file.
+    Changes,
 }
 
 impl SealedKind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Rejected, Self::Credentials];
+    pub const ALL: [Self; 3] = [Self::Rejected, Self::Credentials, Self::Changes];
 
     /// The name, as rows of a file and keys of a shared store have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
             Self::Credentials => "credentials",
+            Self::Changes => "changes",
         }
     }
 
@@ -85,6 +88,7 @@ impl SealedKind {
         match self {
             Self::Rejected => Purpose::Rejection,
             Self::Credentials => Purpose::Credentials,
+            Self::Changes => Purpose::Change,
         }
     }
 }

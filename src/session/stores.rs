@@ -3,7 +3,8 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use super::{
-    EmbeddedStore, FileState, SealedValues, SessionFile, SessionStore, StoreState, StoreView,
+    ChangeRecords, EmbeddedStore, FileState, SealedValues, SessionFile, SessionStore, StoreState,
+    StoreView,
 };
 use crate::{config, id::TenantId};
 
@@ -22,6 +23,9 @@ pub enum Stores {
 pub trait SharedStores: fmt::Debug + Send + Sync {
     /// Opens a tenant's store of up to `capacity` sessions. Must be called within a runtime.
     fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore>;
+
+    /// The records of a tenant's changes; `None` if it has none.
+    fn change_records(&self, tenant: &TenantId) -> Option<Arc<dyn ChangeRecords>>;
 
     /// The sealed values of a tenant's agents.
     fn sealed_values(&self, tenant: &TenantId) -> SealedValues;
@@ -50,6 +54,16 @@ impl Stores {
             Self::Embedded => None,
             Self::File(file) => file.sealed_values(tenant),
             Self::Shared(shared) => Some(shared.sealed_values(tenant)),
+        }
+    }
+
+    /// The records of a tenant's changes; `None` if they are for this process alone. Those in a file are
+    /// encrypted, so without keys there are none.
+    pub fn change_records(&self, tenant: &TenantId) -> Option<Arc<dyn ChangeRecords>> {
+        match self {
+            Self::Embedded => None,
+            Self::File(file) => file.change_records(tenant),
+            Self::Shared(shared) => shared.change_records(tenant),
         }
     }
 

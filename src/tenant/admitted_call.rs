@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, field};
 
 use super::{
-    Accepted, Answer, SignedIn, Tenant,
+    Accepted, Answer, ChangeId, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
     agents::{Activity, Learned, Turn},
     request_ids::{Claim, Made},
@@ -55,6 +55,7 @@ impl AdmittedCall {
         claim: Option<Claim>,
     ) -> Result<Accepted, CallError> {
         let claim = claim.map(Claim::under_way);
+        let id = claim.as_ref().map(Claim::id);
         let verdict = match self.command_once_or_twice(&command, untouched).await {
             Ok(envelope) => {
                 self.learn_from(&command, &envelope);
@@ -62,10 +63,10 @@ impl AdmittedCall {
             }
             Err(error) => Box::pin(self.read_back(&command, error)).await,
         };
-        self.report(command.interface, &verdict);
+        self.report(command.interface, id, &verdict);
         let after = self.sent.unwrap_or_else(|| self.tenant.events.moment());
         if let Some(claim) = claim {
-            claim.end(verdict.clone().map(|answer| Made { answer, after }));
+            claim.end(verdict.clone().map(|answer| Made { answer, after: Some(after) }));
         }
         let (answer, place) = (verdict?, self.call.take());
         Ok(Accepted { answer, command, after, of_batch: false, place })
@@ -77,7 +78,7 @@ impl AdmittedCall {
         untouched: Untouched,
     ) -> Result<SignedIn, CallError> {
         let verdict = self.sign_in_in_turn(&Arc::new(sign_in), untouched).await;
-        self.report(&SIGN_IN, &verdict);
+        self.report(&SIGN_IN, None, &verdict);
         verdict
     }
 
@@ -234,7 +235,12 @@ impl AdmittedCall {
     }
 
     /// Logs and counts the outcome of a call whose caller has left.
-    pub(super) fn report<T>(&self, interface: &Interface, verdict: &Result<T, CallError>) {
+    pub(super) fn report<T>(
+        &self,
+        interface: &Interface,
+        id: Option<ChangeId>,
+        verdict: &Result<T, CallError>,
+    ) {
         if self.caller_wait.is_awaited() {
             return;
         }
@@ -244,7 +250,9 @@ impl AdmittedCall {
         };
         let (tenant, agent, interface) = (&self.tenant, self.agent, interface.log_name);
         let error = verdict.as_ref().err().map(field::display);
-        debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %agent, interface, ccgw.outcome = outcome, error, "ended after its caller had left");
+        let request = id.map(|id| field::display(id.request));
+        debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %agent, interface, ccgw.request.id = request, ccgw.outcome = outcome, error, "ended after its caller had left");
+        tenant.metrics.abandoned(outcome);
         tenant.abandoned.note(tenant, verdict.as_ref().err());
     }
 }

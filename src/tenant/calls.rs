@@ -61,7 +61,7 @@ impl Tenant {
         self.check_edition(command.interface)?;
         let claim = match self.claim(id, agent, &command, context).await? {
             Ok(claim) => claim,
-            Err(ended) => return accepted_before(&ended, command),
+            Err(ended) => return self.accepted_before(&ended, command),
         };
         let places = self.places(!command.interface.only_reads())?;
         let work = |call: AdmittedCall, untouched| call.command(command, untouched, claim);
@@ -100,7 +100,10 @@ impl Tenant {
     ) -> Result<Accepted, CallError> {
         let claim = match self.claim(id, agent, &command, context).await? {
             Ok(claim) => claim,
-            Err(ended) => return accepted_before(&ended, command),
+            Err(ended) => {
+                let before = self.accepted_before(&ended, command)?;
+                return Ok(Accepted { of_batch: true, ..before });
+            }
         };
         let call = || self.admission.enter().or_else(|full| own().ok_or(full)).map(Some);
         self.command_in_batches(agent, command, context, claim, call).await
@@ -158,6 +161,13 @@ impl Tenant {
             Ok(Accepted { of_batch: true, ..accepted? })
         };
         self.in_turn(places, agent, context, work).await
+    }
+
+    /// What another call with the same id has come to.
+    fn accepted_before(&self, ended: &Ended, command: Command) -> Result<Accepted, CallError> {
+        let Made { answer, after } = Result::clone(ended)?;
+        let after = after.unwrap_or_else(|| self.events.moment());
+        Ok(Accepted { answer, command, after, of_batch: false, place: None })
     }
 
     /// How many commands of batches may be under way at once.
@@ -332,10 +342,4 @@ impl Tenant {
             () = self.work.cutoff.given() => Err(self.why_it_stops()),
         }
     }
-}
-
-/// What a call with the same id has come to.
-fn accepted_before(ended: &Ended, command: Command) -> Result<Accepted, CallError> {
-    let Made { answer, after } = Result::clone(ended)?;
-    Ok(Accepted { answer, command, after, of_batch: false, place: None })
 }

@@ -4,11 +4,14 @@
 //! An id is free again where nothing was done and another attempt may help: if the request was not sent, was
 //! refused for the moment, or was lost. The next call with it then makes the change.
 
+mod record;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,6 +20,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::shared::SharedClaim;
+pub(super) use self::shared::SharedIds;
 use super::Answer;
 use crate::{
     call::{CallError, Deadline, Obstacle, Outcome, Stage},
@@ -32,6 +37,8 @@ use crate::{
 pub(super) struct RequestIds {
     limits: config::RequestIds,
     known: Arc<Mutex<Known>>,
+    /// The ids of all replicas; `None` if there are none.
+    shared: Option<SharedIds>,
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +79,8 @@ pub(super) struct Asked {
 pub struct Made {
     /// How that is known.
     pub answer: Answer,
-    /// The position in the tenant's events when it was sent.
-    pub after: Moment,
+    /// The position in the tenant's events when it was sent. `None`: another replica sent it.
+    pub after: Option<Moment>,
 }
 
 /// What a change came to. Shared, since several callers may be told.
@@ -96,6 +103,8 @@ pub(super) struct Claim {
     id: ChangeId,
     number: u64,
     is_under_way: bool,
+    /// The same right among replicas.
+    shared: Option<SharedClaim>,
 }
 
 /// What is known of a change.
@@ -120,13 +129,13 @@ enum Looked {
 // === impl RequestIds ===
 
 impl RequestIds {
-    pub(super) fn new(limits: &config::RequestIds) -> Self {
-        Self { limits: limits.clone(), known: Arc::default() }
+    pub(super) fn new(limits: &config::RequestIds, shared: Option<SharedIds>) -> Self {
+        Self { limits: limits.clone(), known: Arc::default(), shared }
     }
 
     /// The same ids under other limits.
     pub(super) fn changed(&self, limits: &config::RequestIds) -> Self {
-        Self { limits: limits.clone(), known: self.known.clone() }
+        Self { limits: limits.clone(), known: self.known.clone(), shared: self.shared.clone() }
     }
 
     /// Begins a change, or waits for what it comes to if another call is making it.
@@ -143,7 +152,7 @@ impl RequestIds {
     ) -> Result<Begun, CallError> {
         loop {
             let mut ended = match self.look(id, asked) {
-                Looked::First(claim) => return Ok(Begun::First(claim)),
+                Looked::First(claim) => return self.begin_shared(claim, asked, deadline).await,
                 Looked::Reused => return Err(CallError::unasked(Obstacle::RequestIdReused)),
                 Looked::Known(ended) => ended,
             };
@@ -159,12 +168,43 @@ impl RequestIds {
     }
 
     /// What is known of a change.
-    pub(super) fn find(&self, id: ChangeId) -> Option<KnownChange> {
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::StoreUnavailable`] if other replicas may know it, and their store does not say.
+    pub(super) async fn find(&self, id: ChangeId) -> Result<Option<KnownChange>, Obstacle> {
+        match (self.find_here(id), &self.shared) {
+            (None, Some(shared)) => shared.find(id).await,
+            (found, _) => Ok(found),
+        }
+    }
+
+    fn find_here(&self, id: ChangeId) -> Option<KnownChange> {
         let mut known = self.known();
         known.forget(&self.limits);
         let Entry { asked, ended, .. } = known.changes.get(&id)?;
         let (agent, interface) = (asked.agent, asked.interface);
         Some(KnownChange { agent, interface, ended: ended.borrow().clone() })
+    }
+
+    /// Begins a change among all replicas, if there are any.
+    async fn begin_shared(
+        &self,
+        mut claim: Claim,
+        asked: &Asked,
+        deadline: Deadline,
+    ) -> Result<Begun, CallError> {
+        let Some(shared) = &self.shared else { return Ok(Begun::First(claim)) };
+        match shared.begin(claim.id, asked, self.limits.kept, deadline).await? {
+            Ok(own) => {
+                claim.shared = own;
+                Ok(Begun::First(claim))
+            }
+            Err(ended) => {
+                claim.close(Some(ended.clone()));
+                Ok(Begun::Before(ended))
+            }
+        }
     }
 
     fn look(&self, id: ChangeId, asked: &Asked) -> Looked {
@@ -184,7 +224,7 @@ impl RequestIds {
         let entry = Entry { number, asked: asked.clone(), ended: watch::Sender::new(None) };
         known.changes.insert(id, entry);
         let known = Some(self.known.clone());
-        Looked::First(Claim { known, id, number, is_under_way: false })
+        Looked::First(Claim { known, id, number, is_under_way: false, shared: None })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -224,6 +264,11 @@ impl Known {
 // === impl Claim ===
 
 impl Claim {
+    /// The id.
+    pub(super) fn id(&self) -> ChangeId {
+        self.id
+    }
+
     /// From now on the request may be sent.
     pub(super) fn under_way(mut self) -> Self {
         self.is_under_way = true;
@@ -233,16 +278,19 @@ impl Claim {
     /// Says what the change came to.
     pub(super) fn end(mut self, ended: Result<Made, CallError>) {
         let is_unsent = matches!(ended, Err(CallError::NotSent(_)));
-        self.close(Some(ended).filter(|_| !is_unsent));
+        self.close(Some(ended.into()).filter(|_| !is_unsent));
     }
 
     /// `None`: nothing was sent.
-    fn close(&mut self, ended: Option<Result<Made, CallError>>) {
+    fn close(&mut self, ended: Option<Ended>) {
         let Some(known) = self.known.take() else { return };
+        if let Some(shared) = self.shared.take() {
+            shared.end(ended.clone());
+        }
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         match ended {
             None => known.remove(self.id, self.number),
-            Some(ended) => known.end(self.id, self.number, ended.into()),
+            Some(ended) => known.end(self.id, self.number, ended),
         }
     }
 }
@@ -250,7 +298,18 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // Only a task that panics drops it while it is under way.
-        self.close(self.is_under_way.then_some(Err(CallError::Internal)));
+        self.close(self.is_under_way.then(|| Arc::new(Err(CallError::Internal))));
+    }
+}
+
+// === impl ChangeId ===
+
+impl fmt::Display for ChangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of_batch {
+            Some(agent) => write!(f, "{}:{agent}", self.request),
+            None => self.request.fmt(f),
+        }
     }
 }
 

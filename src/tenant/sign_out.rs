@@ -26,7 +26,7 @@ impl AdmittedCall {
     ) -> Result<Envelope, CallError> {
         let interface = if force { &FORCE_SIGN_OUT } else { &SIGN_OUT };
         let verdict = self.end_session(interface, untouched).await;
-        self.report(interface, &verdict);
+        self.report(interface, None, &verdict);
         verdict
     }
 

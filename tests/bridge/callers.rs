@@ -10,9 +10,9 @@ mod rights;
 
 use ccgateway_bridge::rpc::proto::{
     BatchSetBusyRequest, CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest,
-    GetSessionRequest, GetStateRequest, RegisterSessionRequest, SetAfterCallWorkRequest,
-    SetBusyRequest, SetIdleRequest, SetRestingRequest, SignInRequest, SignOutRequest,
-    WatchEventsRequest,
+    GetSessionRequest, GetStateChangeRequest, GetStateRequest, RegisterSessionRequest,
+    SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest, SignInRequest,
+    SignOutRequest, WatchEventsRequest,
 };
 use ccgateway_bridge::{access::Right, rpc::methods};
 use ccgateway_test_support::AGENT;
@@ -59,6 +59,11 @@ fn requests(tenant: &str) -> Vec<(String, Right, Vec<u8>)> {
             request!(CancelRestingRequest { agent_id: agent() }),
         ),
         ("AgentState/GetState", Right::Read, request!(GetStateRequest { agent_id: agent() })),
+        (
+            "AgentState/GetStateChange",
+            Right::Read,
+            request!(GetStateChangeRequest { request_id: "1".to_owned() }),
+        ),
         (
             "AgentState/BatchSetBusy",
             Right::Write,

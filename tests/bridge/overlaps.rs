@@ -88,15 +88,15 @@ async fn repeated_calls_of_a_tenant_share_one_retry_budget() {
 /// The gateway holds the first request until it sees that its connection has been closed.
 #[tokio::test]
 async fn the_call_after_one_that_was_given_up_waits_until_the_gateway_has_noticed() {
-    let bridge = patient("100ms", Options::default()).await;
-    for _ in 0..10 {
+    let bridge = patient("500ms", Options::default()).await;
+    for _ in 0..5 {
         bridge.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
         let (given_up, next) = tokio::join!(bridge.set_busy(AGENT), bridge.set_busy(AGENT));
         refused(given_up, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
         next.expect("accepted");
     }
     assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
-    assert_eq!(bridge.asked(Interface::SayBusy).len(), 20);
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 10);
 }
 
 /// The gateway goes on with the first request although its connection has been closed.

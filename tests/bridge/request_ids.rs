@@ -187,7 +187,7 @@ async fn a_refusal_that_passes_frees_the_id_and_one_for_good_keeps_it() {
     }
     for (fault, reason) in [
         (refusal("000-004"), "AGENT_SWITCHOVER"),
-        (refusal("100-007"), "PLATFORM_UNAVAILABLE"),
+        (refusal("100-003"), "PLATFORM_UNAVAILABLE"),
         (busy_proxy(), "GATEWAY_BUSY"),
     ] {
         let bridge = with("").await;

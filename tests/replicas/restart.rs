@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::rpc::proto::Session;
-use ccgateway_sim::Interface;
-use ccgateway_test_support::set_busy;
+use ccgateway_bridge::rpc::proto::{
+    GetStateChangeRequest, Session, SetBusyRequest, get_state_change_response::What,
+};
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{Refusal, set_busy};
 use futures_util::StreamExt as _;
 use tokio::{
     task::{AbortHandle, JoinSet},
@@ -179,6 +181,38 @@ async fn registered_sessions_and_ends_outlive_a_kill_too() {
     assert!(seconds(&after) <= seconds(&before), "a restart makes no session longer");
     assert_eq!(second.find_session(1002).await.expect_err("ended").code(), Code::NotFound);
     second.set_busy(1001).await.expect("with the Guid that was handed in");
+}
+
+/// A change with an id that belongs to this place.
+fn busy(place: u8) -> SetBusyRequest {
+    let request_id = format!("f81d4fae-7dec-41d0-a765-00a0c91e6b{place:02x}");
+    SetBusyRequest { agent_id: "1001".into(), request_id, ..<_>::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_with_ids_are_made_once_also_after_a_kill() {
+    let centre = Centre::open().await;
+    let mut first = centre.alone(None).await;
+    first.sign_in(1001).await.expect("signed in");
+    let made = first.call(busy(1)).await.expect("accepted");
+    let refused = first.call(busy(2)).await.expect_err("it is busy already");
+    centre.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
+    let states = first.states.clone();
+    let under_way = tokio::spawn(async move { states.clone().set_busy(busy(3)).await.map(drop) });
+    eventually("the request to be sent", || centre.asked(Interface::SayBusy) == 3).await;
+    first.kill().await;
+    under_way.await.expect("ended").expect_err("its bridge is gone");
+
+    let second = centre.alone(None).await;
+    assert_eq!(second.call(busy(1)).await.expect("accepted"), made);
+    let again = second.call(busy(2)).await.expect_err("as before");
+    assert_eq!(Refusal::from(again).reason, Refusal::from(refused).reason);
+    let lost = Refusal::from(second.call(busy(3)).await.expect_err("nobody knows"));
+    assert_eq!((&*lost.reason, &*lost.metadata["outcome"]), ("GATEWAY_NO_ANSWER", "unknown"));
+    let request = GetStateChangeRequest { request_id: busy(1).request_id, ..<_>::default() };
+    let found = second.states.clone().get_state_change(request).await.expect("known").into_inner();
+    assert!(matches!(found.what, Some(What::Change(_))), "{found:?}");
+    assert_eq!(centre.asked(Interface::SayBusy), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,6 +26,7 @@ mod moments;
 mod redis_outage;
 mod refusals;
 mod replay;
+mod request_ids;
 mod secrets;
 mod sharing;
 mod sign_outs;

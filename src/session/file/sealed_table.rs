@@ -134,6 +134,12 @@ impl SealedTable {
             .for_each(|values| values.retain(|_, value| !value.is_expired()));
     }
 
+    /// The agents who have a value of this kind.
+    pub(super) fn agents_with(&self, sealed_kind: SealedKind) -> Vec<AgentId> {
+        let by_kind = self.by_kind();
+        by_kind.get(&sealed_kind).into_iter().flat_map(|values| values.keys().copied()).collect()
+    }
+
     pub(super) fn all(&self) -> Vec<(SealedKind, AgentId)> {
         let by_kind = self.by_kind();
         let all = by_kind

@@ -27,6 +27,7 @@ pub struct Tenants {
     event_lag: Family<TenantLabels, Histogram>,
     confirmations: Family<ResultLabels, Counter>,
     read_backs: Family<ResultLabels, Counter>,
+    abandoned: Family<OutcomeLabels, Counter>,
     sign_ins: sign_ins::Families,
     calls: Family<CodeLabels, Counter>,
     overloaded: Family<ShareLabels, Counter>,
@@ -106,6 +107,12 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    tenant: Arc<str>,
+    outcome: &'static str,
+}
+
 impl Tenants {
     pub(super) fn new(codes: &'static [Code], registry: &mut Registry) -> Self {
         let histogram = || Family::<TenantLabels, Histogram>::new_with_constructor(seconds);
@@ -119,6 +126,7 @@ impl Tenants {
             event_lag: histogram(),
             confirmations: Family::default(),
             read_backs: Family::default(),
+            abandoned: Family::default(),
             sign_ins: sign_ins::Families::default(),
             calls: Family::default(),
             overloaded: Family::default(),
@@ -164,6 +172,8 @@ impl Tenants {
         registry.register("ccgw_confirmations", "Waits for an event", confirmations.clone());
         let help = "How often the gateway was asked what became of a change whose answer was lost";
         registry.register("ccgw_read_backs", help, families.read_backs.clone());
+        let help = "Calls that ended after their callers had left, by what became of the agent";
+        registry.register("ccgw_calls_abandoned", help, families.abandoned.clone());
         families.sign_ins.register(registry);
         registry.register("ccgw_sessions", "Sessions that the bridge has made", sessions.clone());
         let help = "How often sessions have entered a state";
@@ -307,6 +317,12 @@ impl<V: Vocabulary> TenantMetrics<V> {
     pub fn confirmation(&self, result: V::Confirmation) {
         let labels = ResultLabels { tenant: self.tenant.clone(), result: result.as_str() };
         self.families.confirmations.get_or_create(&labels).inc();
+    }
+
+    /// Counts a call that ended after its caller had left, with what is known about the agent.
+    pub fn abandoned(&self, outcome: &'static str) {
+        let labels = OutcomeLabels { tenant: self.tenant.clone(), outcome };
+        self.families.abandoned.get_or_create(&labels).inc();
     }
 
     /// Counts that the gateway was asked what became of a change.

@@ -12,7 +12,7 @@ use crate::{
 
 fn ids(kept: Duration, most: usize) -> RequestIds {
     let most = NonZeroUsize::new(most).expect("not zero");
-    RequestIds::new(&config::RequestIds { kept, most })
+    RequestIds::new(&config::RequestIds { kept, most }, None)
 }
 
 fn some_ids() -> RequestIds {
@@ -34,8 +34,7 @@ fn soon() -> Deadline {
 }
 
 fn made() -> Made {
-    let after = Moment { newest: 0, at: Instant::now() };
-    Made { answer: Answer::Observed(AgentState::Busy), after }
+    Made { answer: Answer::Observed(AgentState::Busy), after: None }
 }
 
 async fn claim(ids: &RequestIds, number: u8) -> Claim {
@@ -80,7 +79,7 @@ async fn what_was_not_sent_in_the_end_is_forgotten() {
     let ids = some_ids();
     let unsent = Untouched::at_the_start().because(Obstacle::ShuttingDown);
     claim(&ids, 1).await.under_way().end(Err(unsent));
-    assert!(ids.find(id(1)).is_none());
+    assert!(ids.find_here(id(1)).is_none());
     drop(claim(&ids, 1).await);
 }
 
@@ -109,12 +108,12 @@ async fn changes_are_remembered_for_a_while_and_only_so_many() {
     for number in 1..=3 {
         claim(&ids, number).await.under_way().end(Ok(made()));
     }
-    assert!(ids.find(id(1)).is_none(), "there are too many");
+    assert!(ids.find_here(id(1)).is_none(), "there are too many");
     tokio::time::advance(Duration::from_secs(599)).await;
-    assert!(ids.find(id(2)).is_some());
+    assert!(ids.find_here(id(2)).is_some());
     let _under_way = claim(&ids, 4).await.under_way();
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(ids.find(id(2)).is_none() && ids.find(id(3)).is_none());
-    assert!(ids.find(id(4)).is_some_and(|found| found.ended.is_none()), "it has not ended");
+    assert!(ids.find_here(id(2)).is_none() && ids.find_here(id(3)).is_none());
+    assert!(ids.find_here(id(4)).is_some_and(|found| found.ended.is_none()), "it has not ended");
     assert_eq!(ids.known().changes.len(), 1);
 }

@@ -18,9 +18,9 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{EncryptionKey, Keyring},
     session::{
-        Claim, EmbeddedStore, Guid, NewSession, Owner, Reservation, SealedKind, SealedValueStore,
-        SealedValues, Session, SessionFuture, SessionStore, SharedStores, StoreError, StoreFuture,
-        StoreState, StoreView,
+        ChangeRecords, Claim, EmbeddedStore, Guid, NewSession, Owner, Reservation, SealedKind,
+        SealedValueStore, SealedValues, Session, SessionFuture, SessionStore, SharedStores,
+        StoreError, StoreFuture, StoreState, StoreView,
     },
 };
 
@@ -107,6 +107,10 @@ impl TestStore {
 impl SharedStores for TestStores {
     fn open(&self, _: &TenantId, _: NonZeroUsize) -> Arc<dyn SessionStore> {
         self.store.clone()
+    }
+
+    fn change_records(&self, _: &TenantId) -> Option<Arc<dyn ChangeRecords>> {
+        None
     }
 
     fn sealed_values(&self, _: &TenantId) -> SealedValues {

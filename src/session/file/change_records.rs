@@ -1,0 +1,211 @@
+//! What became of changes with ids, in the file, for the next process.
+//!
+//! The file has a row for each agent, with the latest changes of that agent. While the process runs, its memory
+//! is what counts.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::future::BoxFuture;
+use secrecy::zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+
+use super::FilePart;
+use crate::{
+    id::AgentId,
+    session::{ChangeRecords, KnownRecord, Owner, SealedKind, SealedValues, StoreError},
+};
+
+/// The records of a tenant's changes.
+pub(super) struct FileChangeRecords {
+    part: FilePart,
+    values: SealedValues,
+    /// Read at the first use.
+    rows: OnceCell<Mutex<Rows>>,
+}
+
+#[derive(Default)]
+struct Rows {
+    of: HashMap<AgentId, VecDeque<Row>>,
+    agents: HashMap<String, AgentId>,
+}
+
+/// One change.
+#[derive(Clone, Serialize, Deserialize)]
+struct Row {
+    name: String,
+    /// When it is forgotten, in milliseconds since 1970.
+    until: u64,
+    record: String,
+    /// Whether this process has written it.
+    #[serde(skip)]
+    is_own: bool,
+}
+
+/// The most changes of an agent that are kept.
+const MOST: usize = 64;
+
+impl FileChangeRecords {
+    pub(super) fn new(part: FilePart, values: SealedValues) -> Self {
+        Self { part, values, rows: OnceCell::new() }
+    }
+
+    /// `None` as long as the file has not been read.
+    async fn rows(&self) -> Option<MutexGuard<'_, Rows>> {
+        if self.part.is_unread() {
+            return None;
+        }
+        let rows = self.rows.get_or_init(|| async {
+            let mut rows = Rows::default();
+            for agent in self.part.slot.sealed.agents_with(SealedKind::Changes) {
+                let owner = Owner { agent, session: None };
+                let plain = self.values.get(SealedKind::Changes, owner).await;
+                let read = plain.and_then(|plain| serde_json::from_slice(&plain).ok());
+                rows.take_in(agent, read.unwrap_or_default());
+            }
+            Mutex::new(rows)
+        });
+        Some(rows.await.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes an agent's rows, and writes them. Waits until they are on the disk, or the disk is too slow.
+    async fn change<T>(
+        &self,
+        agent: AgentId,
+        change: impl FnOnce(&mut Rows) -> (T, bool),
+    ) -> Option<T> {
+        let (changed, row) = {
+            let mut rows = self.rows().await?;
+            let (changed, is_new) = change(&mut rows);
+            (changed, is_new.then(|| rows.encode(agent)))
+        };
+        if let Some((row, time)) = row {
+            let owner = Owner { agent, session: None };
+            self.values.put(SealedKind::Changes, owner, &row, time).await;
+        }
+        Some(changed)
+    }
+}
+
+impl Rows {
+    fn take_in(&mut self, agent: AgentId, rows: VecDeque<Row>) {
+        self.agents.extend(rows.iter().map(|row| (row.name.clone(), agent)));
+        self.of.insert(agent, rows);
+    }
+
+    fn get(&self, name: &str) -> Option<&Row> {
+        let rows = self.of.get(self.agents.get(name)?)?;
+        rows.iter().find(|row| row.name == name && row.until > millis_now())
+    }
+
+    fn put(&mut self, agent: AgentId, row: Row) {
+        self.remove(agent, &row.name);
+        self.agents.insert(row.name.clone(), agent);
+        let rows = self.of.entry(agent).or_default();
+        rows.push_back(row);
+        let now = millis_now();
+        let is_over = |rows: &VecDeque<Row>| {
+            rows.len() > MOST || rows.front().is_some_and(|row| row.until <= now)
+        };
+        while is_over(rows) {
+            let Some(over) = rows.pop_front() else { break };
+            self.agents.remove(&over.name);
+        }
+    }
+
+    fn remove(&mut self, agent: AgentId, name: &str) {
+        self.agents.remove(name);
+        if let Some(rows) = self.of.get_mut(&agent) {
+            rows.retain(|row| row.name != name);
+        }
+    }
+
+    /// An agent's rows, and how long they are of use.
+    fn encode(&self, agent: AgentId) -> (Zeroizing<Vec<u8>>, Duration) {
+        let rows = self.of.get(&agent);
+        let until = rows.into_iter().flatten().map(|row| row.until).max().unwrap_or_default();
+        // Serializing these fields cannot fail.
+        let encoded = serde_json::to_vec(&rows).unwrap_or_default();
+        (Zeroizing::new(encoded), Duration::from_millis(until.saturating_sub(millis_now())))
+    }
+}
+
+impl Row {
+    fn new(name: &str, record: &[u8], time: Duration) -> Self {
+        let until =
+            millis_now().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let record = String::from_utf8_lossy(record).into_owned();
+        Self { name: name.to_owned(), until, record, is_own: true }
+    }
+
+    fn known(&self) -> KnownRecord {
+        let record = self.record.clone().into_bytes();
+        KnownRecord { plain: Zeroizing::new(record.clone()), stored: record, is_left: !self.is_own }
+    }
+}
+
+impl ChangeRecords for FileChangeRecords {
+    fn begin<'a>(
+        &'a self,
+        agent: AgentId,
+        name: &'a str,
+        record: &'a [u8],
+        instead_of: Option<&'a KnownRecord>,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>> {
+        let begin = move |rows: &mut Rows| {
+            let known = rows.get(name).map(Row::known);
+            let known =
+                known.filter(|known| instead_of.is_none_or(|old| old.stored != known.stored));
+            if known.is_none() {
+                rows.put(agent, Row::new(name, record, time));
+            }
+            let is_new = known.is_none();
+            (known, is_new)
+        };
+        Box::pin(async move { Ok(self.change(agent, begin).await.flatten()) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        agent: AgentId,
+        name: &'a str,
+        record: &'a [u8],
+        time: Duration,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let put = move |rows: &mut Rows| (rows.put(agent, Row::new(name, record, time)), true);
+        Box::pin(async move { Ok(self.change(agent, put).await.unwrap_or_default()) })
+    }
+
+    fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.rows().await;
+            Ok(rows.and_then(|rows| rows.get(name).map(Row::known)))
+        })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        agent: AgentId,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let remove = move |rows: &mut Rows| (rows.remove(agent, name), true);
+        Box::pin(async move { Ok(self.change(agent, remove).await.unwrap_or_default()) })
+    }
+}
+
+impl fmt::Debug for FileChangeRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileChangeRecords").finish_non_exhaustive()
+    }
+}
+
+fn millis_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
