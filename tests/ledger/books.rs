@@ -61,12 +61,17 @@ impl Books {
             }
         }
         let mut sums = [0_usize; 5];
+        let (mut changes, mut unknown_changes) = (0, 0);
         let (mut lies, mut unexplained) = (Vec::new(), Vec::new());
         for told in &self.told {
             let mut of_call = entries.get(&told.trace).cloned().unwrap_or_default();
             of_call.retain(|entry| entry.agent == Some(told.agent));
             let (place, lie) = told.judge(&Done::of(told.step, &of_call), self.repeats_changes);
             sums[place] += 1;
+            if told.step.is_change() {
+                changes += 1;
+                unknown_changes += usize::from(place == UNKNOWN);
+            }
             if place == UNKNOWN && !told.is_hidden && !told.is_late() {
                 unexplained.push(told);
             }
@@ -78,9 +83,12 @@ impl Books {
              {not_applied} not applied, {unknown} unknown",
             self.told.len()
         );
+        println!("  {seen}");
+        println!("  of {changes} changes {unknown_changes} were told unknown");
         let shown: Vec<_> = lies.iter().take(5).collect();
         assert!(lies.is_empty(), "{seen}; {} lies, such as {shown:#?}", lies.len());
-        assert!(sums.iter().all(|sum| *sum > 0), "every outcome has to be tried: {seen}");
+        let tried = [accepted, not_sent, refused, unknown];
+        assert!(tried.iter().all(|sum| *sum > 0), "every outcome has to be tried: {seen}");
         let shown: Vec<_> = unexplained.iter().take(5).collect();
         assert!(
             unexplained.len() * UNEXPLAINED <= self.told.len(),

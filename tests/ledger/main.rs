@@ -31,20 +31,25 @@ use step::LIVES;
 const CALLS: usize = 20_000;
 /// Agents at once.
 const AT_ONCE: usize = 24;
+/// How often a caller sends a change again that has failed.
+const AGAIN: usize = 3;
 /// For how long the store fails, and how long it works then.
 const STORE_FAILS: Duration = Duration::from_millis(300);
 const STORE_WORKS: Duration = Duration::from_millis(500);
 
 /// What is around the calls.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Setting {
     with_proxy: bool,
     with_store: bool,
     with_grpcio: bool,
+    /// Callers give their changes ids, and send what fails again.
+    insists: bool,
 }
 
 /// A bridge in front of a gateway.
 struct World {
+    setting: Setting,
     bridge: TestBridge,
     proxy: Option<LossyProxy>,
     /// A Redis that fails now and then.
@@ -65,13 +70,15 @@ impl World {
             if setting.with_proxy { Some(LossyProxy::to(gateway.addr()).await) } else { None };
         let store = if setting.with_store { Some(RedisServer::start().await) } else { None };
         // A trace for each call, by which the gateway's journal tells whose request it was.
-        let tenant = "agent_ids = \"1-999999\"\nlimits.sessions = 90000\n\
+        // By default the bridge asks what became of a change. LEDGER_READ_BACK=false shows what that is worth.
+        let read_back = env::var("LEDGER_READ_BACK").unwrap_or_else(|_| "true".into());
+        let tenant = format!("read_back = {read_back}\n")
+            + "agent_ids = \"1-999999\"\nlimits.sessions = 90000\n\
                           limits.requests = 96\nlimits.queue_wait = \"5s\"\n\
                           timeouts.request = \"400ms\"\ntimeouts.sign_in = \"400ms\"\n\
                           timeouts.settle = \"200ms\"\n\
                           keep.sign_ins_per_second = 10000\n\
-                          [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n"
-            .to_owned();
+                          [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n";
         let in_redis =
             |redis: &RedisServer| in_redis(&redis.url()) + "timeouts.command = \"100ms\"\n";
         let lines = store.as_ref().map(in_redis).unwrap_or_default();
@@ -85,7 +92,7 @@ impl World {
         } else {
             Caller::own(addr)
         };
-        Self { bridge, proxy, store, caller }
+        Self { setting, bridge, proxy, store, caller }
     }
 
     /// All that is asked for one agent.
@@ -97,7 +104,13 @@ impl World {
             step.prepare(self, agent).await;
             let spoilt = step.spoil(self, agent, &mut chance);
             let begun = Instant::now();
-            let answers = step.call(self, agent, trace).await;
+            let mut answers = step.call(self, agent, trace).await;
+            let again = if self.setting.insists && step.is_change() { AGAIN } else { 0 };
+            for _ in 0..again {
+                if answers.iter().any(|(_, answer)| answer.is_err()) {
+                    answers = step.call(self, agent, trace).await;
+                }
+            }
             let took = begun.elapsed();
             if let (Some(proxy), Some(part)) = (&self.proxy, &spoilt.part) {
                 proxy.forgive(part);
@@ -150,7 +163,9 @@ async fn books_agree(setting: Setting, parts: usize) {
     let gateway = world.bridge.gateway.clone();
     // What goes on after its caller has had an answer ends here.
     world.bridge.bridge.drain().await;
-    Books::of(told, world.caller.repeats_changes()).close(&gateway.journal());
+    let repeats_changes = world.caller.repeats_changes() || setting.insists;
+    println!("{setting:?}");
+    Books::of(told, repeats_changes).close(&gateway.journal());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,6 +181,17 @@ async fn callers_are_told_what_the_gateway_has_done_behind_a_proxy_that_loses_an
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_are_told_what_the_gateway_has_done_while_the_store_fails() {
     books_agree(Setting { with_proxy: true, with_store: true, ..Setting::default() }, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_send_changes_again_with_their_ids_act_once() {
+    books_agree(Setting { with_proxy: true, insists: true, ..Setting::default() }, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_hold_with_grpc_s_own_library_while_the_store_fails() {
+    let setting = Setting { with_proxy: true, with_store: true, with_grpcio: true, insists: true };
+    books_agree(setting, 10).await;
 }
 
 /// gRPC's own library repeats what it may, and it may repeat everything.

@@ -141,9 +141,15 @@ impl Step {
         }
     }
 
+    /// Whether it changes an agent's state, and so may have an id.
+    pub(crate) fn is_change(self) -> bool {
+        !matches!(self, SignIn | ForceSignIn | GetState | SignOut)
+    }
+
     /// Asks for it, and again where gRPC would.
     pub(crate) async fn call(self, world: &World, agent: u32, trace: u128) -> Vec<Answer> {
         let agent_id = agent.to_string();
+        let request_id = if world.setting.insists { id(trace) } else { String::new() };
         macro_rules! ask {
             ($service:literal, $method:ident: $request:ident { $($field:ident: $value:expr),* } -> $answer:ident) => {{
                 let message = $request { $($field: $value,)* ..<_>::default() }.encode_to_vec();
@@ -157,26 +163,33 @@ impl Step {
                 ask!("AgentSession", SignIn: SignInRequest { agent_id: agent_id, password: password, force: force } -> SignInResponse).map(drop)
             }
             SignOut => ask!("AgentSession", SignOut: SignOutRequest { agent_id: agent_id } -> SignOutResponse).map(drop),
-            SetBusy => ask!("AgentState", SetBusy: SetBusyRequest { agent_id: agent_id, reason: Some(200) } -> SetBusyResponse).map(drop),
+            SetBusy => ask!("AgentState", SetBusy: SetBusyRequest { agent_id: agent_id, request_id: request_id, reason: Some(200) } -> SetBusyResponse).map(drop),
             BatchSetBusy => {
                 let agents = [agent, agent + REGISTERED, agent + UNKNOWN];
                 let agent_ids = agents.iter().map(u32::to_string).collect();
-                let answer = ask!("AgentState", BatchSetBusy: BatchSetBusyRequest { agent_ids: agent_ids, reason: Some(200) } -> BatchSetBusyResponse);
+                let answer = ask!("AgentState", BatchSetBusy: BatchSetBusyRequest { agent_ids: agent_ids, request_id: request_id, reason: Some(200) } -> BatchSetBusyResponse);
                 return parts(&agents, answer);
             }
-            CancelBusy => ask!("AgentState", CancelBusy: CancelBusyRequest { agent_id: agent_id } -> CancelBusyResponse).map(drop),
-            SetIdle => ask!("AgentState", SetIdle: SetIdleRequest { agent_id: agent_id } -> SetIdleResponse).map(drop),
-            SetAfterCallWork => ask!("AgentState", SetAfterCallWork: SetAfterCallWorkRequest { agent_id: agent_id } -> SetAfterCallWorkResponse).map(drop),
-            CancelAfterCallWork => ask!("AgentState", CancelAfterCallWork: CancelAfterCallWorkRequest { agent_id: agent_id } -> CancelAfterCallWorkResponse).map(drop),
+            CancelBusy => ask!("AgentState", CancelBusy: CancelBusyRequest { agent_id: agent_id, request_id: request_id } -> CancelBusyResponse).map(drop),
+            SetIdle => ask!("AgentState", SetIdle: SetIdleRequest { agent_id: agent_id, request_id: request_id } -> SetIdleResponse).map(drop),
+            SetAfterCallWork => ask!("AgentState", SetAfterCallWork: SetAfterCallWorkRequest { agent_id: agent_id, request_id: request_id } -> SetAfterCallWorkResponse).map(drop),
+            CancelAfterCallWork => ask!("AgentState", CancelAfterCallWork: CancelAfterCallWorkRequest { agent_id: agent_id, request_id: request_id } -> CancelAfterCallWorkResponse).map(drop),
             SetResting => {
                 let minute = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-                ask!("AgentState", SetResting: SetRestingRequest { agent_id: agent_id, duration: minute } -> SetRestingResponse).map(drop)
+                ask!("AgentState", SetResting: SetRestingRequest { agent_id: agent_id, request_id: request_id, duration: minute } -> SetRestingResponse).map(drop)
             }
-            CancelResting => ask!("AgentState", CancelResting: CancelRestingRequest { agent_id: agent_id } -> CancelRestingResponse).map(drop),
+            CancelResting => ask!("AgentState", CancelResting: CancelRestingRequest { agent_id: agent_id, request_id: request_id } -> CancelRestingResponse).map(drop),
             GetState => ask!("AgentState", GetState: GetStateRequest { agent_id: agent_id } -> GetStateResponse).map(drop),
         };
         vec![(agent, answer)]
     }
+}
+
+/// The id of a change, which is that of its trace.
+fn id(trace: u128) -> String {
+    let hex = format!("{trace:032x}");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
+    parts.join("-")
 }
 
 /// What a batch says of each of its agents.
