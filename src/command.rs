@@ -64,7 +64,7 @@ enum Command {
     /// code is 1 when there is a problem.
     Doctor(doctor::DoctorArgs),
     /// Call a bridge, and print what it answered.
-    Call(call::Call),
+    Call(Box<call::Call>),
     /// Print a script that completes this program's commands and flags in a shell.
     Completions {
         /// The shell to write it for.
@@ -145,7 +145,7 @@ impl Args {
             None | Some(Command::Serve) => serve::run(&settings),
             Some(Command::CheckConfig) => check_config::run(&settings),
             Some(Command::Reload(args)) => reload::run(&settings, &args),
-            Some(Command::Call(call)) => return (call::run(call), call::EXIT_UNKNOWN),
+            Some(Command::Call(call)) => return (call::run(*call), call::EXIT_UNKNOWN),
             Some(Command::Doctor(args)) => doctor::run(&settings, &args),
             Some(Command::Completions { shell }) => completions_and_man::completions(shell),
             Some(Command::Man(pages)) => completions_and_man::man(&pages),

@@ -30,7 +30,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 pub use self::{
-    change_records::{ChangeRecords, KnownRecord},
+    change_records::{ChangeName, ChangeRecords, KnownRecord},
     cookies::Cookies,
     doubt::Doubt,
     embedded::EmbeddedStore,

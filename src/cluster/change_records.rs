@@ -13,9 +13,8 @@ use super::{
 };
 use crate::{
     hex::hex,
-    id::AgentId,
     keyring::Purpose,
-    session::{ChangeRecords, Doubt, KnownRecord, RECORD_MAX, StoreError},
+    session::{ChangeName, ChangeRecords, Doubt, KnownRecord, RECORD_MAX, StoreError},
 };
 
 /// The records of a tenant's changes, each sealed for its name, under a key with a time to live.
@@ -80,8 +79,7 @@ impl RedisChangeRecords {
 impl ChangeRecords for RedisChangeRecords {
     fn begin<'a>(
         &'a self,
-        _agent: AgentId,
-        name: &'a str,
+        ChangeName { name, .. }: ChangeName<'a>,
         record: &'a [u8],
         instead_of: Option<&'a KnownRecord>,
         time: Duration,
@@ -103,8 +101,7 @@ impl ChangeRecords for RedisChangeRecords {
 
     fn put<'a>(
         &'a self,
-        _agent: AgentId,
-        name: &'a str,
+        ChangeName { name, .. }: ChangeName<'a>,
         record: &'a [u8],
         time: Duration,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -127,8 +124,7 @@ impl ChangeRecords for RedisChangeRecords {
 
     fn remove<'a>(
         &'a self,
-        _agent: AgentId,
-        name: &'a str,
+        ChangeName { name, .. }: ChangeName<'a>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let mut delete = cmd("DEL");

@@ -15,8 +15,7 @@ pub trait ChangeRecords: fmt::Debug + Send + Sync {
     /// then. One that equals `instead_of` is replaced.
     fn begin<'a>(
         &'a self,
-        agent: AgentId,
-        name: &'a str,
+        of: ChangeName<'a>,
         record: &'a [u8],
         instead_of: Option<&'a KnownRecord>,
         time: Duration,
@@ -25,8 +24,7 @@ pub trait ChangeRecords: fmt::Debug + Send + Sync {
     /// Stores a record for `time`, whatever is there.
     fn put<'a>(
         &'a self,
-        agent: AgentId,
-        name: &'a str,
+        of: ChangeName<'a>,
         record: &'a [u8],
         time: Duration,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -35,8 +33,16 @@ pub trait ChangeRecords: fmt::Debug + Send + Sync {
     fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>>;
 
     /// Removes the record.
-    fn remove<'a>(&'a self, agent: AgentId, name: &'a str)
-    -> BoxFuture<'a, Result<(), StoreError>>;
+    fn remove<'a>(&'a self, of: ChangeName<'a>) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// Whose a record is.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangeName<'a> {
+    /// The agent of the change.
+    pub agent: AgentId,
+    /// The name that the change's id has.
+    pub name: &'a str,
 }
 
 /// A record as it is stored.

@@ -92,10 +92,9 @@ impl Tenant {
     /// As [`Tenant::command`].
     pub async fn command_of_batch(
         self: &Arc<Self>,
-        agent: AgentId,
+        (agent, id): (AgentId, Option<ChangeId>),
         command: Command,
         context: &Context,
-        id: Option<ChangeId>,
         own: impl FnOnce() -> Option<CallPlace>,
     ) -> Result<Accepted, CallError> {
         let claim = match self.claim(id, agent, &command, context).await? {
@@ -106,7 +105,7 @@ impl Tenant {
             }
         };
         let call = || self.admission.enter().or_else(|full| own().ok_or(full)).map(Some);
-        self.command_in_batches(agent, command, context, claim, call).await
+        self.command_in_batches((agent, claim), command, context, call).await
     }
 
     /// Like [`Tenant::command_of_batch`], for what a batch has to ask while it waits for its confirmations. It
@@ -117,7 +116,7 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
-        self.command_in_batches(agent, command, context, None, || Ok(None)).await
+        self.command_in_batches((agent, None), command, context, || Ok(None)).await
     }
 
     /// The right to make the change, or what it has come to in another call with the same id.
@@ -140,10 +139,9 @@ impl Tenant {
     /// A command within the part of the requests that batches have. `call` takes its place among the calls.
     async fn command_in_batches(
         self: &Arc<Self>,
-        agent: AgentId,
+        (agent, claim): (AgentId, Option<Claim>),
         command: Command,
         context: &Context,
-        claim: Option<Claim>,
         call: impl FnOnce() -> Result<Option<CallPlace>, Obstacle>,
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;

@@ -131,9 +131,9 @@ impl AdmittedCall {
         let newest = self.tenant.events.newest();
         let (question, stage) = (Command::plain(&AGENT_STATUS), Stage::ReadBack);
         let envelope = self.send_at(stage, &question, &session, untouched).await.ok()?;
-        let state = AgentStatus::read(envelope.result.as_deref()?)?.state;
-        self.turn.learn(Learned::Said(Activity { state, newest }));
-        (state != AgentState::Unknown).then_some(state)
+        let status = AgentStatus::read(envelope.result.as_deref()?)?;
+        self.turn.learn(Learned::Said(Activity { state: status.state, newest }));
+        Some(status.state).filter(|state| *state != AgentState::Unknown)
     }
 }
 

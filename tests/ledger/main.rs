@@ -3,6 +3,7 @@
 //!
 //! The calls are the same in every run. `LEDGER_CALLS` makes more of them, and `LEDGER_SEED` others.
 
+#![expect(clippy::print_stdout, reason = "the sums are what it is for")]
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod books;
@@ -39,6 +40,7 @@ const STORE_WORKS: Duration = Duration::from_millis(500);
 
 /// What is around the calls.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them may be there or not")]
 struct Setting {
     with_proxy: bool,
     with_store: bool,

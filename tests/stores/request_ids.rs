@@ -7,6 +7,7 @@ use ccgateway_bridge::rpc::proto::{
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use ccgateway_test_support::{RedisServer, Site, TestBridge, asked, refused, until, until_asked};
+use futures_util::future::BoxFuture;
 use tonic::{Code, Request, Status};
 
 use crate::{
@@ -17,12 +18,14 @@ use crate::{
 const ID: &str = "f81d4fae-7dec-41d0-a765-00a0c91e6bf6";
 
 /// Two replicas of which the first has signed agent 1001 in.
-async fn two() -> (RedisServer, Site, [TestBridge; 2]) {
-    let (server, site) = (RedisServer::start().await, callee::site().await);
-    let first = callee::start(&site, &server).await;
-    let second = callee::start(&site, &server).await;
-    first.sign_in(1001).await.expect("signed in");
-    (server, site, [first, second])
+fn two() -> BoxFuture<'static, (RedisServer, Site, [TestBridge; 2])> {
+    Box::pin(async {
+        let (server, site) = (RedisServer::start().await, callee::site().await);
+        let first = callee::start(&site, &server).await;
+        let second = callee::start(&site, &server).await;
+        first.sign_in(1001).await.expect("signed in");
+        (server, site, [first, second])
+    })
 }
 
 fn busy(reason: i32) -> SetBusyRequest {

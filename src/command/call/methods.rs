@@ -192,6 +192,15 @@ impl Method {
     ) -> Result<Shown, Status> {
         let Clients { mut states, mut sessions, .. } = clients;
         let tenant_id = options.tenant.clone();
+        macro_rules! plain {
+            ($client:expr, $method:ident, $request:ident, $change:expr) => {{
+                let Change { agent, how } = $change;
+                let (agent_id, confirm_within) = (agent.agent, how.span());
+                let request_id = how.request_id;
+                let request = $request { agent_id, tenant_id, confirm_within, request_id };
+                unary!($client, $method, request, attempt)
+            }};
+        }
         Ok(match self {
             Self::SetBusy(SetBusy { agent, reason, prolong, how }) => {
                 let (agent_id, confirm_within) = (agent.agent, how.span());
@@ -207,31 +216,13 @@ impl Method {
                 };
                 unary!(states, set_busy, request, attempt)
             }
-            Self::CancelBusy(Change { agent, how }) => {
-                let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.request_id;
-                let request = CancelBusyRequest { agent_id, tenant_id, confirm_within, request_id };
-                unary!(states, cancel_busy, request, attempt)
+            Self::CancelBusy(change) => plain!(states, cancel_busy, CancelBusyRequest, change),
+            Self::SetIdle(change) => plain!(states, set_idle, SetIdleRequest, change),
+            Self::SetAfterCallWork(change) => {
+                plain!(states, set_after_call_work, SetAfterCallWorkRequest, change)
             }
-            Self::SetIdle(Change { agent, how }) => {
-                let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.request_id;
-                let request = SetIdleRequest { agent_id, tenant_id, confirm_within, request_id };
-                unary!(states, set_idle, request, attempt)
-            }
-            Self::SetAfterCallWork(Change { agent, how }) => {
-                let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.request_id;
-                let request =
-                    SetAfterCallWorkRequest { agent_id, tenant_id, confirm_within, request_id };
-                unary!(states, set_after_call_work, request, attempt)
-            }
-            Self::CancelAfterCallWork(Change { agent, how }) => {
-                let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.request_id;
-                let request =
-                    CancelAfterCallWorkRequest { agent_id, tenant_id, confirm_within, request_id };
-                unary!(states, cancel_after_call_work, request, attempt)
+            Self::CancelAfterCallWork(change) => {
+                plain!(states, cancel_after_call_work, CancelAfterCallWorkRequest, change)
             }
             Self::SetResting(SetResting { agent, duration, reason, prolong, how }) => {
                 let request = SetRestingRequest {
@@ -245,12 +236,8 @@ impl Method {
                 };
                 unary!(states, set_resting, request, attempt)
             }
-            Self::CancelResting(Change { agent, how }) => {
-                let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.request_id;
-                let request =
-                    CancelRestingRequest { agent_id, tenant_id, confirm_within, request_id };
-                unary!(states, cancel_resting, request, attempt)
+            Self::CancelResting(change) => {
+                plain!(states, cancel_resting, CancelRestingRequest, change)
             }
             Self::BatchSetBusy(batch) => {
                 let request = attempt.request(batch.request(tenant_id));

@@ -112,24 +112,22 @@ changes!(
 
 impl From<GetStateChangeResponse> for Shown {
     fn from(response: GetStateChangeResponse) -> Self {
-        let agent_id = response.agent_id;
-        let (headline, became, ending) = match response.what {
+        let (headline, name, value, ending) = match response.what {
             Some(Became::Change(change)) => {
                 let shown = Self::from(change);
-                (shown.headline, json!({ "change": shown.fields }), Ending::Done)
+                (shown.headline, "change", shown.fields, Ending::Done)
             }
             Some(Became::Error(error)) => {
                 let failure = batch::failed(&error);
                 let headline = format!("the change failed: {}", failure.headline());
-                (headline, json!({ "error": failure.fields() }), failure.ending)
+                (headline, "error", failure.fields(), failure.ending)
             }
             // A newer bridge may say something else.
             Some(Became::UnderWay(_)) | None => {
-                ("the change is under way".to_owned(), json!({ "under_way": {} }), Ending::Unknown)
+                ("the change is under way".to_owned(), "under_way", json!({}), Ending::Unknown)
             }
         };
-        let mut fields = became;
-        fields["agent_id"] = json!(agent_id);
+        let fields = json!({ "agent_id": response.agent_id, name: value });
         Self { ending, ..Self::done(headline, fields) }
     }
 }

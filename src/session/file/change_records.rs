@@ -18,7 +18,9 @@ use tokio::sync::OnceCell;
 use super::FilePart;
 use crate::{
     id::AgentId,
-    session::{ChangeRecords, KnownRecord, Owner, SealedKind, SealedValues, StoreError},
+    session::{
+        ChangeName, ChangeRecords, KnownRecord, Owner, SealedKind, SealedValues, StoreError,
+    },
 };
 
 /// The records of a tenant's changes.
@@ -152,8 +154,7 @@ impl Row {
 impl ChangeRecords for FileChangeRecords {
     fn begin<'a>(
         &'a self,
-        agent: AgentId,
-        name: &'a str,
+        ChangeName { agent, name }: ChangeName<'a>,
         record: &'a [u8],
         instead_of: Option<&'a KnownRecord>,
         time: Duration,
@@ -173,13 +174,15 @@ impl ChangeRecords for FileChangeRecords {
 
     fn put<'a>(
         &'a self,
-        agent: AgentId,
-        name: &'a str,
+        ChangeName { agent, name }: ChangeName<'a>,
         record: &'a [u8],
         time: Duration,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let put = move |rows: &mut Rows| (rows.put(agent, Row::new(name, record, time)), true);
-        Box::pin(async move { Ok(self.change(agent, put).await.unwrap_or_default()) })
+        Box::pin(async move {
+            let _unread = self.change(agent, put).await;
+            Ok(())
+        })
     }
 
     fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>> {
@@ -191,11 +194,13 @@ impl ChangeRecords for FileChangeRecords {
 
     fn remove<'a>(
         &'a self,
-        agent: AgentId,
-        name: &'a str,
+        ChangeName { agent, name }: ChangeName<'a>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let remove = move |rows: &mut Rows| (rows.remove(agent, name), true);
-        Box::pin(async move { Ok(self.change(agent, remove).await.unwrap_or_default()) })
+        Box::pin(async move {
+            let _unread = self.change(agent, remove).await;
+            Ok(())
+        })
     }
 }
 

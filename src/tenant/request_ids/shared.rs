@@ -15,7 +15,7 @@ use super::{Asked, ChangeId, Ended, KnownChange, is_final, record::Record};
 use crate::{
     call::{CallError, Deadline, Obstacle, Stage, StoreTrouble, Tasks, Wait},
     id::TenantId,
-    session::{ChangeRecords, KnownRecord, StoreError},
+    session::{ChangeName, ChangeRecords, KnownRecord, StoreError},
 };
 
 /// The ids of a tenant's changes, in the store that the replicas share.
@@ -52,13 +52,14 @@ impl SharedIds {
         deadline: Deadline,
     ) -> Result<Result<Option<SharedClaim>, Ended>, CallError> {
         let name = id.to_string();
+        let of = ChangeName { agent: asked.agent, name: &name };
         let left = deadline.answer_by().saturating_duration_since(Instant::now());
         let until = millis_now().saturating_add(millis(left + self.longest));
         let own = Record::under_way(asked, until).encode();
         let time = left + self.longest + kept;
         let (mut instead_of, mut pause) = (None::<KnownRecord>, PAUSE_FIRST);
         loop {
-            let begun = self.records.begin(asked.agent, &name, &own, instead_of.as_ref(), time);
+            let begun = self.records.begin(of, &own, instead_of.as_ref(), time);
             let late = |_elapsed| CallError::unasked(Obstacle::Deadline(Wait::Store));
             let known = match timeout_at(deadline.start_by(), begun).await.map_err(late)? {
                 Err(error) => {
@@ -115,10 +116,11 @@ impl SharedClaim {
         // Detached: the caller does not wait for the store.
         drop(tasks.spawn(async move {
             let name = id.to_string();
+            let of = ChangeName { agent: asked.agent, name: &name };
             let record = ended.and_then(|ended| Record::ended(&asked, &ended));
             let told = match record {
-                Some(record) => ids.records.put(asked.agent, &name, &record.encode(), kept).await,
-                None => ids.records.remove(asked.agent, &name).await,
+                Some(record) => ids.records.put(of, &record.encode(), kept).await,
+                None => ids.records.remove(of).await,
             };
             if let Err(error) = told {
                 ids.note(&error);
