@@ -1,4 +1,4 @@
-//! The clients in `examples/clients`, and `docs/service-config.json`.
+//! The clients in `examples/clients`, and the service configs in `docs/`.
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -87,6 +87,16 @@ async fn the_service_config_repeats_no_change() {
 }
 
 #[tokio::test]
+async fn a_change_with_an_id_is_repeated_by_the_other_service_config_and_made_once() {
+    for client in Client::there() {
+        let (code, asked, printed) = of_a_busy_gateway(client, &[]).await;
+        assert_eq!((code, asked), (Some(0), 2), "{printed}");
+        let (code, asked, printed) = that_was_cut(client, &[]).await;
+        assert_eq!((code, asked), (Some(0), 1), "{printed}");
+    }
+}
+
+#[tokio::test]
 async fn clients_trust_the_configured_authority() {
     for client in Client::there() {
         trusts_whom_it_is_told_to(client).await;
@@ -115,7 +125,11 @@ async fn decodes_answers_and_errors(client: Client) {
     assert!(printed.contains("  reason: must be from 200 to 250"), "{printed}");
 }
 
-async fn repeats_no_change(client: Client) {
+/// Without retries for changes.
+const CAREFUL: [&str; 2] = ["--service-config", "docs/service-config.json"];
+
+/// `SetBusy`, once, to a gateway that is busy for a moment. Returns how often that was asked.
+async fn of_a_busy_gateway(client: Client, config: &[&str]) -> (Option<i32>, usize, String) {
     let program = start("", &[]).await;
     register(&program, 1001).await;
     let status = |status| Fault::Status {
@@ -125,19 +139,26 @@ async fn repeats_no_change(client: Client) {
         content_type: String::new(),
     };
     program.gateway.misbehave(Misbehaviour::once(status(503)).on(Interface::SayBusy));
-    let (code, printed) = client.set_busy(&program.grpc, &["--reason", "200", "1001"]).await;
-    assert_eq!((code, asked(&program)), (Some(1), 1), "{printed}");
+    let args = [config, &["--reason", "200", "1001"]].concat();
+    let (code, printed) = client.set_busy(&program.grpc, &args).await;
+    (code, asked(&program), printed)
+}
+
+async fn repeats_no_change(client: Client) {
+    let (code, asked, printed) = of_a_busy_gateway(client, &CAREFUL).await;
+    assert_eq!((code, asked), (Some(1), 1), "{printed}");
     assert!(printed.contains("outcome: refused"), "{printed}");
 }
 
 /// A killed pod, or a proxy that closes: the library makes UNAVAILABLE of it by itself.
-async fn repeats_no_change_that_was_cut(client: Client) {
+async fn that_was_cut(client: Client, config: &[&str]) -> (Option<i32>, usize, String) {
     let program = start("", &[]).await;
     register(&program, 1001).await;
     let slow = Fault::Delay(Duration::from_secs(1));
     program.gateway.misbehave(Misbehaviour::always(slow).on(Interface::SayBusy));
     let cutter = Cutter::to(program.grpc).await;
-    let calling = client.set_busy(&cutter.addr, &["--reason", "200", "1001"]);
+    let args = [config, &["--reason", "200", "1001"]].concat();
+    let calling = client.set_busy(&cutter.addr, &args);
     let cutting = async {
         within("a request at the gateway", async {
             while asked(&program) == 0 {
@@ -148,7 +169,12 @@ async fn repeats_no_change_that_was_cut(client: Client) {
         cutter.cut();
     };
     let ((code, printed), ()) = tokio::join!(calling, cutting);
-    assert_eq!((code, asked(&program)), (Some(1), 1), "{printed}");
+    (code, asked(&program), printed)
+}
+
+async fn repeats_no_change_that_was_cut(client: Client) {
+    let (code, asked, printed) = that_was_cut(client, &CAREFUL).await;
+    assert_eq!((code, asked), (Some(1), 1), "{printed}");
     assert!(printed.contains("UNAVAILABLE") && printed.contains("outcome: unknown"), "{printed}");
 }
 

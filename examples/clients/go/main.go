@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"flag"
 	"fmt"
 	"os"
@@ -29,9 +30,10 @@ const domain = "ccgateway-bridge"
 
 // What the bridge knows of the agent after an error: whether trying again is safe.
 var outcomes = map[string]string{
-	"not_sent": "the gateway was not asked; trying again is safe",
-	"refused":  "the gateway said no; trying again is safe, but may not help",
-	"unknown":  "the agent may have changed; look before trying again",
+	"not_sent":    "the gateway was not asked; trying again is safe",
+	"refused":     "the gateway said no; trying again is safe, but may not help",
+	"not_applied": "the request was lost, and the agent is as it was; trying again is safe",
+	"unknown":     "the agent may have changed; look before trying again",
 }
 
 type arguments struct {
@@ -55,11 +57,12 @@ func main() {
 }
 
 func parse() arguments {
-	args := arguments{request: &agentv1.SetBusyRequest{}}
+	// However often the request is sent with this id, the change is made once.
+	args := arguments{request: &agentv1.SetBusyRequest{RequestId: newID()}}
 	flag.StringVar(&args.addr, "addr", "127.0.0.1:50051", "such as dns:///bridge:50051")
 	flag.StringVar(&args.ca, "ca", "", "use TLS, and trust this PEM `file`")
 	flag.DurationVar(&args.deadline, "deadline", 5*time.Second, "for the call")
-	flag.StringVar(&args.serviceConfig, "service-config", "docs/service-config.json", "`file`")
+	flag.StringVar(&args.serviceConfig, "service-config", "docs/service-config-with-ids.json", "`file`")
 	flag.StringVar(&args.request.TenantId, "tenant", "", "may be left out where there is one only")
 	// Left out is not the same as 0 or false: what is not given is not sent.
 	flag.Func("reason", "200 to 250, or 0 for none", func(given string) error {
@@ -111,8 +114,8 @@ func connect(args arguments) *grpc.ClientConn {
 	}
 	config, err := os.ReadFile(args.serviceConfig)
 	exitOn(err)
-	// Spreads calls over the replicas that say they are healthy. It has no retries for calls that
-	// change an agent: the library would also repeat one whose connection was cut after it had left.
+	// Spreads calls over the replicas that say they are healthy, and repeats what is UNAVAILABLE. That is
+	// for changes with an id only: the library also repeats one whose connection was cut after it had left.
 	connection, err := grpc.NewClient(args.addr,
 		grpc.WithTransportCredentials(transport), grpc.WithDefaultServiceConfig(string(config)))
 	exitOn(err)
@@ -162,6 +165,16 @@ func describe(failure *status.Status) {
 }
 
 // ANCHOR_END: outcome
+
+// newID makes a UUID, version 4.
+func newID() string {
+	id := make([]byte, 16)
+	_, err := rand.Read(id)
+	exitOn(err)
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
 
 func exitOn(err error) {
 	if err != nil {

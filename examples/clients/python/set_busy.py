@@ -7,6 +7,7 @@ Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong comman
 import argparse
 import pathlib
 import sys
+import uuid
 
 import grpc
 from google.protobuf import duration_pb2
@@ -22,6 +23,7 @@ DOMAIN = "ccgateway-bridge"
 OUTCOMES = {
     "not_sent": "the gateway was not asked; trying again is safe",
     "refused": "the gateway said no; trying again is safe, but may not help",
+    "not_applied": "the request was lost, and the agent is as it was; trying again is safe",
     "unknown": "the agent may have changed; look before trying again",
 }
 
@@ -38,15 +40,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS")
     parser.add_argument("--protos", type=pathlib.Path, default=ROOT / "proto")
     parser.add_argument(
-        "--service-config", type=pathlib.Path, default=ROOT / "docs" / "service-config.json"
+        "--service-config", type=pathlib.Path, default=ROOT / "docs" / "service-config-with-ids.json"
     )
     return parser.parse_args()
 
 
 # ANCHOR: connect
 def connect(args: argparse.Namespace) -> grpc.Channel:
-    # Spreads calls over the replicas that say they are healthy. It has no retries for calls that
-    # change an agent: the library would also repeat one whose connection was cut after it had left.
+    # Spreads calls over the replicas that say they are healthy, and repeats what is UNAVAILABLE. That is
+    # for changes with an id only: the library also repeats one whose connection was cut after it had left.
     options = [("grpc.service_config", args.service_config.read_text())]
     if args.ca is None:
         return grpc.insecure_channel(args.addr, options)
@@ -93,6 +95,8 @@ def main() -> int:
     messages, services = grpc.protos_and_services("ccgateway/agent/v1/agent_state.proto")
 
     request = messages.SetBusyRequest(agent_id=args.agent, tenant_id=args.tenant)
+    # However often the request is sent with this id, the change is made once.
+    request.request_id = str(uuid.uuid4())
     # Left out is not the same as 0 or false.
     if args.reason is not None:
         request.reason = args.reason

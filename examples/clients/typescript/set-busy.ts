@@ -2,6 +2,7 @@
 //
 // Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong command line.
 
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { credentials, Metadata, status, type ServiceError } from "@grpc/grpc-js";
@@ -26,6 +27,7 @@ const DOMAIN = "ccgateway-bridge";
 // What the bridge knows of the agent after an error: whether trying again is safe.
 const OUTCOMES: Record<string, string> = {
   not_sent: "the gateway was not asked; trying again is safe",
+  not_applied: "the request was lost, and the agent is as it was; trying again is safe",
   refused: "the gateway said no; trying again is safe, but may not help",
   unknown: "the agent may have changed; look before trying again",
 };
@@ -40,7 +42,7 @@ const { values: args, positionals } = parseArgs({
     prolong: { type: "boolean" },
     "confirm-within": { type: "string" },
     deadline: { type: "string", default: "5" },
-    "service-config": { type: "string", default: "docs/service-config.json" },
+    "service-config": { type: "string", default: "docs/service-config-with-ids.json" },
   },
 });
 
@@ -49,8 +51,8 @@ function connect(): AgentStateClient {
   const channel = args.ca
     ? credentials.createSsl(readFileSync(args.ca))
     : credentials.createInsecure();
-  // Spreads calls over the replicas. It has no retries for calls that change an agent: the library
-  // would also repeat one whose connection was cut after it had left.
+  // Spreads calls over the replicas, and repeats what is UNAVAILABLE. That is for changes with an id
+  // only: the library also repeats one whose connection was cut after it had left.
   return new AgentStateClient(args.addr, channel, {
     "grpc.service_config": readFileSync(args["service-config"], "utf8"),
   });
@@ -119,6 +121,8 @@ async function main(): Promise<number> {
   }
   // What is left out is not sent, which is not the same as 0 or false.
   const request = SetBusyRequest.fromPartial({ agentId, tenantId: args.tenant });
+  // However often the request is sent with this id, the change is made once.
+  request.requestId = randomUUID();
   if (args.reason !== undefined) request.reason = Number(args.reason);
   if (args.prolong) request.prolong = true;
   if (args["confirm-within"] !== undefined) {

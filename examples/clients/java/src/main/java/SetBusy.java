@@ -28,6 +28,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -42,6 +43,7 @@ public final class SetBusy {
     /** What the bridge knows of the agent after an error: whether trying again is safe. */
     private static final Map<String, String> OUTCOMES = Map.of(
             "not_sent", "the gateway was not asked; trying again is safe",
+            "not_applied", "the request was lost, and the agent is as it was; trying again is safe",
             "refused", "the gateway said no; trying again is safe, but may not help",
             "unknown", "the agent may have changed; look before trying again");
 
@@ -50,6 +52,8 @@ public final class SetBusy {
     public static void main(String[] arguments) throws Exception {
         Map<String, String> given = new HashMap<>();
         SetBusyRequest.Builder request = SetBusyRequest.newBuilder();
+        // However often the request is sent with this id, the change is made once.
+        request.setRequestId(UUID.randomUUID().toString());
         if (!parse(arguments, given, request)) {
             System.err.println("usage: SetBusy [--addr TARGET] [--ca FILE] [--tenant NAME]"
                     + " [--reason NUMBER] [--prolong] [--confirm-within SECONDS]"
@@ -110,9 +114,9 @@ public final class SetBusy {
         } else {
             channel.usePlaintext();
         }
-        String file = given.getOrDefault("service-config", "docs/service-config.json");
-        // Spreads calls over the replicas. It has no retries for calls that change an agent: the
-        // library would also repeat one whose connection was cut after it had left.
+        String file = given.getOrDefault("service-config", "docs/service-config-with-ids.json");
+        // Spreads calls over the replicas, and repeats what is UNAVAILABLE. That is for changes with an
+        // id only: the library also repeats one whose connection was cut after it had left.
         Map<String, ?> config = new Gson().fromJson(
                 Files.readString(Path.of(file)), new TypeToken<Map<String, Object>>() {}.getType());
         return channel.defaultServiceConfig(config).build();
