@@ -166,7 +166,7 @@ async fn books_agree(setting: Setting, parts: usize) {
     // What goes on after its caller has had an answer ends here.
     world.bridge.bridge.drain().await;
     let repeats_changes = world.caller.repeats_changes() || setting.insists;
-    println!("{setting:?}");
+    println!("\n{setting:?}");
     Books::of(told, repeats_changes).close(&gateway.journal());
 }
 
