@@ -75,7 +75,7 @@ pub use self::{
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
     peer_places::{PeerPlace, PeerPlaces, address_block},
     replicas::{Peers, Replicas},
-    request_ids::{ChangeId, Ended, KnownChange, Made},
+    request_ids::{ChangeId, Did, Ended, KnownChange, Made},
     server_calls::ServerCalls,
     shared_sign_ins::{Attempt, Grant, Lock, Moments, SharedSignIns},
 };
@@ -166,7 +166,7 @@ pub enum Answer {
 }
 
 /// An agent who was signed in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SignedIn {
     /// The gateway's answer.
     pub envelope: Envelope,

@@ -1,9 +1,12 @@
 //! The body of a sign-in.
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde::{Serialize, Serializer};
+
+use crate::hex::hex;
 
 /// The body of a sign-in (API.md 3.2). `None` is left out, so that the gateway's default applies.
 #[derive(Clone, Serialize)]
@@ -70,6 +73,13 @@ impl SignIn {
             check_in_mail_media: None,
             force,
         }
+    }
+
+    /// A digest of all that it asks for but the password, by which another sign-in can be told from it.
+    pub fn digest(&self) -> String {
+        let rest = Self { password: SecretString::default(), ..self.clone() };
+        let digest = digest(&SHA256, &rest.to_body());
+        format!("{}{}", hex(digest.as_ref()), if self.force { "!" } else { "" })
     }
 
     /// The JSON body for the gateway. It is overwritten when its last clone is dropped.

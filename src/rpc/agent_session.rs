@@ -19,6 +19,7 @@ use super::{
 use crate::{
     access::Right,
     call::{CallError, Obstacle},
+    tenant::ChangeId,
 };
 
 /// `AgentSession`: registers, creates, shows and ends sessions.
@@ -81,10 +82,11 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
     let subject = checker.subject(call.tenant.as_ref(), &*request)?;
     let configured = subject.as_ref().and_then(|s| s.tenant.configured(s.agent));
     let sign_in = checker.sign_in(&request, configured);
+    let id = checker.request_id(&request.request_id).map(ChangeId::alone);
     let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;
 
     let sign_in = sign_in.ok_or_else(|| CallError::unasked(Obstacle::CredentialsMissing))?;
-    let signed_in = subject.tenant.sign_in(subject.agent, sign_in, &call.context).await?;
+    let signed_in = subject.tenant.sign_in(subject.agent, sign_in, &call.context, id).await?;
     let session = Some(translate::session(&subject, &signed_in.session));
     let skill_reset = signed_in.skills.as_ref().map(translate::skill_reset);
     let (message, retcode, result) = translate::envelope(signed_in.envelope);
@@ -94,9 +96,11 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
 async fn sign_out(call: Call, request: SignOutRequest) -> Result<SignOutResponse, CallError> {
     let mut checker = Checker::default();
     let subject = checker.subject(call.tenant.as_ref(), &request)?;
+    let id = checker.request_id(&request.request_id).map(ChangeId::alone);
     let subject = checker.done(subject)?;
 
-    let envelope = subject.tenant.sign_out(subject.agent, request.force, &call.context).await?;
+    let (tenant, agent) = (subject.tenant, subject.agent);
+    let envelope = tenant.sign_out(agent, request.force, &call.context, id).await?;
     let (message, retcode, _result) = translate::envelope(envelope);
     Ok(SignOutResponse { message, retcode })
 }

@@ -186,7 +186,7 @@ impl AgentStateRpc {
             let subject = checker.done(subject)?;
 
             let (tenant, agent) = (subject.tenant, subject.agent);
-            let id = request_id.map(|request| ChangeId { request, of_batch: None });
+            let id = request_id.map(ChangeId::alone);
             let accepted = tenant.command(agent, command, &call.context, id).await?;
             let confirmation = match within {
                 Some(within) => {

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     call::{CallError, Obstacle},
     config::Overrides,
-    gateway::{CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Interface, REST, SAY_FREE, WORK},
+    gateway::{
+        CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, FORCE_SIGN_OUT, Interface, REST, SAY_FREE, SIGN_IN,
+        SIGN_OUT, WORK,
+    },
     tenant::{ChangeId, Ended, KnownChange, Tenant},
 };
 
@@ -51,7 +54,7 @@ pub(super) async fn get_state_change(
 
 fn came_to(ended: &Ended, about: &About, tenant: &Tenant, overrides: &Overrides) -> What {
     match &**ended {
-        Ok(made) => What::Change(translate::changed(made.answer.clone(), None)),
+        Ok(made) => What::Change(translate::done(made.did.clone())),
         Err(error) => {
             let to = Recipient { about, gateway: tenant.gateway(), left: None };
             What::Error(status::message_of(&status::refuse(error, &to, overrides).status))
@@ -61,7 +64,10 @@ fn came_to(ended: &Ended, about: &About, tenant: &Tenant, overrides: &Overrides)
 
 /// The method that asks the gateway for this.
 fn method_of(interface: &'static Interface) -> &'static str {
-    let methods: [(&Interface, _); 6] = [
+    let methods: [(&Interface, _); 9] = [
+        (&SIGN_IN, "ccgateway.agent.v1.AgentSession/SignIn"),
+        (&SIGN_OUT, "ccgateway.agent.v1.AgentSession/SignOut"),
+        (&FORCE_SIGN_OUT, "ccgateway.agent.v1.AgentSession/SignOut"),
         (&CANCEL_BUSY, "ccgateway.agent.v1.AgentState/CancelBusy"),
         (&SAY_FREE, "ccgateway.agent.v1.AgentState/SetIdle"),
         (&WORK, "ccgateway.agent.v1.AgentState/SetAfterCallWork"),

@@ -17,7 +17,7 @@ use crate::{
     retcode::ACCEPTED,
     session::{Origin, Session, SessionState},
     state::AgentState,
-    tenant::{Answer, Confirmation, Unconfirmed},
+    tenant::{Answer, Confirmation, Did, Unconfirmed},
 };
 
 /// Deepest JSON value that can be sent. Each level takes three levels of protobuf, and readers stop
@@ -41,6 +41,16 @@ pub(super) fn changed(answer: Answer, confirmation: Option<Confirmation>) -> pro
         Answer::Observed(state) => {
             let observed_state = activity(state).into();
             proto::StateChange { observed_state, confirmation, ..<_>::default() }
+        }
+    }
+}
+
+/// What a request with an id has done, as a change.
+pub(super) fn done(did: Did) -> proto::StateChange {
+    match did {
+        Did::Changed(answer) => changed(answer, None),
+        Did::SignedIn(envelope, ..) | Did::SignedOut(envelope) => {
+            changed(Answer::Envelope(envelope), None)
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     Accepted, Answer, ChangeId, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
     agents::{Activity, Learned, Turn},
-    request_ids::{Claim, Made},
+    request_ids::{Claim, Did, Made},
     sign_in_lock::SignInLock,
 };
 use crate::{
@@ -66,7 +66,8 @@ impl AdmittedCall {
         self.report(command.interface, id, &verdict);
         let after = self.sent.unwrap_or_else(|| self.tenant.events.moment());
         if let Some(claim) = claim {
-            claim.end(verdict.clone().map(|answer| Made { answer, after: Some(after) }));
+            let made = |answer| Made { did: Did::Changed(answer), after: Some(after) };
+            claim.end(verdict.clone().map(made));
         }
         let (answer, place) = (verdict?, self.call.take());
         Ok(Accepted { answer, command, after, of_batch: false, place })
@@ -76,9 +77,17 @@ impl AdmittedCall {
         mut self,
         sign_in: SignIn,
         untouched: Untouched,
+        claim: Option<Claim>,
     ) -> Result<SignedIn, CallError> {
+        let claim = claim.map(Claim::under_way);
         let verdict = self.sign_in_in_turn(&Arc::new(sign_in), untouched).await;
-        self.report(&SIGN_IN, None, &verdict);
+        self.report(&SIGN_IN, claim.as_ref().map(Claim::id), &verdict);
+        if let Some(claim) = claim {
+            claim.end(verdict.clone().map(|SignedIn { envelope, session, skills }| Made {
+                did: Did::SignedIn(envelope, Some(session), skills),
+                after: None,
+            }));
+        }
         verdict
     }
 

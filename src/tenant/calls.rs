@@ -9,11 +9,11 @@ use super::{
     admission::CallPlace,
     admitted_call::AdmittedCall,
     batch_share,
-    request_ids::{Asked, Begun, Claim, Ended, Made},
+    request_ids::{Asked, Begun, Claim, Did, Ended, Made},
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
-    gateway::{Command, Envelope, Interface, SignIn},
+    gateway::{Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_OUT, SignIn},
     id::AgentId,
     session::Session,
     telemetry::trace::SpanKind,
@@ -59,7 +59,7 @@ impl Tenant {
         id: Option<ChangeId>,
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;
-        let claim = match self.claim(id, agent, &command, context).await? {
+        let claim = match self.claim(id, || Asked::new(agent, &command), context).await? {
             Ok(claim) => claim,
             Err(ended) => return self.accepted_before(&ended, command),
         };
@@ -97,7 +97,7 @@ impl Tenant {
         context: &Context,
         own: impl FnOnce() -> Option<CallPlace>,
     ) -> Result<Accepted, CallError> {
-        let claim = match self.claim(id, agent, &command, context).await? {
+        let claim = match self.claim(id, || Asked::new(agent, &command), context).await? {
             Ok(claim) => claim,
             Err(ended) => {
                 let before = self.accepted_before(&ended, command)?;
@@ -123,12 +123,11 @@ impl Tenant {
     async fn claim(
         &self,
         id: Option<ChangeId>,
-        agent: AgentId,
-        command: &Command,
+        asked: impl FnOnce() -> Asked,
         context: &Context,
     ) -> Result<Result<Option<Claim>, Ended>, CallError> {
         let Some(id) = id else { return Ok(Ok(None)) };
-        let asked = Asked::new(agent, command);
+        let asked = asked();
         // Boxed, since most calls have no id.
         match Box::pin(self.request_ids.begin(id, &asked, context.deadline)).await? {
             Begun::First(claim) => Ok(Ok(Some(claim))),
@@ -163,9 +162,25 @@ impl Tenant {
 
     /// What another call with the same id has come to.
     fn accepted_before(&self, ended: &Ended, command: Command) -> Result<Accepted, CallError> {
-        let Made { answer, after } = Result::clone(ended)?;
+        let Made { did, after } = Result::clone(ended)?;
+        // The id belongs to the same interface.
+        let Did::Changed(answer) = did else { return Err(CallError::Internal) };
         let after = after.unwrap_or_else(|| self.events.moment());
         Ok(Accepted { answer, command, after, of_batch: false, place: None })
+    }
+
+    /// What another sign-in with the same id has come to, with the agent's session as it is now.
+    async fn signed_in_before(
+        &self,
+        agent: AgentId,
+        ended: &Ended,
+        context: &Context,
+    ) -> Result<SignedIn, CallError> {
+        let Made { did, .. } = Result::clone(ended)?;
+        let Did::SignedIn(envelope, made, skills) = did else { return Err(CallError::Internal) };
+        let now = self.session_by(agent, context.deadline).await.map_err(CallError::unasked)?;
+        let session = now.or(made).ok_or_else(|| CallError::unasked(Obstacle::SessionMissing))?;
+        Ok(SignedIn { envelope, session, skills })
     }
 
     /// How many commands of batches may be under way at once.
@@ -183,7 +198,12 @@ impl Tenant {
         agent: AgentId,
         sign_in: SignIn,
         context: &Context,
+        id: Option<ChangeId>,
     ) -> Result<SignedIn, CallError> {
+        let claim = match self.claim(id, || Asked::sign_in(agent, &sign_in), context).await? {
+            Ok(claim) => claim,
+            Err(ended) => return self.signed_in_before(agent, &ended, context).await,
+        };
         let places = self.places(false)?;
         // Before the agent's turn is waited for, and once more when it has come.
         let rejection = self.credentials.rejection(agent, &sign_in);
@@ -192,7 +212,7 @@ impl Tenant {
         if let Some(rejection) = places.untouched.check(rejection.map_err(late))? {
             return Err(places.untouched.because(rejection));
         }
-        let work = |call: AdmittedCall, untouched| call.sign_in(sign_in, untouched);
+        let work = |call: AdmittedCall, untouched| call.sign_in(sign_in, untouched, claim);
         self.in_turn(places, agent, context, work).await
     }
 
@@ -208,9 +228,15 @@ impl Tenant {
         agent: AgentId,
         force: bool,
         context: &Context,
+        id: Option<ChangeId>,
     ) -> Result<Envelope, CallError> {
+        let interface = if force { &FORCE_SIGN_OUT } else { &SIGN_OUT };
+        let claim = match self.claim(id, || Asked::sign_out(agent, interface), context).await? {
+            Ok(claim) => claim,
+            Err(ended) => return signed_out_before(&ended),
+        };
         let places = self.places(false)?;
-        let work = move |call: AdmittedCall, untouched| call.sign_out(force, untouched);
+        let work = move |call: AdmittedCall, untouched| call.sign_out(interface, untouched, claim);
         self.in_turn(places, agent, context, work).await
     }
 
@@ -339,5 +365,13 @@ impl Tenant {
             }
             () = self.work.cutoff.given() => Err(self.why_it_stops()),
         }
+    }
+}
+
+/// What another sign-out with the same id has come to.
+fn signed_out_before(ended: &Ended) -> Result<Envelope, CallError> {
+    match Result::clone(ended)?.did {
+        Did::SignedOut(envelope) => Ok(envelope),
+        Did::Changed(_) | Did::SignedIn(..) => Err(CallError::Internal),
     }
 }

@@ -27,9 +27,10 @@ use crate::{
     call::{CallError, Deadline, Obstacle, Outcome, Stage},
     config,
     event::Moment,
-    gateway::{Command, Interface},
+    gateway::{Command, Envelope, Interface, SIGN_IN, SignIn},
     id::{AgentId, RequestId},
     retcode::Kind,
+    session::Session,
 };
 
 /// The ids of one tenant's changes.
@@ -74,13 +75,24 @@ pub(super) struct Asked {
     arguments: String,
 }
 
-/// A change that the gateway has accepted.
+/// A request that the gateway has accepted.
 #[derive(Clone, Debug)]
 pub struct Made {
-    /// How that is known.
-    pub answer: Answer,
+    /// What was done.
+    pub did: Did,
     /// The position in the tenant's events when it was sent. `None`: another replica sent it.
     pub after: Option<Moment>,
+}
+
+/// What a request with an id has done.
+#[derive(Clone, Debug)]
+pub enum Did {
+    /// It has changed the agent's state.
+    Changed(Answer),
+    /// It has signed the agent in. The session is `None` if another process has done it.
+    SignedIn(Envelope, Option<Arc<Session>>, Option<Result<Envelope, CallError>>),
+    /// It has signed the agent out.
+    SignedOut(Envelope),
 }
 
 /// What a change came to. Shared, since several callers may be told.
@@ -304,6 +316,13 @@ impl Drop for Claim {
 
 // === impl ChangeId ===
 
+impl ChangeId {
+    /// The id of a change that is not a part of a batch.
+    pub fn alone(request: RequestId) -> Self {
+        Self { request, of_batch: None }
+    }
+}
+
 impl fmt::Display for ChangeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.of_batch {
@@ -316,6 +335,16 @@ impl fmt::Display for ChangeId {
 // === impl Asked ===
 
 impl Asked {
+    /// What a sign-in asks for. The password does not belong to it, since it must not be remembered.
+    pub(super) fn sign_in(agent: AgentId, sign_in: &SignIn) -> Self {
+        Self { agent, interface: &SIGN_IN, arguments: sign_in.digest() }
+    }
+
+    /// What a sign-out asks for.
+    pub(super) fn sign_out(agent: AgentId, interface: &'static Interface) -> Self {
+        Self { agent, interface, arguments: String::new() }
+    }
+
     pub(super) fn new(agent: AgentId, command: &Command) -> Self {
         let Command { interface, arguments, .. } = command;
         Self { agent, interface, arguments: arguments.clone() }
@@ -336,7 +365,11 @@ fn is_final(ended: &Result<Made, CallError>) -> bool {
         Err(CallError::Refused(refusal)) => {
             let kind = refusal.retcode.kind();
             let passes = matches!(kind, Kind::Switchover | Kind::PlatformUnavailable);
-            !passes && !kind.is_in_progress() && !kind.is_without_session()
+            let is_for_now = passes || kind.is_in_progress() || kind.is_without_session();
+            // The password may be another one, or the agent be signed out elsewhere, before it is sent again.
+            let ends_sign_in = kind.is_signed_in_elsewhere()
+                || matches!(kind, Kind::CredentialsRejected | Kind::AccountLocked);
+            !is_for_now && !ends_sign_in
         }
         Err(CallError::GatewayBusy { .. } | CallError::AfterRefusal(..)) => false,
         Err(error) => !matches!(error.outcome(), Outcome::NotSent | Outcome::NotApplied),

@@ -6,11 +6,12 @@ use super::{
     Tenant,
     admitted_call::AdmittedCall,
     agents::{Attempt, Event},
+    request_ids::{Claim, Did, Made},
     sign_in_across_replicas::Locked,
 };
 use crate::{
     call::{CallError, Obstacle, Stage, Untouched},
-    gateway::{Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_OUT},
+    gateway::{Command, Envelope, Interface},
     id::AgentId,
     session::{Session, StoreError},
 };
@@ -21,12 +22,17 @@ const END_ATTEMPTS: usize = 8;
 impl AdmittedCall {
     pub(super) async fn sign_out(
         mut self,
-        force: bool,
+        interface: &'static Interface,
         untouched: Untouched,
+        claim: Option<Claim>,
     ) -> Result<Envelope, CallError> {
-        let interface = if force { &FORCE_SIGN_OUT } else { &SIGN_OUT };
+        let claim = claim.map(Claim::under_way);
         let verdict = self.end_session(interface, untouched).await;
-        self.report(interface, None, &verdict);
+        self.report(interface, claim.as_ref().map(Claim::id), &verdict);
+        if let Some(claim) = claim {
+            let made = |envelope| Made { did: Did::SignedOut(envelope), after: None };
+            claim.end(verdict.clone().map(made));
+        }
         verdict
     }
 

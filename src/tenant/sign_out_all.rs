@@ -23,7 +23,7 @@ impl Tenant {
         for few in self.agents.kept().chunks(SIGN_OUTS_AT_ONCE) {
             let sign_out = |&agent| {
                 let (tenant, context) = (self.clone(), context.clone());
-                async move { tenant.sign_out(agent, false, &context).await.is_ok() }
+                async move { tenant.sign_out(agent, false, &context, None).await.is_ok() }
             };
             let calls: JoinSet<bool> = few.iter().map(sign_out).collect();
             signed_out += calls.join_all().await.into_iter().filter(|&done| done).count();

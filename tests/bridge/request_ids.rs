@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{
     BatchSetBusyRequest, GetStateChangeRequest, GetStateChangeResponse, SetBusyRequest,
-    SetBusyResponse, get_state_change_response::What,
+    SetBusyResponse, SignInRequest, SignOutRequest, get_state_change_response::What,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
-use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, changes::Change, refused, until};
+use ccgateway_test_support::{
+    AGENT, PASSWORD, Refusal, Setup, TestBridge, changes::Change, refused, until,
+};
 use prost::Message as _;
 use tonic::{Code, Request, Status};
 
@@ -271,4 +273,41 @@ async fn what_is_no_uuid_is_refused() {
     let missing = became(&bridge, "", "").await;
     refused(missing, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
     assert_eq!(asked(&bridge), 0);
+}
+
+#[tokio::test]
+async fn an_agent_is_signed_in_and_out_once() {
+    let bridge = TestBridge::start().await;
+    let sign_in = |id: &str, password: &str| SignInRequest {
+        agent_id: AGENT.to_string(),
+        password: Some(password.to_owned()),
+        request_id: id.to_owned(),
+        ..<_>::default()
+    };
+    let mut sessions = bridge.sessions.clone();
+    let wrong = sessions.sign_in(sign_in(ID, "not this one")).await.map(drop);
+    refused(wrong, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
+    let first = sessions.sign_in(sign_in(ID, PASSWORD)).await.expect("signed in").into_inner();
+    let again = sessions.sign_in(sign_in(ID, PASSWORD)).await.expect("as before").into_inner();
+    assert_eq!(again, first);
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 2);
+    let forced = SignInRequest { force: true, ..sign_in(ID, PASSWORD) };
+    let answer = sessions.sign_in(forced).await.map(drop);
+    refused(answer, Code::InvalidArgument, "REQUEST_ID_REUSED", "not_sent");
+    let found = became(&bridge, ID, "").await.expect("known");
+    assert!(matches!(found.what, Some(What::Change(_))), "{found:?}");
+
+    let sign_out = || SignOutRequest {
+        agent_id: AGENT.to_string(),
+        request_id: OTHER.to_owned(),
+        ..<_>::default()
+    };
+    for _ in 0..2 {
+        sessions.sign_out(sign_out()).await.expect("signed out");
+    }
+    assert_eq!(bridge.asked(Interface::SignOut).len(), 1);
+    // The session that the id made has ended since.
+    let ended = sessions.sign_in(sign_in(ID, PASSWORD)).await.expect("as before").into_inner();
+    assert_eq!(ended.retcode, "0");
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 2);
 }

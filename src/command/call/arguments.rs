@@ -20,6 +20,13 @@ pub(super) struct How {
     /// Wait this long, such as 5s, for the event that confirms the change.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) confirm_within: Option<Duration>,
+    #[command(flatten)]
+    pub(super) id: Id,
+}
+
+/// The id of a change.
+#[derive(Debug, Args)]
+pub(super) struct Id {
     /// A UUID for this change, such as uuidgen makes: sent again with it, the change is made once.
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     pub(super) request_id: String,

@@ -42,7 +42,7 @@ impl BatchSetBusy {
             prolong: self.prolong.then_some(true),
             tenant_id,
             confirm_within: self.how.span(),
-            request_id: self.how.request_id.clone(),
+            request_id: self.how.id.request_id.clone(),
         }
     }
 }

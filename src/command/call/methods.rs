@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::{
     Mistake, Options,
-    arguments::{Agent, How, span},
+    arguments::{Agent, How, Id, span},
     attempt::Attempt,
     batch::{self, BatchSetBusy},
     connect::Clients,
@@ -122,6 +122,8 @@ pub(super) struct SignIn {
     /// Take the agent over from wherever it is signed in now.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    id: Id,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +133,8 @@ pub(super) struct SignOut {
     /// Sign out even while the agent is talking: the call is released.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    id: Id,
 }
 
 #[derive(Debug, Args)]
@@ -196,7 +200,7 @@ impl Method {
             ($client:expr, $method:ident, $request:ident, $change:expr) => {{
                 let Change { agent, how } = $change;
                 let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.request_id;
+                let request_id = how.id.request_id;
                 let request = $request { agent_id, tenant_id, confirm_within, request_id };
                 unary!($client, $method, request, attempt)
             }};
@@ -204,7 +208,7 @@ impl Method {
         Ok(match self {
             Self::SetBusy(SetBusy { agent, reason, prolong, how }) => {
                 let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.request_id;
+                let request_id = how.id.request_id;
                 let prolong = prolong.then_some(true);
                 let request = SetBusyRequest {
                     agent_id,
@@ -232,7 +236,7 @@ impl Method {
                     tenant_id,
                     confirm_within: how.span(),
                     prolong: prolong.then_some(true),
-                    request_id: how.request_id,
+                    request_id: how.id.request_id,
                 };
                 unary!(states, set_resting, request, attempt)
             }
@@ -250,19 +254,21 @@ impl Method {
                 let request = GetStateChangeRequest { request_id, agent_id, tenant_id };
                 unary!(states, get_state_change, request, attempt)
             }
-            Self::SignIn(SignIn { agent, phone_number, force, .. }) => {
+            Self::SignIn(SignIn { agent, phone_number, force, id, .. }) => {
                 let request = SignInRequest {
                     agent_id: agent.agent,
                     password: secret.map(|password| password.expose_secret().to_owned()),
                     phone_number,
                     tenant_id,
                     force,
+                    request_id: id.request_id,
                     ..SignInRequest::default()
                 };
                 unary!(sessions, sign_in, request, attempt)
             }
-            Self::SignOut(SignOut { agent, force }) => {
-                let request = SignOutRequest { agent_id: agent.agent, force, tenant_id };
+            Self::SignOut(SignOut { agent, force, id }) => {
+                let (agent_id, request_id) = (agent.agent, id.request_id);
+                let request = SignOutRequest { agent_id, force, tenant_id, request_id };
                 unary!(sessions, sign_out, request, attempt)
             }
             Self::RegisterSession(session) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Made};
+use super::{Asked, Did, Made};
 use crate::{
     call::{CallError, Refusal, Stage},
     gateway::{Envelope, INTERFACES, Interface},
@@ -35,6 +35,14 @@ enum End {
     },
     /// The number of agentstatus for the state that shows that it was made.
     Made(i32),
+    SignedIn {
+        message: String,
+        result: Option<Box<str>>,
+    },
+    SignedOut {
+        message: String,
+        result: Option<Box<str>>,
+    },
     Refused {
         retcode: String,
         message: String,
@@ -113,13 +121,7 @@ impl Record {
 impl End {
     fn of(ended: &Result<Made, CallError>) -> Option<Self> {
         let error = match ended {
-            Ok(Made { answer: Answer::Observed(state), .. }) => {
-                return Some(Self::Made(state.code()));
-            }
-            Ok(Made { answer: Answer::Envelope(envelope), .. }) => {
-                let result = envelope.result.clone().filter(|result| result.len() <= TEXT_MAX);
-                return Some(Self::Accepted { message: short(&envelope.message), result });
-            }
+            Ok(made) => return Some(Self::of_made(&made.did)),
             Err(error) => error,
         };
         Some(match error {
@@ -149,23 +151,42 @@ impl End {
         })
     }
 
+    fn of_made(did: &Did) -> Self {
+        let (message, result) = match did {
+            Did::Changed(Answer::Observed(state)) => return Self::Made(state.code()),
+            Did::Changed(Answer::Envelope(envelope))
+            | Did::SignedIn(envelope, ..)
+            | Did::SignedOut(envelope) => (short(&envelope.message), envelope.result.clone()),
+        };
+        let result = result.filter(|result| result.len() <= TEXT_MAX);
+        match did {
+            Did::Changed(_) => Self::Accepted { message, result },
+            Did::SignedIn(..) => Self::SignedIn { message, result },
+            Did::SignedOut(_) => Self::SignedOut { message, result },
+        }
+    }
+
     fn told(&self) -> Option<Result<Made, CallError>> {
-        let answer = match self {
-            Self::Accepted { message, result } => Answer::Envelope(Envelope {
-                refused: None,
-                message: message.clone(),
-                result: result.clone(),
-                event: None,
-            }),
-            Self::Made(code) => Answer::Observed(AgentState::from_code(*code)),
+        let did = match self {
+            Self::Accepted { message, result } => {
+                Did::Changed(Answer::Envelope(envelope(message, result)))
+            }
+            Self::Made(code) => Did::Changed(Answer::Observed(AgentState::from_code(*code))),
+            Self::SignedIn { message, result } => {
+                Did::SignedIn(envelope(message, result), None, None)
+            }
+            Self::SignedOut { message, result } => Did::SignedOut(envelope(message, result)),
             failed => return failed.error().map(Err),
         };
-        Some(Ok(Made { answer, after: None }))
+        Some(Ok(Made { did, after: None }))
     }
 
     fn error(&self) -> Option<CallError> {
         Some(match self {
-            Self::Accepted { .. } | Self::Made(_) => return None,
+            Self::Accepted { .. }
+            | Self::Made(_)
+            | Self::SignedIn { .. }
+            | Self::SignedOut { .. } => return None,
             Self::Refused { retcode, message, node, http_status } => CallError::Refused(Refusal {
                 retcode: Retcode::refusal(retcode)?,
                 message: message.clone(),
@@ -191,6 +212,10 @@ impl End {
             Self::BridgeFailed => CallError::Internal,
         })
     }
+}
+
+fn envelope(message: &str, result: &Option<Box<str>>) -> Envelope {
+    Envelope { refused: None, message: message.to_owned(), result: result.clone(), event: None }
 }
 
 fn interface(log_name: &str) -> Option<&'static Interface> {
@@ -262,9 +287,14 @@ mod tests {
             result: Some("{}".into()),
             event: None,
         };
-        for answer in [Answer::Envelope(envelope), Answer::Observed(AgentState::Busy)] {
-            let read = read_again(&Ok(Made { answer: answer.clone(), after: None })).expect("made");
-            assert_eq!(format!("{:?}", read.answer), format!("{answer:?}"));
+        for did in [
+            Did::Changed(Answer::Envelope(envelope.clone())),
+            Did::Changed(Answer::Observed(AgentState::Busy)),
+            Did::SignedIn(envelope.clone(), None, None),
+            Did::SignedOut(envelope),
+        ] {
+            let read = read_again(&Ok(Made { did: did.clone(), after: None })).expect("made");
+            assert_eq!(format!("{:?}", read.did), format!("{did:?}"));
         }
     }
 

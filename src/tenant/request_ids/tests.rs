@@ -34,7 +34,7 @@ fn soon() -> Deadline {
 }
 
 fn made() -> Made {
-    Made { answer: Answer::Observed(AgentState::Busy), after: None }
+    Made { did: Did::Changed(Answer::Observed(AgentState::Busy)), after: None }
 }
 
 async fn claim(ids: &RequestIds, number: u8) -> Claim {

@@ -171,13 +171,13 @@ async fn an_agent_who_signs_out_is_forgotten_with_the_password() {
         let world = World::unpolled(&[]).await;
         world.sign_in(1001).await;
         assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Unkept));
-        world.tenant.sign_out(agent(1001), force, &context()).await.expect("signed out");
+        world.tenant.sign_out(agent(1001), force, &context(), None).await.expect("signed out");
         assert_eq!(world.asked(interface).len(), 1);
         assert!(world.tenant.session(agent(1001)).await.expect("asked").is_none());
         assert_eq!(world.tenant.session_state(agent(1001)), None);
         let error = world.busy(1001).await.expect_err("the password is forgotten");
         assert!(matches!(error.obstacle(), Some(Obstacle::SessionMissing)), "{error}");
-        let again = world.tenant.sign_out(agent(1001), force, &context()).await;
+        let again = world.tenant.sign_out(agent(1001), force, &context(), None).await;
         let error = again.expect_err("nobody to sign out");
         assert!(matches!(error.obstacle(), Some(Obstacle::SessionMissing)), "{error}");
     }
@@ -188,12 +188,12 @@ async fn a_sign_out_that_is_refused_leaves_the_session_unless_there_is_none() {
     let world = World::unpolled(&[]).await;
     world.sign_in(1001).await;
     world.refuse(Interface::SignOut, "100-009");
-    world.tenant.sign_out(agent(1001), false, &context()).await.expect_err("refused");
+    world.tenant.sign_out(agent(1001), false, &context(), None).await.expect_err("refused");
     assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Unkept));
     world.busy(1001).await.expect("still signed in");
 
     world.gateway.sign_out(1001);
-    world.tenant.sign_out(agent(1001), false, &context()).await.expect_err("refused");
+    world.tenant.sign_out(agent(1001), false, &context(), None).await.expect_err("refused");
     assert!(world.tenant.session(agent(1001)).await.expect("asked").is_none());
     assert_eq!(world.tenant.session_state(agent(1001)), None);
 }
@@ -333,7 +333,7 @@ async fn there_are_no_more_sessions_than_there_may_be() {
     let lines = [("keep.enabled", "false"), ("limits.sessions", "1")];
     let world = World::of(Setup { lines: &lines, ..Setup::default() }).await;
     world.sign_in(1001).await;
-    let second = world.tenant.sign_in(agent(1002), password(PASSWORD), &context()).await;
+    let second = world.tenant.sign_in(agent(1002), password(PASSWORD), &context(), None).await;
     let error = second.expect_err("full");
     let share = Share::TenantSessions;
     assert!(

@@ -29,7 +29,7 @@ async fn kept(lines: &[(&str, &str)], credentials: &[u32]) -> World {
     let setup = Setup { gateway: prompt(), lines: &lines, credentials, ..Setup::default() };
     let world = World::of(setup).await;
     let sign_in = SignIn::new(PASSWORD.into(), String::new(), !credentials.is_empty());
-    world.tenant.sign_in(agent(1001), sign_in, &context()).await.expect("signed in");
+    world.tenant.sign_in(agent(1001), sign_in, &context(), None).await.expect("signed in");
     world.until_state(1001, Some(SessionState::Kept)).await;
     world
 }
@@ -42,7 +42,7 @@ async fn a_session_is_polled_until_the_agent_signs_out() {
     let kept = world.tenant.session_states();
     let kept = kept.iter().find(|count| count.state == SessionState::Kept).expect("counted");
     assert_eq!((kept.now, kept.entered), (1, 1));
-    world.tenant.sign_out(agent(1001), false, &context()).await.expect("signed out");
+    world.tenant.sign_out(agent(1001), false, &context(), None).await.expect("signed out");
     world.until_state(1001, None).await;
     assert_eq!(world.tenant.kept(), 0);
     let before = polls(&world);

@@ -26,7 +26,7 @@ async fn kept(lines: &[(&str, &str)]) -> World {
     let (gateway, credentials) = (prompt(), &[1001][..]);
     let world = World::of(Setup { gateway, lines: &lines, credentials, ..Setup::default() }).await;
     let sign_in = SignIn::new(PASSWORD.into(), String::new(), true);
-    world.tenant.sign_in(agent(1001), sign_in, &context()).await.expect("signed in");
+    world.tenant.sign_in(agent(1001), sign_in, &context(), None).await.expect("signed in");
     world.until_state(1001, Some(SessionState::Kept)).await;
     world
 }
@@ -243,7 +243,8 @@ async fn what_came_of_undoing_a_sign_in_without_a_guid_is_told() {
         let world = World::unpolled(&[]).await;
         world.gateway.misbehave(Misbehaviour::once(accepted()).on(Interface::SignIn));
         world.gateway.misbehave(Misbehaviour::always(fault).on(Interface::SignOut));
-        let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context()).await;
+        let signed_in =
+            world.tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await;
         let error = signed_in.expect_err("no Guid");
         assert!(matches!(&error, CallError::BadReply(text) if text.contains(told)), "{error}");
     }

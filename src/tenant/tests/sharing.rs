@@ -197,10 +197,9 @@ async fn a_session_that_comes_late_is_not_put_over_a_newer_one() {
     let slow = Fault::Delay(Duration::from_millis(60));
     world.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SignIn));
     let tenant = world.tenant.clone();
-    let late =
-        tokio::spawn(
-            async move { tenant.sign_in(agent(1001), password(PASSWORD), &context()).await },
-        );
+    let late = tokio::spawn(async move {
+        tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await
+    });
     until("it is under way", || !world.asked(Interface::SignIn).is_empty()).await;
     let newer = signed_in_elsewhere(&world).await;
     let stored = Lock { stored: newer, ..OURS };

@@ -29,7 +29,8 @@ fn without_guid() -> Misbehaviour {
 async fn a_rejected_password_is_not_tried_again_and_another_is() {
     let world = World::unpolled(&[]).await;
     for _ in 0..2 {
-        let signed_in = world.tenant.sign_in(agent(1001), password("wrong"), &context()).await;
+        let signed_in =
+            world.tenant.sign_in(agent(1001), password("wrong"), &context(), None).await;
         let error = signed_in.expect_err("wrong");
         assert!(error.is_credentials_rejected(), "{error}");
         assert_eq!(world.asked(Interface::SignIn).len(), 1);
@@ -64,10 +65,10 @@ async fn calls_that_waited_for_a_sign_in_that_failed_do_not_try_it_again() {
 async fn an_agent_who_is_signed_in_elsewhere_is_taken_over_only_by_force() {
     let world = World::unpolled(&[]).await;
     world.gateway.sign_in(1001);
-    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context()).await;
+    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await;
     assert!(signed_in.expect_err("elsewhere").is_signed_in_elsewhere());
     assert!(world.asked(Interface::ForceSignIn).is_empty());
-    world.tenant.sign_in(agent(1001), forced(), &context()).await.expect("signed in");
+    world.tenant.sign_in(agent(1001), forced(), &context(), None).await.expect("signed in");
     assert_eq!(world.asked(Interface::ForceSignIn).len(), 1);
     world.busy(1001).await.expect("accepted");
 }
@@ -78,7 +79,7 @@ async fn a_gateway_that_allows_no_force_is_not_asked_for_it() {
     let setup = Setup { gateway, lines: &UNPOLLED, ..Setup::default() };
     let world = World::of(setup).await;
     world.gateway.sign_in(1001);
-    let signed_in = world.tenant.sign_in(agent(1001), forced(), &context()).await;
+    let signed_in = world.tenant.sign_in(agent(1001), forced(), &context(), None).await;
     assert!(signed_in.expect_err("elsewhere").is_signed_in_elsewhere());
     assert!(world.asked(Interface::ForceSignIn).is_empty());
 }
@@ -87,11 +88,11 @@ async fn a_gateway_that_allows_no_force_is_not_asked_for_it() {
 async fn a_sign_in_without_a_guid_is_undone_and_not_tried_again() {
     let world = World::unpolled(&[]).await;
     world.gateway.misbehave(without_guid());
-    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context()).await;
+    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await;
     let error = signed_in.expect_err("no Guid");
     assert!(matches!(error, CallError::BadReply(_)), "{error}");
     assert_eq!(world.asked(Interface::SignOut).len(), 1);
-    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context()).await;
+    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await;
     let error = signed_in.expect_err("held back");
     assert!(matches!(error.obstacle(), Some(Obstacle::SignInWithoutGuid)), "{error}");
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
@@ -164,7 +165,7 @@ async fn a_caller_who_asks_for_a_sign_in_ends_the_pause_after_a_take_over() {
     assert!(matches!(error.obstacle(), Some(Obstacle::TakenOver { .. })), "{error}");
     let taken_over = world.tenant.taken_over();
     assert_eq!(taken_over.iter().map(|taken| taken.agent).collect::<Vec<_>>(), [agent(1001)]);
-    world.tenant.sign_in(agent(1001), forced(), &context()).await.expect("signed in");
+    world.tenant.sign_in(agent(1001), forced(), &context(), None).await.expect("signed in");
     assert!(world.tenant.taken_over().is_empty());
     world.gateway.take_over(1001);
     world.busy(1001).await.expect("taken back at once");
@@ -176,7 +177,7 @@ async fn a_sign_in_that_fails_leaves_what_is_known_of_an_older_session() {
     world.sign_in(1001).await;
     world.until_state(1001, Some(SessionState::Kept)).await;
     world.refuse(Interface::SignIn, "100-003");
-    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context()).await;
+    let signed_in = world.tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await;
     signed_in.expect_err("no resources");
     assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Kept));
 }

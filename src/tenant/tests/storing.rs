@@ -153,7 +153,7 @@ async fn a_password_that_worked_is_shared_and_goes_with_the_session() {
     assert!(theirs.tenant.credentials.find(agent(1001)).await.is_some());
     assert!(theirs.tenant.credentials.find(agent(1002)).await.is_none());
     world.busy(1001).await.expect("signed in anew");
-    world.tenant.sign_out(agent(1001), false, &context()).await.expect("signed out");
+    world.tenant.sign_out(agent(1001), false, &context(), None).await.expect("signed out");
     assert!(!has(SealedKind::Credentials));
     assert!(theirs.tenant.credentials.find(agent(1001)).await.is_none());
 }
@@ -173,7 +173,7 @@ async fn a_password_that_all_know_anyway_or_that_nobody_shall_is_not_shared() {
 async fn a_rejected_password_is_told_and_no_replica_tries_it() {
     let stores = TestStores::new(true);
     let world = with(&stores, &UNPOLLED, &[]).await;
-    let wrong = world.tenant.sign_in(agent(1001), password("wrong"), &context()).await;
+    let wrong = world.tenant.sign_in(agent(1001), password("wrong"), &context(), None).await;
     assert!(wrong.expect_err("wrong").is_credentials_rejected());
     let other = TestStores { store: TestStores::new(true).store, ..stores.clone() };
     let theirs = with(&other, &UNPOLLED, &[]).await;
@@ -195,11 +195,11 @@ async fn a_password_that_no_longer_works_is_forgotten_everywhere_but_another_is_
     let stores = TestStores::new(true);
     let world = with(&stores, &UNPOLLED, &[]).await;
     world.sign_in(1001).await;
-    let wrong = world.tenant.sign_in(agent(1001), password("wrong"), &context()).await;
+    let wrong = world.tenant.sign_in(agent(1001), password("wrong"), &context(), None).await;
     wrong.expect_err("wrong");
     assert!(world.tenant.credentials.find(agent(1001)).await.is_some(), "another one");
     world.refuse(Interface::SignIn, "100-004");
-    let now_wrong = world.tenant.sign_in(agent(1001), password(PASSWORD), &context()).await;
+    let now_wrong = world.tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await;
     now_wrong.expect_err("rejected");
     assert!(world.tenant.credentials.find(agent(1001)).await.is_none());
     let has = stores
@@ -220,7 +220,7 @@ async fn a_wrong_password_that_is_shared_does_not_cost_the_bridge_the_right_one(
     let session = world.tenant.sessions.cached(agent(1001)).expect("signed in").made;
     let owner = Owner { agent: agent(1001), session: Some(session) };
     stores.sealed_values().put(SealedKind::Credentials, owner, b"wrong", MINUTE).await;
-    let tried = world.tenant.sign_in(agent(1001), wrong, &context()).await;
+    let tried = world.tenant.sign_in(agent(1001), wrong, &context(), None).await;
     tried.expect_err("wrong");
     let known = world.tenant.credentials.find(agent(1001)).await.expect("the right one");
     assert_eq!(known.password.expose_secret(), PASSWORD);

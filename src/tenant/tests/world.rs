@@ -159,7 +159,7 @@ impl World {
     }
 
     pub(super) async fn sign_in(&self, id: u32) -> SignedIn {
-        let signed_in = self.tenant.sign_in(agent(id), password(PASSWORD), &context()).await;
+        let signed_in = self.tenant.sign_in(agent(id), password(PASSWORD), &context(), None).await;
         signed_in.expect("signed in")
     }
 
