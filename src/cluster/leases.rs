@@ -99,25 +99,27 @@ pub(super) const KEPT_MAX: usize = 1 << 16;
 /// are not believed, one for each key. No lease of another replica is left to last longer than
 /// leases do: whoever is not there does not renew it.
 const HOLD: &str = "
-local held, others = {}, {}
+local held, others, forged = {}, {}, 0
 for place, key in ipairs(KEYS) do
   local found = take('GET', key) or ''
+  if #found > 1024 then found = 'x' end
   local owner, since = string.match(found, '^(%x+):(%d+):')
   local is_mine = owner == ARGV[1] and tonumber(since) <= tonumber(ARGV[3])
+  if found ~= '' and not owner then forged = forged + 1 end
   if not owner or is_mine or found == ARGV[3 + #KEYS + place] then
     redis.call('SET', key, ARGV[3 + place], 'PX', ARGV[2])
     held[#held + 1] = place
   else
     local left = redis.call('PTTL', key)
     if left < 0 or left > tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
-    others[#others + 1] = {place, short(found, 1024)}
+    others[#others + 1] = {place, found}
   end
 end
-return {held, others, aside}
+return {held, others, aside, forged}
 ";
-/// The answer of [`HOLD`]: the places of the keys whose leases it has, the leases of others by their places, and how
-/// many keys were not the bridge's.
-type HoldAnswer = (Vec<usize>, Vec<(usize, Vec<u8>)>, u64);
+/// The answer of [`HOLD`]: the places of the keys whose leases it has, the leases of others by their places, how
+/// many keys were not the bridge's, and how many values were no leases.
+type HoldAnswer = (Vec<usize>, Vec<(usize, Vec<u8>)>, u64, u64);
 const RELEASE: &str = "
 for _, key in ipairs(KEYS) do
   local owner, since = string.match(short(look('GET', key), 64), '^(%x+):(%d+):')
@@ -288,8 +290,10 @@ impl RedisLeases {
             call = call.arg(self.lease(*agent, number)?);
         }
         let call = disbelieved.iter().fold(call, Call::arg);
-        let (held, others, aside): HoldAnswer = self.link.script(&call, Repeat::Once).await?;
+        let (held, others, aside, forged): HoldAnswer =
+            self.link.script(&call, Repeat::Once).await?;
         self.seals().set_aside(aside);
+        self.seals().doubts(Doubt::Lease, forged);
         let agent = |place: usize| agents.get(place.checked_sub(1)?).copied();
         let others = others.into_iter().filter_map(|(place, lease)| Some((agent(place)?, lease)));
         Ok(Some((held.into_iter().filter_map(agent).collect(), others.collect())))

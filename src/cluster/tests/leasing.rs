@@ -125,3 +125,16 @@ async fn moments_for_sign_ins_are_shared_and_taken_half_a_second_ahead_at_most()
         assert_eq!((moments.count, moments.wait), (taken, Duration::ZERO));
     }
 }
+
+/// Nobody could take it, or ask for it by what was read of it.
+#[tokio::test]
+async fn a_lease_that_is_longer_than_any_holds_nobody_up() {
+    let server = RedisServer::start().await;
+    let leases = shared(&server, &[1]).leases(&tenant());
+    let hex = "0".repeat(2000);
+    for (number, forged) in (1..).zip([format!("ab:9:{hex}"), format!("{hex}:9:x"), hex]) {
+        let _: String = ask(&server, &["SET", "test:{acme}:lease:1001", &forged]).await;
+        let held = leases.hold(vec![agent(1001)], LeaseRequest(number)).await.expect("answered");
+        assert_eq!(held, [agent(1001)], "{number}");
+    }
+}
