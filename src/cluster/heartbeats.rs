@@ -195,6 +195,11 @@ impl Heartbeats {
         self.requests.fetch_max(request, Ordering::Relaxed);
     }
 
+    /// The highest number of its requests for leases.
+    pub(super) fn last_request(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Whether a lease that this request has taken, and that its replica has sealed, may be good still. It is not if
     /// the replica has made others since for as long as a lease lasts, or if it has not been heard for long.
     pub(super) fn may_hold(&self, replica: ReplicaId, request: u64) -> bool {

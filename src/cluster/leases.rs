@@ -410,6 +410,10 @@ impl Leases for RedisLeases {
         self.heartbeats.last_received()
     }
 
+    fn last_request(&self) -> LeaseRequest {
+        LeaseRequest(self.heartbeats.last_request())
+    }
+
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
         Box::pin(async move { self.take(agents, request).await.map_err(StoreError::from) })
     }

@@ -65,7 +65,7 @@ impl Roster {
             tenant,
             me,
             when_away,
-            held: Mutex::new(Held::none(leases.time())),
+            held: Mutex::new(Held::after(leases.last_request(), leases.time())),
             leases,
             outage: Mutex::new(Outage::none()),
             stirred,

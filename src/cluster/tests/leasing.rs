@@ -138,3 +138,13 @@ async fn a_lease_that_is_longer_than_any_holds_nobody_up() {
         assert_eq!(held, [agent(1001)], "{number}");
     }
 }
+
+/// The tenant may have gone and come back while the process ran, and the others remember its numbers.
+#[tokio::test]
+async fn the_numbers_of_requests_grow_for_as_long_as_the_replica_has_its_id() {
+    let server = RedisServer::start().await;
+    let replica = shared(&server, &[1]);
+    let before = replica.leases(&tenant());
+    before.hold(vec![agent(1001)], LeaseRequest(50)).await.expect("held");
+    assert_eq!(replica.leases(&tenant()).last_request(), LeaseRequest(50));
+}

@@ -323,6 +323,10 @@ impl Leases for Store {
         LEASE
     }
 
+    fn last_request(&self) -> LeaseRequest {
+        LeaseRequest(0)
+    }
+
     fn membership(&self) -> StoreFuture<'_, Membership> {
         let me = self.me;
         if open(&self.world).refuses_writes {
