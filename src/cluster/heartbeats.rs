@@ -1,5 +1,7 @@
 //! Heartbeats of a tenant's replicas, by which they know each other.
 
+mod missing;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -12,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use self::missing::Missing;
 use super::{
     ReplicaId,
     seals::{CLOCKS_APART_MAX, Seals, millis_now},
@@ -38,8 +41,7 @@ pub struct Heartbeats {
     /// The highest number of its requests for leases.
     requests: AtomicU64,
     heard: Mutex<HashMap<ReplicaId, Heard>>,
-    /// Since when replicas have been missed that there are leases of.
-    missed: Mutex<HashMap<ReplicaId, Instant>>,
+    missing: Mutex<Missing>,
 }
 
 /// What is known of one replica.
@@ -49,6 +51,8 @@ struct Heard {
     nth: u64,
     /// When that was received.
     at: Instant,
+    /// Since when heartbeats have been received without a gap of a lease.
+    since: Instant,
     /// When it was made, by the clock of its replica, in milliseconds since 1970.
     made: u64,
     /// When the latest one was received that names this replica.
@@ -83,8 +87,8 @@ const REMEMBERED: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 impl Heartbeats {
     pub(super) fn new(me: ReplicaId, time: Duration, seals: Seals) -> Self {
-        let (made, requests, heard, missed) = <_>::default();
-        Self { me, time, seals, began: Instant::now(), made, requests, heard, missed }
+        let (made, requests, heard, missing) = <_>::default();
+        Self { me, time, seals, began: Instant::now(), made, requests, heard, missing }
     }
 
     /// This replica.
@@ -102,7 +106,8 @@ impl Heartbeats {
         let heard = self.heard();
         let mut latest: Vec<_> =
             heard.iter().filter(|(_, heard)| heard.at.elapsed() < 2 * self.time).collect();
-        latest.sort_by_key(|(_, heard)| heard.at.elapsed());
+        // Somebody may set back heartbeats of any number that have gone: those who live come first.
+        latest.sort_by_key(|(replica, heard)| (!self.lives(**replica, heard), heard.at.elapsed()));
         let heard = latest.into_iter().take(NAMED_MAX).map(|(ReplicaId(id), _)| *id).collect();
         let heartbeat = Heartbeat {
             replica: self.me.0,
@@ -158,13 +163,18 @@ impl Heartbeats {
         let heard = all.entry(replica).or_insert_with(|| Heard {
             nth: 0,
             at: now,
+            since: now,
             made: 0,
             named: None,
             requests: VecDeque::new(),
         });
+        if heard.at.elapsed() >= self.time {
+            heard.since = now;
+        }
         (heard.nth, heard.at, heard.made) = (heartbeat.nth, now, heartbeat.made);
         if names_me {
             heard.named = Some(now);
+            self.missing().found(replica);
         }
         heard.requests.push_back((now, heartbeat.requests));
         while heard.requests.get(1).is_some_and(|(at, _)| at.elapsed() >= self.time) {
@@ -215,10 +225,19 @@ impl Heartbeats {
             return false;
         }
         if known.is_some_and(|heard| self.lives(replica, heard)) {
-            self.missed().remove(&replica);
             return true;
         }
-        self.is_missed_lately(replica)
+        if heard.get(&self.me).is_some_and(|own| self.hears_well(own)) {
+            self.missing().is_new_among_heard(replica, self.time)
+        } else {
+            self.missing().is_new(replica, self.time)
+        }
+    }
+
+    /// Whether this replica has heard itself for a while, and so would have heard the others. After a pause it hears
+    /// itself before they have heard it and named it.
+    fn hears_well(&self, own: &Heard) -> bool {
+        own.at.elapsed() < self.time && own.since.elapsed() >= 2 * self.time
     }
 
     /// Whether something that a replica has done at this time of its clock may still go on if it takes at most `time`.
@@ -232,13 +251,7 @@ impl Heartbeats {
         }
         // Where no agents are polled for, there are no heartbeats.
         let is_hearing = heard.get(&self.me).is_some_and(|own| own.at.elapsed() < 2 * self.time);
-        (is_hearing && !self.is_missed_lately(replica)).then_some(false)
-    }
-
-    fn is_missed_lately(&self, replica: ReplicaId) -> bool {
-        let mut missed = self.missed();
-        missed.retain(|_, since| since.elapsed() < REMEMBERED);
-        missed.entry(replica).or_insert_with(Instant::now).elapsed() < 2 * self.time
+        (is_hearing && !self.missing().is_new(replica, self.time)).then_some(false)
     }
 
     /// When the last heartbeat of each replica that lives was received.
@@ -248,8 +261,8 @@ impl Heartbeats {
         live.map(|(replica, heard)| (*replica, heard.at)).collect()
     }
 
-    fn missed(&self) -> MutexGuard<'_, HashMap<ReplicaId, Instant>> {
-        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn missing(&self) -> MutexGuard<'_, Missing> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heard(&self) -> MutexGuard<'_, HashMap<ReplicaId, Heard>> {
