@@ -3,10 +3,10 @@
 mod missing;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,8 @@ pub struct Heartbeats {
     made: AtomicU64,
     /// The highest number of its requests for leases.
     requests: AtomicU64,
+    /// Whether this replica goes away.
+    leaves: AtomicBool,
     heard: Mutex<HashMap<ReplicaId, Heard>>,
     missing: Mutex<Missing>,
 }
@@ -51,6 +53,8 @@ struct Heard {
     nth: u64,
     /// When that was received.
     at: Instant,
+    /// When one was last received as a message; `None` also if it says that its replica goes away.
+    called: Option<Instant>,
     /// Since when heartbeats have been received without a gap of a lease.
     since: Instant,
     /// When it was made, by the clock of its replica, in milliseconds since 1970.
@@ -74,6 +78,18 @@ struct Heartbeat {
     requests: u64,
     /// The replicas whose heartbeats it has heard lately.
     heard: Vec<u64>,
+    /// Whether it goes away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    leaves: bool,
+}
+
+/// How a heartbeat has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// As a message.
+    Called,
+    /// In the list of replicas.
+    Listed,
 }
 
 /// The beginning of a heartbeat message; the sealed heartbeat follows.
@@ -87,8 +103,8 @@ const REMEMBERED: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 impl Heartbeats {
     pub(super) fn new(me: ReplicaId, time: Duration, seals: Seals) -> Self {
-        let (made, requests, heard, missing) = <_>::default();
-        Self { me, time, seals, began: Instant::now(), made, requests, heard, missing }
+        let (made, requests, leaves, heard, missing) = <_>::default();
+        Self { me, time, seals, began: Instant::now(), made, requests, leaves, heard, missing }
     }
 
     /// This replica.
@@ -115,6 +131,7 @@ impl Heartbeats {
             made: millis_now(),
             requests: self.requests.load(Ordering::Relaxed),
             heard,
+            leaves: self.leaves.load(Ordering::Relaxed),
         };
         let plain = serde_json::to_vec(&heartbeat).ok()?;
         self.seals.seal(Purpose::Heartbeat, "", &plain).ok()
@@ -128,19 +145,23 @@ impl Heartbeats {
     /// Notes a heartbeat that was published. Returns whether the message was one.
     pub(crate) fn receive(&self, message: &[u8]) -> bool {
         let Some(sealed) = message.strip_prefix(ALIVE) else { return false };
-        self.read(sealed);
+        self.read_by(sealed, Way::Called);
         true
     }
 
-    /// Reads a heartbeat, and returns whose it is. `None` if no replica has sealed it, or it is not from now.
+    /// Reads a heartbeat of the list, and returns whose it is. `None` if no replica has sealed it, or it is not from now.
     pub(super) fn read(&self, sealed: &[u8]) -> Option<ReplicaId> {
+        self.read_by(sealed, Way::Listed)
+    }
+
+    fn read_by(&self, sealed: &[u8], way: Way) -> Option<ReplicaId> {
         let heartbeat = self.opened(sealed);
         if heartbeat.is_none() {
             self.seals.doubt(Doubt::Heartbeat);
         }
         let heartbeat = heartbeat?;
         let replica = ReplicaId(heartbeat.replica);
-        self.note(replica, &heartbeat);
+        self.note(replica, &heartbeat, way);
         Some(replica)
     }
 
@@ -152,7 +173,7 @@ impl Heartbeats {
         (u128::from(apart) <= CLOCKS_APART_MAX.as_millis()).then_some(heartbeat)
     }
 
-    fn note(&self, replica: ReplicaId, heartbeat: &Heartbeat) {
+    fn note(&self, replica: ReplicaId, heartbeat: &Heartbeat, way: Way) {
         let (now, names_me) = (Instant::now(), heartbeat.heard.contains(&self.me.0));
         let mut all = self.heard();
         if !all.contains_key(&replica) {
@@ -163,6 +184,7 @@ impl Heartbeats {
         let heard = all.entry(replica).or_insert_with(|| Heard {
             nth: 0,
             at: now,
+            called: None,
             since: now,
             made: 0,
             named: None,
@@ -172,6 +194,10 @@ impl Heartbeats {
             heard.since = now;
         }
         (heard.nth, heard.at, heard.made) = (heartbeat.nth, now, heartbeat.made);
+        if way == Way::Called {
+            heard.called = Some(now);
+        }
+        heard.called = heard.called.filter(|_| !heartbeat.leaves);
         if names_me {
             heard.named = Some(now);
             self.missing().found(replica);
@@ -198,6 +224,19 @@ impl Heartbeats {
         let lately = |at: Instant| at.elapsed() < 2 * self.time;
         lately(heard.at)
             && (lately(self.began) || replica == self.me || heard.named.is_some_and(lately))
+    }
+
+    /// The other replicas that live and have called for themselves within a lease, and have not said that they go away.
+    pub(super) fn calling(&self) -> BTreeSet<ReplicaId> {
+        let heard = self.heard();
+        let calls = |heard: &Heard| heard.called.is_some_and(|at| at.elapsed() < self.time);
+        let live = heard.iter().filter(|(id, heard)| calls(heard) && self.lives(**id, heard));
+        live.map(|(replica, _)| *replica).collect()
+    }
+
+    /// Notes whether this replica goes away.
+    pub(super) fn leaves(&self, leaves: bool) {
+        self.leaves.store(leaves, Ordering::Relaxed);
     }
 
     /// Notes the number of a request for leases.

@@ -175,6 +175,8 @@ impl RedisLeases {
     ) -> Self {
         let [membership, hold, release] = [MEMBERSHIP, HOLD, RELEASE].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
+        // The tenant may have gone and come back.
+        heartbeats.leaves(false);
         let locks = SignInLocks::new(link.clone(), keys.clone(), heartbeats.clone(), time);
         let entries = Mutex::default();
         Self {
@@ -227,10 +229,12 @@ impl RedisLeases {
         Ok(membership(sealed.collect(), &agents))
     }
 
-    /// The replicas of these entries that live, and the entries to be removed: those that are this one's, that no
+    /// The replicas of these entries that live, with those that are heard, since somebody may have emptied the list or Redis
+    /// may have lost it. And the entries to be removed: those that are this one's, that no
     /// replica has sealed, or whose replica has not replaced them for so long that they would have ended.
     fn alive(&self, entries: Vec<Vec<u8>>) -> (BTreeSet<ReplicaId>, Vec<Vec<u8>>) {
-        let (mut alive, mut to_remove) = (BTreeSet::from([self.me]), Vec::new());
+        let (mut alive, mut to_remove) = (self.heartbeats.calling(), Vec::new());
+        alive.insert(self.me);
         for entry in entries {
             let replica = self.heartbeats.read(&entry);
             alive.extend(replica.filter(|replica| self.heartbeats.is_alive(*replica)));
@@ -433,6 +437,8 @@ impl Leases for RedisLeases {
             let entries = self.entries().clone();
             remove.arg(self.keys.named("replicas")).arg(entries).arg("");
             self.link.command::<u64>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
+            self.heartbeats.leaves(true);
+            let _unheard = self.send_heartbeat().await;
             let mut tell = ::redis::cmd("PUBLISH");
             tell.arg(self.keys.changed()).arg(ROSTER_NEWS);
             // A replica that does not receive this notices it in its next turn.

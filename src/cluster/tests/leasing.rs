@@ -148,3 +148,27 @@ async fn the_numbers_of_requests_grow_for_as_long_as_the_replica_has_its_id() {
     before.hold(vec![agent(1001)], LeaseRequest(50)).await.expect("held");
     assert_eq!(replica.leases(&tenant()).last_request(), LeaseRequest(50));
 }
+
+/// Each would take all agents, also those of the others, whose leases are gone too.
+#[tokio::test]
+async fn replicas_that_hear_each_other_need_no_list_to_know_of_each_other() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let [left, right] = [&left, &right].map(|replica| replica.shared.leases(&tenant()));
+    right.membership().await.expect("told");
+    let me = left.membership().await.expect("told").replicas;
+    assert_eq!(me.len(), 2);
+    let are_heard =
+        || [&left, &right].iter().all(|it| me.iter().all(|id| it.heartbeats().contains_key(id)));
+    until("both are heard", are_heard).await;
+    let _: String = ask(&server, &["FLUSHALL"]).await;
+    assert_eq!(left.membership().await.expect("told").replicas, me);
+    assert_eq!(right.membership().await.expect("told").replicas, me);
+    let _: String = ask(&server, &["FLUSHALL"]).await;
+    right.leave().await.expect("left");
+    let begun = tokio::time::Instant::now();
+    while left.membership().await.expect("told").replicas.len() > 1 {
+        assert!(begun.elapsed() < LEASE / 2, "it has left");
+    }
+}
