@@ -171,7 +171,7 @@ pub enum StartError {
     StillEnding(TenantId),
     /// The other replicas could not read any more what this one stores, nor this one what they have stored.
     #[error(
-        "store.encryption_key_files: does not have the key any more that everything in Redis is sealed with; \
+        "store.encryption_key_files: does not have the key any more that replicas seal with what they share; \
          keep it behind the new one until everything is sealed with that"
     )]
     KeyGone,
