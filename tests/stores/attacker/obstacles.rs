@@ -91,7 +91,7 @@ async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
 /// Neither the list of agents nor a session can be read then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_who_are_handed_over_are_polled_although_somebody_removes_them_from_the_list() {
-    let (server, site, first) = begun(strict).await;
+    let (server, site, _first) = begun(strict).await;
     let mut attacker = Attacker::of(&server).await;
     let removing = tokio::spawn(async move {
         let names = AGENTS.map(|agent| key(&format!("session:{agent}")));
