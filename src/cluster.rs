@@ -17,6 +17,7 @@ mod events;
 mod freshness;
 mod heartbeats;
 mod leases;
+mod members;
 mod preferred_replica;
 pub mod redis;
 mod relay;
@@ -27,6 +28,7 @@ mod seals;
 mod shared;
 mod shared_passwords;
 mod sign_in_locks;
+mod sign_in_moments;
 mod store;
 #[cfg(test)]
 mod tests;

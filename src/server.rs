@@ -169,6 +169,12 @@ pub enum StartError {
         section = section_of(.0)
     )]
     StillEnding(TenantId),
+    /// The other replicas could not read any more what this one stores, nor this one what they have stored.
+    #[error(
+        "store.encryption_key_files: does not have the key any more that replicas seal with what they share; \
+         keep it behind the new one until everything is sealed with that"
+    )]
+    KeyGone,
     /// The reflection service cannot be built.
     #[error(transparent)]
     Reflection(#[from] rpc::ReflectionError),

@@ -1,10 +1,12 @@
 //! Heartbeats of a tenant's replicas, by which they know each other.
 
+mod missing;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use self::missing::Missing;
 use super::{
     ReplicaId,
     seals::{CLOCKS_APART_MAX, Seals, millis_now},
@@ -37,9 +40,10 @@ pub struct Heartbeats {
     made: AtomicU64,
     /// The highest number of its requests for leases.
     requests: AtomicU64,
+    /// Whether this replica goes away.
+    leaves: AtomicBool,
     heard: Mutex<HashMap<ReplicaId, Heard>>,
-    /// Since when replicas have been missed that there are leases of.
-    missed: Mutex<HashMap<ReplicaId, Instant>>,
+    missing: Mutex<Missing>,
 }
 
 /// What is known of one replica.
@@ -49,6 +53,10 @@ struct Heard {
     nth: u64,
     /// When that was received.
     at: Instant,
+    /// When one was last received as a message; `None` also if it says that its replica goes away.
+    called: Option<Instant>,
+    /// Since when heartbeats have been received without a gap of a lease.
+    since: Instant,
     /// When it was made, by the clock of its replica, in milliseconds since 1970.
     made: u64,
     /// When the latest one was received that names this replica.
@@ -70,6 +78,18 @@ struct Heartbeat {
     requests: u64,
     /// The replicas whose heartbeats it has heard lately.
     heard: Vec<u64>,
+    /// Whether it goes away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    leaves: bool,
+}
+
+/// How a heartbeat has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// As a message.
+    Called,
+    /// In the list of replicas.
+    Listed,
 }
 
 /// The beginning of a heartbeat message; the sealed heartbeat follows.
@@ -83,8 +103,8 @@ const REMEMBERED: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 impl Heartbeats {
     pub(super) fn new(me: ReplicaId, time: Duration, seals: Seals) -> Self {
-        let (made, requests, heard, missed) = <_>::default();
-        Self { me, time, seals, began: Instant::now(), made, requests, heard, missed }
+        let (made, requests, leaves, heard, missing) = <_>::default();
+        Self { me, time, seals, began: Instant::now(), made, requests, leaves, heard, missing }
     }
 
     /// This replica.
@@ -102,7 +122,8 @@ impl Heartbeats {
         let heard = self.heard();
         let mut latest: Vec<_> =
             heard.iter().filter(|(_, heard)| heard.at.elapsed() < 2 * self.time).collect();
-        latest.sort_by_key(|(_, heard)| heard.at.elapsed());
+        // Somebody may set back heartbeats of any number that have gone: those who live come first.
+        latest.sort_by_key(|(replica, heard)| (!self.lives(**replica, heard), heard.at.elapsed()));
         let heard = latest.into_iter().take(NAMED_MAX).map(|(ReplicaId(id), _)| *id).collect();
         let heartbeat = Heartbeat {
             replica: self.me.0,
@@ -110,6 +131,7 @@ impl Heartbeats {
             made: millis_now(),
             requests: self.requests.load(Ordering::Relaxed),
             heard,
+            leaves: self.leaves.load(Ordering::Relaxed),
         };
         let plain = serde_json::to_vec(&heartbeat).ok()?;
         self.seals.seal(Purpose::Heartbeat, "", &plain).ok()
@@ -123,19 +145,23 @@ impl Heartbeats {
     /// Notes a heartbeat that was published. Returns whether the message was one.
     pub(crate) fn receive(&self, message: &[u8]) -> bool {
         let Some(sealed) = message.strip_prefix(ALIVE) else { return false };
-        self.read(sealed);
+        self.read_by(sealed, Way::Called);
         true
     }
 
-    /// Reads a heartbeat, and returns whose it is. `None` if no replica has sealed it, or it is not from now.
+    /// Reads a heartbeat of the list, and returns whose it is. `None` if no replica has sealed it, or it is not from now.
     pub(super) fn read(&self, sealed: &[u8]) -> Option<ReplicaId> {
+        self.read_by(sealed, Way::Listed)
+    }
+
+    fn read_by(&self, sealed: &[u8], way: Way) -> Option<ReplicaId> {
         let heartbeat = self.opened(sealed);
         if heartbeat.is_none() {
             self.seals.doubt(Doubt::Heartbeat);
         }
         let heartbeat = heartbeat?;
         let replica = ReplicaId(heartbeat.replica);
-        self.note(replica, &heartbeat);
+        self.note(replica, &heartbeat, way);
         Some(replica)
     }
 
@@ -147,7 +173,7 @@ impl Heartbeats {
         (u128::from(apart) <= CLOCKS_APART_MAX.as_millis()).then_some(heartbeat)
     }
 
-    fn note(&self, replica: ReplicaId, heartbeat: &Heartbeat) {
+    fn note(&self, replica: ReplicaId, heartbeat: &Heartbeat, way: Way) {
         let (now, names_me) = (Instant::now(), heartbeat.heard.contains(&self.me.0));
         let mut all = self.heard();
         if !all.contains_key(&replica) {
@@ -158,13 +184,23 @@ impl Heartbeats {
         let heard = all.entry(replica).or_insert_with(|| Heard {
             nth: 0,
             at: now,
+            called: None,
+            since: now,
             made: 0,
             named: None,
             requests: VecDeque::new(),
         });
+        if heard.at.elapsed() >= self.time {
+            heard.since = now;
+        }
         (heard.nth, heard.at, heard.made) = (heartbeat.nth, now, heartbeat.made);
+        if way == Way::Called {
+            heard.called = Some(now);
+        }
+        heard.called = heard.called.filter(|_| !heartbeat.leaves);
         if names_me {
             heard.named = Some(now);
+            self.missing().found(replica);
         }
         heard.requests.push_back((now, heartbeat.requests));
         while heard.requests.get(1).is_some_and(|(at, _)| at.elapsed() >= self.time) {
@@ -190,9 +226,27 @@ impl Heartbeats {
             && (lately(self.began) || replica == self.me || heard.named.is_some_and(lately))
     }
 
+    /// The other replicas that live and have called for themselves within a lease, and have not said that they go away.
+    pub(super) fn calling(&self) -> BTreeSet<ReplicaId> {
+        let heard = self.heard();
+        let calls = |heard: &Heard| heard.called.is_some_and(|at| at.elapsed() < self.time);
+        let live = heard.iter().filter(|(id, heard)| calls(heard) && self.lives(**id, heard));
+        live.map(|(replica, _)| *replica).collect()
+    }
+
+    /// Notes whether this replica goes away.
+    pub(super) fn leaves(&self, leaves: bool) {
+        self.leaves.store(leaves, Ordering::Relaxed);
+    }
+
     /// Notes the number of a request for leases.
     pub(super) fn asked(&self, request: u64) {
         self.requests.fetch_max(request, Ordering::Relaxed);
+    }
+
+    /// The highest number of its requests for leases.
+    pub(super) fn last_request(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Whether a lease that this request has taken, and that its replica has sealed, may be good still. It is not if
@@ -210,10 +264,19 @@ impl Heartbeats {
             return false;
         }
         if known.is_some_and(|heard| self.lives(replica, heard)) {
-            self.missed().remove(&replica);
             return true;
         }
-        self.is_missed_lately(replica)
+        if heard.get(&self.me).is_some_and(|own| self.hears_well(own)) {
+            self.missing().is_new_among_heard(replica, self.time)
+        } else {
+            self.missing().is_new(replica, self.time)
+        }
+    }
+
+    /// Whether this replica has heard itself for a while, and so would have heard the others. After a pause it hears
+    /// itself before they have heard it and named it.
+    fn hears_well(&self, own: &Heard) -> bool {
+        own.at.elapsed() < self.time && own.since.elapsed() >= 2 * self.time
     }
 
     /// Whether something that a replica has done at this time of its clock may still go on if it takes at most `time`.
@@ -227,13 +290,7 @@ impl Heartbeats {
         }
         // Where no agents are polled for, there are no heartbeats.
         let is_hearing = heard.get(&self.me).is_some_and(|own| own.at.elapsed() < 2 * self.time);
-        (is_hearing && !self.is_missed_lately(replica)).then_some(false)
-    }
-
-    fn is_missed_lately(&self, replica: ReplicaId) -> bool {
-        let mut missed = self.missed();
-        missed.retain(|_, since| since.elapsed() < REMEMBERED);
-        missed.entry(replica).or_insert_with(Instant::now).elapsed() < 2 * self.time
+        (is_hearing && !self.missing().is_new(replica, self.time)).then_some(false)
     }
 
     /// When the last heartbeat of each replica that lives was received.
@@ -243,8 +300,8 @@ impl Heartbeats {
         live.map(|(replica, heard)| (*replica, heard.at)).collect()
     }
 
-    fn missed(&self) -> MutexGuard<'_, HashMap<ReplicaId, Instant>> {
-        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn missing(&self) -> MutexGuard<'_, Missing> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heard(&self) -> MutexGuard<'_, HashMap<ReplicaId, Heard>> {

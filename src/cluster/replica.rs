@@ -65,6 +65,10 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// When the last heartbeat of each replica was received, including this one's own.
     fn heartbeats(&self) -> HashMap<ReplicaId, Instant>;
 
+    /// The latest request for leases of the tenant that this process has made. Others remember its number, also if the
+    /// tenant has gone and come back.
+    fn last_request(&self) -> LeaseRequest;
+
     /// Takes the leases of these agents (at most [`LEASES_AT_ONCE`]), or renews those that this
     /// replica holds. Returns the agents whose leases it holds afterwards.
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>>;

@@ -65,7 +65,7 @@ impl Roster {
             tenant,
             me,
             when_away,
-            held: Mutex::new(Held::none(leases.time())),
+            held: Mutex::new(Held::after(leases.last_request(), leases.time())),
             leases,
             outage: Mutex::new(Outage::none()),
             stirred,
@@ -113,6 +113,8 @@ impl Roster {
             if Instant::now() >= renew_at {
                 renew_at = Instant::now() + self.leases.time() / TURNS;
                 self.renew_all(left, polls).await;
+                // The others believe leases of those whom they hear.
+                let _unheard = self.leases.send_heartbeat().await;
             }
             sleep(HAND_OVER_PAUSE).await;
         }

@@ -95,7 +95,12 @@ impl Seals {
 
     /// Counts something that is not believed.
     pub(super) fn doubt(&self, doubt: Doubt) {
-        self.doubts.note(&self.tenant, doubt, 1);
+        self.doubts(doubt, 1);
+    }
+
+    /// Counts so many things that are not believed.
+    pub(super) fn doubts(&self, doubt: Doubt, times: u64) {
+        self.doubts.note(&self.tenant, doubt, times);
     }
 }
 

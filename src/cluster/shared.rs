@@ -132,6 +132,13 @@ impl SharedStores for Shared {
         SealedValues::new(tenant.clone(), Box::new(store), self.keyring.clone(), self.credentials)
     }
 
+    fn has_key_of(&self, config: &config::Store) -> bool {
+        let first = self.keyring.first_id();
+        config
+            .redis()
+            .is_none_or(|redis| redis.encryption_keys.iter().any(|key| Some(key.id()) == first))
+    }
+
     fn change(&self, config: &config::Store) {
         let Some(config) = config.redis() else { return };
         if !self.keyring.has(&config.encryption_keys) {

@@ -93,7 +93,9 @@ impl SharedPasswords {
         let mut known = self.known();
         known.retain(|agent, password| {
             let session = sessions.get(*agent);
-            password.until > now && session.is_some_and(|session| session.made == password.session)
+            let is_its = session.is_some_and(|session| session.made == password.session);
+            let is_current = !self.seals.keyring().is_being_replaced();
+            password.until > now && is_its && (is_current || self.seal_anew(*agent, password))
         });
         known.keys().copied().collect()
     }
@@ -102,7 +104,6 @@ impl SharedPasswords {
     pub(super) async fn write(&self, agent: AgentId) -> Result<(), LinkError> {
         let known = self.known().get(&agent).cloned();
         let Some(Password { session, sealed, until }) = known else { return Ok(()) };
-        let Some(sealed) = self.sealed_anew(agent, sealed) else { return Ok(()) };
         let key = [self.keys.session(agent)];
         for _ in 0..ATTEMPTS_MAX {
             let record = self.link.read(&key, Place::Field("record"), RECORD_MAX).await?;
@@ -124,13 +125,17 @@ impl SharedPasswords {
         Ok(())
     }
 
-    /// The value, sealed with the first key.
-    fn sealed_anew(&self, agent: AgentId, sealed: Vec<u8>) -> Option<Vec<u8>> {
+    /// Seals a password with the first key, while the one before is there that it may be sealed with. Returns whether a key
+    /// opens it.
+    fn seal_anew(&self, agent: AgentId, password: &mut Password) -> bool {
         let (keyring, tenant) = (self.seals.keyring(), self.seals.tenant());
-        match SealedKind::Credentials.renewal(keyring, tenant, agent, &sealed) {
-            Renewal::Current => Some(sealed),
-            Renewal::Anew(anew) => Some(anew.encode()),
-            Renewal::Unreadable => None,
+        match SealedKind::Credentials.renewal(keyring, tenant, agent, &password.sealed) {
+            Renewal::Current => true,
+            Renewal::Anew(anew) => {
+                password.sealed = anew.encode();
+                true
+            }
+            Renewal::Unreadable => false,
         }
     }
 

@@ -30,6 +30,9 @@ pub trait SharedStores: fmt::Debug + Send + Sync {
     /// The sealed values of a tenant's agents.
     fn sealed_values(&self, tenant: &TenantId) -> SealedValues;
 
+    /// Whether this configuration has the key that everything is sealed with.
+    fn has_key_of(&self, config: &config::Store) -> bool;
+
     /// Takes the encryption keys of this configuration, and its access to the store's server for new
     /// connections.
     fn change(&self, config: &config::Store);
@@ -86,6 +89,11 @@ impl Stores {
             (Self::Shared(_), None) => true,
             _ => false,
         }
+    }
+
+    /// Whether this configuration has the key with which replicas seal what they share.
+    pub fn has_key_of(&self, config: &config::Store) -> bool {
+        if let Self::Shared(shared) = self { shared.has_key_of(config) } else { true }
     }
 
     /// Writes what is left, within a few seconds, and closes the file so that another process can

@@ -4,7 +4,10 @@ mod dump;
 mod obstacles;
 mod random;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use ccgateway_sim::{Interface, Options};
 use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge, asked, until_within};
@@ -280,15 +283,20 @@ async fn a_replica_that_does_not_live_gets_no_agents() {
     }
     assert_eq!(others, 3);
     until_turns(&bridge, 2.0).await;
+    all_are_polled(&site, 1001..1009).await;
+    assert!(disbelieved(&bridge, "heartbeat").await > 49.5);
+}
+
+/// Waits until each of these agents is polled for once more.
+async fn all_are_polled(site: &Site, agents: Range<u32>) {
     site.gateway.clear_journal();
-    for agent in 1001..1009 {
-        until_within(Duration::from_secs(10), "it is polled still", || {
+    for agent in agents {
+        until_within(Duration::from_secs(60), "it is polled", || {
             let polls = asked(&site.gateway, Interface::Poll);
             polls.iter().any(|poll| poll.agent == Some(agent))
         })
         .await;
     }
-    assert!(disbelieved(&bridge, "heartbeat").await > 49.5);
 }
 
 /// Waits until two agents were not believed in so many turns.

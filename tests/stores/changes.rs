@@ -33,6 +33,24 @@ async fn what_is_in_redis_is_sealed_with_a_key_that_comes_while_the_bridge_runs(
     assert_eq!(sign_ins(&site.gateway), 2);
 }
 
+/// Until the others have the new key too, each would take the agents of the other for nobody's.
+#[tokio::test]
+async fn the_key_that_replicas_seal_with_is_not_taken_away_while_they_run() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::on(&site, "x", shared(&server, OLD)).await;
+    bridge.sign_in(1002).await.expect("signed in");
+    let with = |keys| Setup { password: Some("x"), ..setup(shared(&server, keys)) };
+    let refused = bridge.try_reload(&with(NEW)).expect_err("the old key is not there");
+    assert!(refused.to_string().starts_with("store.encryption_key_files: "), "{refused}");
+    bridge.sign_in(1003).await.expect("signed in");
+    let other = callee::on(&site, "x", shared(&server, OLD)).await;
+    for agent in [1002, 1003] {
+        other.set_busy(agent).await.expect("it is sealed with the old key");
+    }
+    assert_eq!(sign_ins(&site.gateway), 2);
+    bridge.reload(&with(BOTH));
+}
+
 #[tokio::test]
 async fn what_is_in_a_file_is_sealed_with_a_key_that_comes_while_the_bridge_runs() {
     let site = callee::site().await;

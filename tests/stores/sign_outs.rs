@@ -130,3 +130,23 @@ async fn a_registered_guid_that_one_replica_renews_while_another_signs_out_ends_
     signed_out.expect("signed out");
     two.is_out().await;
 }
+
+#[tokio::test]
+async fn a_session_that_its_owner_makes_while_the_one_before_is_signed_out_stays() {
+    let two = Two::start().await;
+    let [first, second] = &two.bridges;
+    two.proxy.lose("/logout", Loss::Paused);
+    let registering = async {
+        within("the sign-out", two.proxy.paused()).await;
+        let guid = two.site.gateway.sign_in(1001);
+        let registered = first.register(1001, &guid).await.expect("registered");
+        until_version(second, |version| version == registered).await;
+        two.proxy.go_on();
+    };
+    let (signed_out, ()) = join!(second.sign_out(1001), registering);
+    signed_out.expect("signed out");
+    for bridge in &two.bridges {
+        bridge.set_busy(1001).await.expect("its owner has signed the agent in");
+    }
+    assert_eq!(sign_ins(&two.site.gateway), 1);
+}

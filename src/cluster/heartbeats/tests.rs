@@ -140,3 +140,70 @@ async fn what_a_replica_has_begun_goes_on_for_its_time_by_its_own_clock() {
     me.read(&heartbeat(&me)).expect("sealed");
     assert_eq!(me.may_go_on(ReplicaId(3), now, minute), Some(false));
 }
+
+/// A replica that is suspended wakes up before it hears that the others know it, each time.
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_another_counts_after_each_pause_until_it_could_be_heard_again() {
+    let (me, other) = (replica(1), replica(2));
+    for pause in 0..3 {
+        for _ in 0..20 {
+            me.read(&heartbeat(&other)).expect("sealed");
+            other.read(&heartbeat(&me)).expect("sealed");
+            me.read(&heartbeat(&me)).expect("sealed");
+            tokio::time::advance(MOMENT).await;
+        }
+        tokio::time::advance(3 * LEASE).await;
+        me.read(&heartbeat(&me)).expect("sealed");
+        for _ in 0..5 {
+            assert!(me.may_hold(ReplicaId(2), 1), "{pause}");
+            tokio::time::advance(MOMENT).await;
+        }
+    }
+}
+
+/// Somebody has kept the leases of all replicas that there have ever been, and sets them one after the other.
+#[tokio::test(start_paused = true)]
+async fn leases_of_many_replicas_that_have_gone_hold_nobody_up_for_long() {
+    let me = replica(1);
+    for _ in 0..20 {
+        me.read(&heartbeat(&me)).expect("sealed");
+        tokio::time::advance(MOMENT).await;
+    }
+    let (mut gone, mut longest, mut all) = (100, 0, 0);
+    let mut in_a_row = 0;
+    for _ in 0..1000 {
+        let mut may = me.may_hold(ReplicaId(gone), 1);
+        if !may {
+            gone += 1;
+            may = me.may_hold(ReplicaId(gone), 1);
+        }
+        in_a_row = if may { in_a_row + 1 } else { 0 };
+        longest = longest.max(in_a_row);
+        all += u32::from(may);
+        me.read(&heartbeat(&me)).expect("sealed");
+        tokio::time::advance(MOMENT).await;
+    }
+    assert!(longest * MOMENT <= LEASE + MOMENT, "{longest} in a row");
+    assert!(all <= 150, "{all} of 1000");
+}
+
+/// Somebody sets back the heartbeats of many that have died, again and again.
+#[tokio::test(start_paused = true)]
+async fn those_who_live_are_named_however_many_others_are_heard() {
+    let (me, other) = (replica(1), replica(2));
+    let gone: Vec<_> = (100..300).map(replica).collect();
+    tokio::time::advance(3 * LEASE).await;
+    for round in 0..10 {
+        me.read(&heartbeat(&other)).expect("sealed");
+        tokio::time::advance(MOMENT / 2).await;
+        for gone in &gone {
+            me.read(&heartbeat(gone)).expect("sealed");
+        }
+        other.read(&heartbeat(&me)).expect("sealed");
+        // The first one that it has heard names nobody yet.
+        assert!(round == 0 || other.is_alive(ReplicaId(1)), "{round}");
+        tokio::time::advance(MOMENT).await;
+    }
+    tokio::time::advance(LEASE).await;
+    assert!(other.is_alive(ReplicaId(1)), "its latest heartbeat names the other");
+}

@@ -78,6 +78,11 @@ impl Held {
         Self { length, leases, released, unheld_leases, last: 0 }
     }
 
+    /// The same; the numbers of requests begin above this one's.
+    pub(super) fn after(LeaseRequest(last): LeaseRequest, length: Duration) -> Self {
+        Self { last, ..Self::none(length) }
+    }
+
     /// Numbers a request for leases that is about to be made, and computes when its leases will
     /// end.
     ///

@@ -72,6 +72,8 @@ async fn a_replica_that_leaves_keeps_the_leases_of_polls_that_last() {
     assert!(timeout(LEASE * 2, &mut leaving).await.is_err(), "the polls are under way");
     let one = running[0].me;
     assert!(open(&world).polling.values().any(|polling| polling.contains(&one)), "none was cut");
+    let heard = open(&world).heard[&ReplicaId(2)].get(&one).copied();
+    assert!(heard.is_some_and(|at| at.elapsed() < LEASE / 2), "the other one believes its leases");
     leaving.await;
     sleep(LEASE).await;
     check_each_is_polled_once(&world);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        leases::KEPT_MAX,
+        members::KEPT_MAX,
         redis::{LinkError, Place, Repeat},
     },
     id::{AGENT_IDS_ANY, AgentId},

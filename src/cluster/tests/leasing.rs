@@ -125,3 +125,50 @@ async fn moments_for_sign_ins_are_shared_and_taken_half_a_second_ahead_at_most()
         assert_eq!((moments.count, moments.wait), (taken, Duration::ZERO));
     }
 }
+
+/// Nobody could take it, or ask for it by what was read of it.
+#[tokio::test]
+async fn a_lease_that_is_longer_than_any_holds_nobody_up() {
+    let server = RedisServer::start().await;
+    let leases = shared(&server, &[1]).leases(&tenant());
+    let hex = "0".repeat(2000);
+    for (number, forged) in (1..).zip([format!("ab:9:{hex}"), format!("{hex}:9:x"), hex]) {
+        let _: String = ask(&server, &["SET", "test:{acme}:lease:1001", &forged]).await;
+        let held = leases.hold(vec![agent(1001)], LeaseRequest(number)).await.expect("answered");
+        assert_eq!(held, [agent(1001)], "{number}");
+    }
+}
+
+/// The tenant may have gone and come back while the process ran, and the others remember its numbers.
+#[tokio::test]
+async fn the_numbers_of_requests_grow_for_as_long_as_the_replica_has_its_id() {
+    let server = RedisServer::start().await;
+    let replica = shared(&server, &[1]);
+    let before = replica.leases(&tenant());
+    before.hold(vec![agent(1001)], LeaseRequest(50)).await.expect("held");
+    assert_eq!(replica.leases(&tenant()).last_request(), LeaseRequest(50));
+}
+
+/// Each would take all agents, also those of the others, whose leases are gone too.
+#[tokio::test]
+async fn replicas_that_hear_each_other_need_no_list_to_know_of_each_other() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let [left, right] = [&left, &right].map(|replica| replica.shared.leases(&tenant()));
+    right.membership().await.expect("told");
+    let me = left.membership().await.expect("told").replicas;
+    assert_eq!(me.len(), 2);
+    let are_heard =
+        || [&left, &right].iter().all(|it| me.iter().all(|id| it.heartbeats().contains_key(id)));
+    until("both are heard", are_heard).await;
+    let _: String = ask(&server, &["FLUSHALL"]).await;
+    assert_eq!(left.membership().await.expect("told").replicas, me);
+    assert_eq!(right.membership().await.expect("told").replicas, me);
+    let _: String = ask(&server, &["FLUSHALL"]).await;
+    right.leave().await.expect("left");
+    let begun = tokio::time::Instant::now();
+    while left.membership().await.expect("told").replicas.len() > 1 {
+        assert!(begun.elapsed() < LEASE / 2, "it has left");
+    }
+}

@@ -7,8 +7,9 @@ use ccgateway_test_support::RedisServer;
 use super::world::{
     CAPACITY, Replica, agent, all_listen, ask, guid, made, registered, tenant, until,
 };
-use crate::session::{
-    Owner, SealedKind, SessionStore as _, SharedStores as _, StoreError, StoreState,
+use crate::{
+    keyring::EncryptionKey,
+    session::{Owner, SealedKind, SessionStore as _, SharedStores as _, StoreError, StoreState},
 };
 
 fn owner() -> Owner {
@@ -236,4 +237,31 @@ async fn what_replicas_tell_each_other_of_passwords_has_its_time() {
     assert!(safe.get(SealedKind::Credentials, owner).await.is_some());
     left.store.sign_out(agent(1001), session.version).await.expect("ended");
     assert!(safe.get(SealedKind::Credentials, owner).await.is_none());
+}
+
+/// What is remembered of it was sealed with a key that is not there any more.
+#[tokio::test]
+async fn a_password_that_redis_loses_after_a_change_of_keys_is_shared_again() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    all_listen(&server, 1).await;
+    let session = replica.put(1001, "a").await;
+    let owner = Owner { agent: agent(1001), session: Some(session.made) };
+    let safe = replica.shared.sealed_values(&tenant());
+    safe.put(SealedKind::Credentials, owner, b"word", Duration::from_secs(60)).await;
+    let keyring = replica.shared.seals(&tenant()).keyring().clone();
+    let [new, old] = [2, 1].map(|byte| EncryptionKey::new([byte; 32]));
+    let key = "test:{acme}:credentials:1001";
+    keyring.replace(&[new.clone(), old]);
+    let begun = tokio::time::Instant::now();
+    while !ask::<String>(&server, &["GET", key]).await.contains(&new.id()) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "sealed anew");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let _: u64 = ask(&server, &["DEL", key]).await;
+    keyring.replace(&[new]);
+    while safe.get(SealedKind::Credentials, owner).await.is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "shared again");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }

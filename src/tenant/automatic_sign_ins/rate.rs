@@ -38,6 +38,11 @@ struct Ahead {
 /// A replica takes at most this fraction of a second's moments at once (a tenth). More would save
 /// round trips. But if a replica ends without using its moments, the others lose them.
 const BATCHES_PER_SECOND: u32 = 10;
+/// After how long without any moment a replica takes one of its own: far longer than it takes to get one beside others
+/// who need as many. By that, the rate is at most a tenth higher.
+const NONE_MAX: Duration = Duration::from_secs(5);
+/// The same, in intervals for each replica.
+const NONE_TIMES_MAX: u32 = 10;
 /// The longest pause before the store is asked for moments again, since its clock may have been set
 /// back.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -95,6 +100,9 @@ impl RateLimit {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let most = most.clamp(1.0, 10_000.0) as u32;
         let wanted = u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, most);
+        // Somebody else may write into the store: then there are none ever.
+        let longest = NONE_MAX.max(interval * shared.replicas().saturating_mul(NONE_TIMES_MAX));
+        let until = Instant::now() + longest;
         loop {
             match shared.sign_in_moments(wanted, interval).await {
                 Ok(taken) if taken.count > 0 => {
@@ -102,7 +110,10 @@ impl RateLimit {
                     return Ahead { next, count: taken.count };
                 }
                 // The other replicas have taken all moments of the near future.
-                Ok(none) => sleep(none.wait.min(LOOK_AGAIN).max(interval)).await,
+                Ok(none) if Instant::now() < until => {
+                    sleep(none.wait.min(LOOK_AGAIN).max(interval)).await;
+                }
+                Ok(_none) => return self.own(next, shared.replicas()),
                 Err(error) => {
                     debug!(%error, "the rate of sign-ins is not shared for now");
                     return self.own(next, shared.replicas());

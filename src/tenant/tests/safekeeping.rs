@@ -117,6 +117,10 @@ impl SharedStores for TestStores {
         self.sealed_values()
     }
 
+    fn has_key_of(&self, _: &config::Store) -> bool {
+        true
+    }
+
     fn change(&self, _: &config::Store) {}
 
     fn view(&self) -> StoreView {

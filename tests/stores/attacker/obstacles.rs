@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use ccgateway_sim::{Interface, Options};
-use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge, asked, until_within};
+use ccgateway_sim::Options;
+use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge};
 use redis::RedisResult;
 use tokio::time::{Instant, sleep};
 
-use super::{Attacker, disbelieved, key, until_turns};
+use super::{Attacker, all_are_polled, disbelieved, key, until_turns};
 use crate::callee;
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -34,26 +34,26 @@ async fn patient(site: &Site, server: &RedisServer) -> TestBridge {
     Box::pin(TestBridge::at(site, &setup)).await
 }
 
-/// Waits until each agent is polled for once more.
-async fn all_are_polled(site: &Site) {
-    site.gateway.clear_journal();
+/// Redis, a site, and a replica that has signed all agents in.
+async fn begun(
+    replica: impl AsyncFn(&Site, &RedisServer) -> TestBridge,
+) -> (RedisServer, Site, TestBridge) {
+    let (server, site) = (RedisServer::start().await, site().await);
+    let bridge = replica(&site, &server).await;
+    sign_all_in(&bridge).await;
+    (server, site, bridge)
+}
+
+async fn sign_all_in(bridge: &TestBridge) {
     for agent in AGENTS {
-        until_within(Duration::from_secs(60), "it is polled", || {
-            let polls = asked(&site.gateway, Interface::Poll);
-            polls.iter().any(|poll| poll.agent == Some(agent))
-        })
-        .await;
+        bridge.sign_in(agent).await.expect("signed in");
     }
 }
 
 /// With `"stop"`, agents would lose their polls if leases could not be had.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
-    let (server, site) = (RedisServer::start().await, site().await);
-    let bridge = strict(&site, &server).await;
-    for agent in AGENTS {
-        bridge.sign_in(agent).await.expect("signed in");
-    }
+    let (server, site, bridge) = begun(strict).await;
     let mut attacker = Attacker::of(&server).await;
     let of_agents = ["lease", "session", "sign-in", "signing-in", "credentials", "rejected"];
     let of_agents =
@@ -76,7 +76,7 @@ async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
         .await
         .expect("the keys are the bridge's again");
     tokio::time::sleep_until(begun + 2 * LEASE).await;
-    all_are_polled(&site).await;
+    all_are_polled(&site, AGENTS).await;
     let stopped = bridge.scrape().await["ccgw_agents_polling_stopped{tenant=\"acme\"}"];
     assert!(stopped < 0.5, "{stopped}");
     bridge.sign_out(1001).await.expect("signed out");
@@ -92,11 +92,7 @@ async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
 /// Neither the list of agents nor a session can be read then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_who_are_handed_over_are_polled_although_somebody_removes_them_from_the_list() {
-    let (server, site) = (RedisServer::start().await, site().await);
-    let first = strict(&site, &server).await;
-    for agent in AGENTS {
-        first.sign_in(agent).await.expect("signed in");
-    }
+    let (server, site, _first) = begun(strict).await;
     let mut attacker = Attacker::of(&server).await;
     let removing = tokio::spawn(async move {
         let names = AGENTS.map(|agent| key(&format!("session:{agent}")));
@@ -117,7 +113,7 @@ async fn agents_who_are_handed_over_are_polled_although_somebody_removes_them_fr
         .await
         .expect("some are handed over");
     sleep(3 * LEASE).await;
-    all_are_polled(&site).await;
+    all_are_polled(&site, AGENTS).await;
     removing.abort();
 }
 
@@ -139,9 +135,7 @@ async fn a_replica_that_has_died_gets_no_agents_by_its_old_heartbeats() {
     tokio::time::timeout(Duration::from_secs(60), collecting).await.expect("25 heartbeats");
     gone.stop().await;
     let bridge = strict(&site, &server).await;
-    for agent in AGENTS {
-        bridge.sign_in(agent).await.expect("signed in");
-    }
+    sign_all_in(&bridge).await;
     let begun = Instant::now();
     let planting = tokio::spawn(async move {
         for entry in old {
@@ -151,7 +145,7 @@ async fn a_replica_that_has_died_gets_no_agents_by_its_old_heartbeats() {
         }
     });
     tokio::time::sleep_until(begun + 5 * LEASE).await;
-    all_are_polled(&site).await;
+    all_are_polled(&site, AGENTS).await;
     assert!(!planting.is_finished(), "there are old heartbeats left");
     planting.abort();
 }
@@ -161,9 +155,7 @@ async fn a_replica_that_has_died_gets_no_agents_by_its_old_heartbeats() {
 async fn leases_that_are_set_again_and_again_take_nobodys_polls() {
     let (server, site) = (RedisServer::start().await, site().await);
     let (bridge, gone) = (strict(&site, &server).await, strict(&site, &server).await);
-    for agent in AGENTS {
-        gone.sign_in(agent).await.expect("signed in");
-    }
+    sign_all_in(&gone).await;
     let mut attacker = Attacker::of(&server).await;
     let mut seen: HashMap<u32, Vec<String>> = HashMap::new();
     let until = Instant::now() + 2 * LEASE;
@@ -177,12 +169,7 @@ async fn leases_that_are_set_again_and_again_take_nobodys_polls() {
         sleep(Duration::from_millis(50)).await;
     }
     gone.stop().await;
-    until_within(Duration::from_secs(60), "all agents are polled by the other", || {
-        let polls = asked(&site.gateway, Interface::Poll);
-        let is_polled = |agent| polls.iter().any(|poll| poll.agent == Some(agent));
-        AGENTS.filter(|agent| is_polled(*agent)).count() == AGENTS.len()
-    })
-    .await;
+    all_are_polled(&site, AGENTS).await;
     sleep(2 * LEASE).await;
 
     let planting = tokio::spawn(async move {
@@ -193,7 +180,7 @@ async fn leases_that_are_set_again_and_again_take_nobodys_polls() {
     });
     for _ in 0..5 {
         sleep(LEASE).await;
-        all_are_polled(&site).await;
+        all_are_polled(&site, AGENTS).await;
     }
     planting.abort();
     assert!(disbelieved(&bridge, "lease").await > 7.5);
@@ -211,11 +198,7 @@ async fn plant(attacker: &mut Attacker, seen: &HashMap<u32, Vec<String>>, round:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_is_read_of_what_is_there_than_replicas_write() {
-    let (server, site) = (RedisServer::start().await, site().await);
-    let bridge = patient(&site, &server).await;
-    for agent in AGENTS {
-        bridge.sign_in(agent).await.expect("signed in");
-    }
+    let (server, site, bridge) = begun(patient).await;
     let mut attacker = Attacker::of(&server).await;
     let long = "x".repeat(4 << 20);
     let before = sent(&mut attacker).await;
@@ -238,7 +221,7 @@ async fn no_more_is_read_of_what_is_there_than_replicas_write() {
     }
     let _: u64 = attacker.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     until_turns(&bridge, 2.0).await;
-    all_are_polled(&site).await;
+    all_are_polled(&site, AGENTS).await;
     bridge.sign_in(1020).await.expect("signed in");
     let other = patient(&site, &server).await;
     let mut watch = other.watch(&[], Some(1)).await;

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use ccgateway_sim::Interface;
-use ccgateway_test_support::{RedisServer, Site, TestBridge, asked, until_asked, until_within};
+use ccgateway_test_support::{RedisServer, TestBridge, until_asked};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use redis::Value;
 use tokio::time::sleep;
 
-use super::{Attacker, disbelieved, key, polling};
+use super::{Attacker, all_are_polled, disbelieved, key, polling};
 use crate::callee::{self, sign_ins};
 
 const STEPS: usize = 10_000;
@@ -197,27 +196,15 @@ async fn whatever_is_forged_stops_no_replica_and_ends_no_session() {
         until_asked("the session to be shared again", known).await;
     }
     all_answer(std::slice::from_ref(&third)).await;
-    all_are_polled(&site).await;
+    all_are_polled(&site, AGENTS).await;
     let listed = async || {
         let kept: Vec<String> = attacker.ask(&["SMEMBERS", &key("kept")]).await;
         AGENTS.into_iter().all(|agent| kept.contains(&agent.to_string()))
     };
     until_asked("all to be listed again", listed).await;
     left.stop().await;
-    all_are_polled(&site).await;
+    all_are_polled(&site, AGENTS).await;
     assert_eq!(sign_ins(&site.gateway), 0, "nobody was signed in again");
-}
-
-/// Each agent is polled for.
-async fn all_are_polled(site: &Site) {
-    site.gateway.clear_journal();
-    for agent in AGENTS {
-        until_within(Duration::from_secs(40), "it is polled", || {
-            let polls = asked(&site.gateway, Interface::Poll);
-            polls.iter().any(|poll| poll.agent == Some(agent))
-        })
-        .await;
-    }
 }
 
 /// Takes away what is of another type than replicas need, and has them compare what they know with Redis.

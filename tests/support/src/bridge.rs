@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::Deref};
 
-use ccgateway_bridge::server::{Bridge, Reloaded};
+use ccgateway_bridge::server::{Bridge, Reloaded, StartError};
 use ccgateway_sim::{Entry, Interface, Options, Simulator};
 
 use crate::{AGENT, Clients, Setup, Site, admin, asked};
@@ -46,7 +46,12 @@ impl TestBridge {
 
     /// Changes the bridge's configuration.
     pub fn reload(&self, setup: &Setup) -> Reloaded {
-        self.bridge.reload(self.site.config(setup)).expect("no mistake")
+        self.try_reload(setup).expect("no mistake")
+    }
+
+    /// The same, with a configuration that may not be taken.
+    pub fn try_reload(&self, setup: &Setup) -> Result<Reloaded, StartError> {
+        self.bridge.reload(self.site.config(setup))
     }
 
     /// Stops the bridge as SIGTERM stops a process.

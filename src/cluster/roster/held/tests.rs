@@ -215,3 +215,9 @@ async fn whoever_is_left_behind_and_lost_again_is_left_alone_until_the_store_ans
     held.store_answers();
     assert_eq!(held.unheld_leases().left_behind(true, false), [left]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_numbered_above_those_that_were_made_before() {
+    let mut held = Held::after(LeaseRequest(50), LENGTH);
+    assert_eq!([held.ask().request, held.ask().request], [51, 52].map(LeaseRequest));
+}

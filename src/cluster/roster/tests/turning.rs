@@ -42,6 +42,10 @@ impl Leases for Prompt {
         LEASE
     }
 
+    fn last_request(&self) -> LeaseRequest {
+        LeaseRequest(0)
+    }
+
     fn membership(&self) -> StoreFuture<'_, Membership> {
         self.turns.lock().unwrap().push(Instant::now());
         self.read_membership()

@@ -48,7 +48,7 @@ pub(super) struct World {
     /// For each agent, who has the lease, by which request, and until when.
     pub(super) leases: BTreeMap<AgentId, (ReplicaId, LeaseRequest, Instant)>,
     /// For each receiver, when it received the last heartbeat of each replica.
-    heard: BTreeMap<ReplicaId, HashMap<ReplicaId, Instant>>,
+    pub(super) heard: BTreeMap<ReplicaId, HashMap<ReplicaId, Instant>>,
     /// Replicas that are cut off from the store.
     pub(super) cut: BTreeSet<ReplicaId>,
     /// Whether the store can only be read.
@@ -321,6 +321,10 @@ fn refused<T>() -> StoreFuture<'static, T> {
 impl Leases for Store {
     fn time(&self) -> Duration {
         LEASE
+    }
+
+    fn last_request(&self) -> LeaseRequest {
+        LeaseRequest(0)
     }
 
     fn membership(&self) -> StoreFuture<'_, Membership> {

@@ -171,3 +171,13 @@ async fn a_limit_of_none_a_second_counts_as_one() {
     }
     assert!(shared(1, []).0.shared().is_some());
 }
+
+/// Somebody else may write into the store, always just ahead of the clock.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_gets_no_moments_for_long_takes_some_by_itself() {
+    let none = Moments { count: 0, wait: Duration::from_millis(100) };
+    let (limit, _) = shared(10, std::iter::repeat_n(Some(none), 100_000));
+    let taken = moments(&limit, 4, 9).await;
+    assert!(taken[0] >= 5_000, "others may need them as much: {taken:?}");
+    assert!(taken[3] <= 30_000, "{taken:?}");
+}
