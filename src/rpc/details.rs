@@ -111,7 +111,8 @@ fn add(details: &mut ErrorDetails, kind: Details, error: &CallError, about: &Abo
                 Share::AgentQueue => agent(),
                 _ => format!("tenants/{}", about.tenant_id),
             };
-            details.add_quota_failure_violation(subject, error.to_string());
+            let description = visible(&error.to_string(), CAUSE_MAX);
+            details.add_quota_failure_violation(subject, description);
         }
         (Details::Precondition(kind), _) => {
             let description = visible(&error.to_string(), CAUSE_MAX);
