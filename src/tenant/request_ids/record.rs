@@ -197,9 +197,15 @@ fn interface(log_name: &str) -> Option<&'static Interface> {
     INTERFACES.into_iter().find(|interface| interface.log_name == log_name)
 }
 
-/// As much of a text as is recorded.
+/// As much of a text as is recorded. JSON has six bytes for a control character, so it counts as many: stores take only
+/// records of a limited length, and a change whose record is left out could be made twice.
 fn short(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
+    let mut length = 0;
+    let fits = |c: &char| {
+        length += if c.is_ascii_control() { 6 } else { c.len_utf8() };
+        length <= TEXT_MAX
+    };
+    text.chars().take_while(fits).collect()
 }
 
 #[cfg(test)]
@@ -211,6 +217,7 @@ mod tests {
         call::{Obstacle, Untouched},
         gateway::say_busy,
         id::DEFAULT_AGENT_IDS,
+        session::RECORD_MAX,
     };
 
     fn asked() -> Asked {
@@ -278,6 +285,21 @@ mod tests {
         let long = "\u{e9}".repeat(TEXT_MAX);
         let error = Err(CallError::BadReply(long));
         assert!(Record::ended(&asked(), &error).expect("recorded").encode().len() < TEXT_MAX + 256);
+    }
+
+    #[test]
+    fn a_record_is_short_enough_for_stores_whatever_the_gateway_says() {
+        let envelope = Envelope {
+            refused: None,
+            message: "\u{1}".repeat(TEXT_MAX),
+            result: Some(format!("\"{}\"", "\\".repeat(TEXT_MAX - 2)).into()),
+            event: None,
+        };
+        let made = Made { answer: Answer::Envelope(envelope), after: None };
+        let record = Record::ended(&asked(), &Ok(made)).expect("recorded").encode();
+        // When it is sealed, it is filled up to a power of two, and written in base64.
+        let sealed = (record.len() + 64).next_power_of_two() / 3 * 4 + 256;
+        assert!(sealed <= RECORD_MAX, "{} bytes are {sealed} when they are sealed", record.len());
     }
 
     proptest! {
