@@ -30,8 +30,7 @@ pub const ERROR_DOMAIN: &str = "ccgateway-bridge";
 /// Longest status message in bytes. gRPC clients are advised to accept 8 KiB of trailers. With
 /// these limits every client gets the whole error, including base64 and what a proxy adds.
 pub(super) const MESSAGE_MAX: usize = 512;
-/// Most bytes of all details, for the same reason as [`MESSAGE_MAX`]. A test checks every error.
-#[cfg(test)]
+/// Most bytes of all details, for the same reason as [`MESSAGE_MAX`]. A test and a fuzz target check it.
 pub(super) const DETAILS_MAX: usize = 3 * 1024;
 const VIOLATIONS_MAX: usize = 8;
 const DESCRIPTION_MAX: usize = 160;
