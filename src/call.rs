@@ -8,6 +8,8 @@
 mod cutoff;
 mod deadline;
 mod detached;
+#[doc(hidden)]
+pub mod fuzzing;
 mod obstacle;
 mod tasks;
 mod unidentified;

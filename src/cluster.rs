@@ -15,6 +15,8 @@ mod change_records;
 mod doubts;
 mod events;
 mod freshness;
+#[doc(hidden)]
+pub mod fuzzing;
 mod heartbeats;
 mod leases;
 mod members;

@@ -14,6 +14,8 @@ mod codec;
 mod details;
 mod error_report;
 mod failures;
+#[doc(hidden)]
+pub mod fuzzing;
 mod known_change;
 mod observed;
 pub mod proto;

@@ -12,6 +12,8 @@ mod drain;
 mod flood;
 mod frame_budget;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod linger;
 mod listener;

@@ -10,6 +10,8 @@ mod cookies;
 mod doubt;
 mod embedded;
 mod file;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guid;
 mod health;
 mod local;

@@ -16,6 +16,8 @@ mod counts;
 mod credentials;
 mod detached_work;
 mod directory;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guid_renewal;
 mod handover;
 mod keeper;

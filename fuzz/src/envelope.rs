@@ -45,7 +45,7 @@ pub fn envelope(data: &[u8]) {
                 Expected::Unreadable => panic!("{:?} is read from {text}", envelope.refused),
                 // Servers write such things. The name may be written with escapes.
                 Expected::NotJson => {
-                    assert!(text.contains("retcode") || text.contains('\\'), "{text}")
+                    assert!(text.contains("retcode") || text.contains('\\'), "{text}");
                 }
             }
             for json in [&envelope.result, &envelope.event].into_iter().flatten() {
@@ -94,7 +94,7 @@ fn json_retcode(text: &str) -> Expected {
 fn retcode(raw: &str) -> Option<(Value, Box<str>)> {
     let value = serde_json::from_str(raw).ok()?;
     let retcode = match &value {
-        Value::String(text) => Some(text.trim().into()).filter(|text: &Box<str>| !text.is_empty()),
+        Value::String(text) => Some(text.trim()).filter(|text| !text.is_empty()).map(Into::into),
         // JSON has a negative zero, which is a float to serde_json.
         Value::Number(_) if raw == "-0" => return Some((0.into(), "0".into())),
         Value::Number(number) => number.as_i64().map(|whole| whole.to_string().into()),

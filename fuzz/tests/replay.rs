@@ -1,6 +1,8 @@
 //! Every target over its seeds and over some thousand inputs made from them, always the same.
+//!
+//! `FUZZ_ROUNDS` says how many inputs, and `FUZZ_TARGET` for which target alone.
 
-use std::{fs, panic, path::Path};
+use std::{env, fs, panic, path::Path};
 
 use ccgateway_bridge_fuzz::{TARGETS, Target};
 
@@ -20,13 +22,18 @@ impl Dice {
 
 #[test]
 fn every_target_holds_for_its_seeds_and_their_mutants() {
+    let rounds = env::var("FUZZ_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let only = env::var("FUZZ_TARGET").ok();
     for (name, target) in TARGETS {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
         let seeds = seeds(name);
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
         for seed in &seeds {
             run(name, *target, seed);
         }
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             run(name, *target, &mutant(&seeds, &mut dice));
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct SignInLocks {
 
 /// What an attempt says of itself, before it is sealed for its agent.
 #[derive(Serialize, Deserialize)]
-struct Request {
+pub(super) struct Request {
     attempt: String,
     /// The replica that makes it.
     replica: u64,
@@ -182,12 +182,8 @@ impl SignInLocks {
     /// What another attempt's request says. It may last for its time, from when it was last made. What its replica has
     /// said since, by its own clock, shows whether somebody has set it back.
     fn judged(&self, agent: AgentId, attempt: &[u8], sealed: &[u8]) -> Judged {
-        let plain = self.seals.open(Purpose::Lock, agent, sealed);
-        let request = plain.and_then(|plain| serde_json::from_slice::<Request>(&plain).ok());
-        let request = request.filter(|request| request.attempt.as_bytes() == attempt);
-        let id = |request: &Request| u64::from_str_radix(&request.attempt, 16).ok();
         let Some((id, Request { replica, asked, time, .. })) =
-            request.and_then(|it| Some((id(&it)?, it)))
+            opened(&self.seals, agent, attempt, sealed)
         else {
             return Judged::Forged;
         };
@@ -204,4 +200,18 @@ impl SignInLocks {
     fn on<'a>(&self, script: &'a Script, agent: AgentId) -> Call<'a> {
         script.on(self.keys.of("sign-in", agent)).key(self.keys.of("signing-in", agent))
     }
+}
+
+/// What a replica has sealed for this attempt, and the number of the attempt.
+pub(super) fn opened(
+    seals: &Seals,
+    agent: AgentId,
+    attempt: &[u8],
+    sealed: &[u8],
+) -> Option<(u64, Request)> {
+    let plain = seals.open(Purpose::Lock, agent, sealed)?;
+    let request: Request = serde_json::from_slice(&plain).ok()?;
+    let is_its_own = request.attempt.as_bytes() == attempt;
+    let id = u64::from_str_radix(&request.attempt, 16).ok().filter(|_| is_its_own)?;
+    Some((id, request))
 }

@@ -30,8 +30,7 @@ pub const ERROR_DOMAIN: &str = "ccgateway-bridge";
 /// Longest status message in bytes. gRPC clients are advised to accept 8 KiB of trailers. With
 /// these limits every client gets the whole error, including base64 and what a proxy adds.
 pub(super) const MESSAGE_MAX: usize = 512;
-/// Most bytes of all details, for the same reason as [`MESSAGE_MAX`]. A test checks every error.
-#[cfg(test)]
+/// Most bytes of all details, for the same reason as [`MESSAGE_MAX`]. A test and a fuzz target check it.
 pub(super) const DETAILS_MAX: usize = 3 * 1024;
 const VIOLATIONS_MAX: usize = 8;
 const DESCRIPTION_MAX: usize = 160;
@@ -111,7 +110,8 @@ fn add(details: &mut ErrorDetails, kind: Details, error: &CallError, about: &Abo
                 Share::AgentQueue => agent(),
                 _ => format!("tenants/{}", about.tenant_id),
             };
-            details.add_quota_failure_violation(subject, error.to_string());
+            let description = visible(&error.to_string(), CAUSE_MAX);
+            details.add_quota_failure_violation(subject, description);
         }
         (Details::Precondition(kind), _) => {
             let description = visible(&error.to_string(), CAUSE_MAX);

@@ -5,7 +5,7 @@ pub(super) const HEADER: &str = "grpc-timeout";
 
 /// Reads a `grpc-timeout` header: up to eight digits and a unit, as the gRPC protocol over HTTP/2
 /// defines it.
-pub(crate) fn parse(value: &[u8]) -> Option<Duration> {
+pub fn parse(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -4,15 +4,15 @@ use tokio::time::Instant;
 
 /// What a caller has sent since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sent {
+pub struct Sent {
     /// Frames of any kind.
-    pub(super) frames: u64,
+    pub frames: u64,
     /// Those of them that are much work: HEADERS, and DATA with padding, which no library sends.
-    pub(super) heavy: u64,
+    pub heavy: u64,
     /// Bytes of DATA, without padded frames.
-    pub(super) data: u64,
+    pub data: u64,
     /// Frames of RST_STREAM.
-    pub(super) resets: u64,
+    pub resets: u64,
 }
 
 /// The budget of one connection.

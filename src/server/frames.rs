@@ -13,7 +13,7 @@ use super::{frame_budget::Sent, preface::PREFACE};
 /// 5.5). HEADERS must not be changed, since h2 has to decode them to keep its header compression in
 /// step. DATA must not be changed either, since it counts against the connection's window.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub struct Frames {
     /// The part of the next frame's header that has been read.
     frame_header: Vec<u8>,
     /// The rest of the current frame's payload.
@@ -60,7 +60,7 @@ const SHUTDOWN: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
 impl Frames {
     /// For a connection whose next bytes are the preface.
-    pub(super) fn after_preface() -> Self {
+    pub fn after_preface() -> Self {
         let payload = Payload { left: PREFACE.len(), ..Payload::default() };
         Self { payload, ..Self::default() }
     }
@@ -68,7 +68,7 @@ impl Frames {
     /// Looks at the bytes that the caller has sent next. `has_goaway`: the connection has got its
     /// GOAWAY. Returns how many bytes at the end of `read` are an incomplete frame header. The
     /// caller has to hold them back, and pass them again together with the bytes after them.
-    pub(super) fn look(&mut self, read: &mut [u8], has_goaway: bool) -> usize {
+    pub fn look(&mut self, read: &mut [u8], has_goaway: bool) -> usize {
         let mut at = 0;
         while let Some(rest) = read.get_mut(at..).filter(|rest| !rest.is_empty()) {
             at += if self.payload.left > 0 {
@@ -122,22 +122,22 @@ impl Frames {
     }
 
     /// How many requests have come with complete HEADERS since the last call of this.
-    pub(super) fn take_requests(&mut self) -> u64 {
+    pub fn take_requests(&mut self) -> u64 {
         std::mem::take(&mut self.requests)
     }
 
     /// What has come since the last call of this.
-    pub(super) fn take_sent(&mut self) -> Sent {
+    pub fn take_sent(&mut self) -> Sent {
         std::mem::take(&mut self.sent)
     }
 
     /// The highest stream that the caller has begun.
-    pub(super) fn last_stream(&self) -> u32 {
+    pub fn last_stream(&self) -> u32 {
         self.last_stream
     }
 
     /// Whether a stream has begun whose HEADERS are not complete.
-    pub(super) fn is_in_headers(&self) -> bool {
+    pub fn is_in_headers(&self) -> bool {
         self.is_in_headers
     }
 

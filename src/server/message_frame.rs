@@ -9,11 +9,11 @@ use crate::{call::Unreadable, rpc::Encoding};
 
 /// How the messages of one request are read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Framing {
+pub struct Framing {
     /// The longest message in bytes, as it was sent and as it is without compression.
-    pub(super) limit: usize,
+    pub limit: usize,
     /// What the compression flag stands for.
-    pub(super) encoding: Encoding,
+    pub encoding: Encoding,
 }
 
 /// The bytes before each message: a compression flag, and the length in four bytes.
@@ -36,7 +36,7 @@ impl Framing {
     /// # Errors
     ///
     /// What is wrong with the body.
-    pub(super) fn only_message(self, body: Bytes) -> Result<Bytes, Unreadable> {
+    pub fn only_message(self, body: Bytes) -> Result<Bytes, Unreadable> {
         let malformed = |why: &str| Err(Unreadable::Malformed(why.into()));
         let Some(length) = self.length(&body)? else {
             return malformed(if body.is_empty() {

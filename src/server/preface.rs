@@ -42,17 +42,20 @@ pub(super) enum PrefaceError {
 
 /// What the bytes read so far are.
 #[derive(Debug, PartialEq, Eq)]
-enum Beginning {
+pub enum Beginning {
+    /// The preface and all of the first settings.
     Whole,
+    /// A part of them.
     Unfinished,
-    /// Not HTTP/2. `http_1`: they may be HTTP/1.
+    /// Not HTTP/2.
     Other {
+        /// Whether they may be HTTP/1.
         http_1: bool,
     },
 }
 
 /// The first bytes of every HTTP/2 client (RFC 9113, section 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
@@ -121,7 +124,7 @@ fn http_1_answer() -> String {
 }
 
 /// Classifies the bytes read so far.
-fn beginning(read: &[u8]) -> Beginning {
+pub fn beginning(read: &[u8]) -> Beginning {
     let compared = read.len().min(PREFACE.len());
     let (said, rest) = read.split_at(compared);
     if !PREFACE.starts_with(said) {

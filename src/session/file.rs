@@ -34,6 +34,7 @@ use crate::{
 mod change_records;
 mod database;
 mod found;
+pub(super) mod fuzzing;
 mod place;
 mod replace;
 mod rows;

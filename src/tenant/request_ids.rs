@@ -4,6 +4,7 @@
 //! An id is free again where nothing was done and another attempt may help: if the request was not sent, was
 //! refused for the moment, or was lost. The next call with it then makes the change.
 
+pub(super) mod fuzzing;
 mod record;
 mod shared;
 #[cfg(test)]

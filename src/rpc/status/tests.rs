@@ -480,9 +480,15 @@ proptest! {
         fields in 0..60_usize,
     ) {
         let violation = FieldViolation { field: "agent_id", description: text.clone() };
+        let mut tried = Untouched::at_the_start();
+        tried.tried(text.clone());
+        let (share, limit) = (Share::HostRequests, std::num::NonZeroUsize::MIN);
         let mut errors = vec![
             not_sent(Obstacle::Invalid(vec![violation; fields])),
             not_sent(unreachable(text.clone())),
+            tried.because(Obstacle::Overloaded { share, limit }),
+            tried.because(Obstacle::TenantUnknown),
+            tried.because(Obstacle::SessionMissing),
             CallError::BadReply(text.clone()),
         ];
         if let Some(retcode) = Retcode::refusal(&retcode) {
