@@ -5,7 +5,7 @@ use ccgateway_bridge::{
     retcode::Retcode,
     session::RECORD_MAX,
     tenant::{
-        Answer, Made,
+        Answer, Did, Made,
         fuzzing::{RecordedChange, read_change, record_change},
     },
 };
@@ -34,7 +34,7 @@ fn record(data: &[u8]) {
 fn answer(body: &[u8]) {
     let ended = match Envelope::read(body, None) {
         Ok(Envelope { refused: Some(retcode), message, .. }) => Err(refusal(retcode, message)),
-        Ok(envelope) => Ok(Made { answer: Answer::Envelope(envelope), after: None }),
+        Ok(envelope) => Ok(Made { did: Did::Changed(Answer::Envelope(envelope)), after: None }),
         Err(unreadable) => Err(CallError::BadReply(unreadable.to_string())),
     };
     let (interface, arguments) = (&SAY_BUSY, "/2147483647".to_owned());
@@ -55,7 +55,12 @@ fn written_again(change: &RecordedChange) -> Vec<u8> {
     assert_eq!((again.agent, &again.arguments), (change.agent, &change.arguments));
     assert!(std::ptr::eq(again.interface, change.interface));
     let told = |change: &RecordedChange| match change.ended.as_ref().expect("it has ended") {
-        Ok(made) => Ok(matches!(made.answer, Answer::Envelope(_))),
+        Ok(made) => Ok(match &made.did {
+            Did::Changed(Answer::Envelope(_)) => 0,
+            Did::Changed(Answer::Observed(_)) => 1,
+            Did::SignedIn(..) => 2,
+            Did::SignedOut(_) => 3,
+        }),
         Err(error) => Err((
             error.outcome(),
             error.refusal().map(|refusal| refusal.retcode.to_string()),
