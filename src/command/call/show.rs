@@ -129,7 +129,9 @@ impl From<GetStateChangeResponse> for Shown {
             }
         };
         let mut fields = became;
-        fields["agent_id"] = json!(agent_id);
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("agent_id".to_owned(), json!(agent_id));
+        }
         Self { ending, ..Self::done(headline, fields) }
     }
 }

@@ -199,7 +199,8 @@ fn interface(log_name: &str) -> Option<&'static Interface> {
 
 /// As much of a text as is recorded.
 fn short(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
+    let end = (0..=TEXT_MAX.min(text.len())).rfind(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or_default()].to_owned()
 }
 
 #[cfg(test)]
@@ -227,8 +228,8 @@ mod tests {
         })
     }
 
-    fn read_again(ended: Result<Made, CallError>) -> Result<Made, CallError> {
-        let record = Record::ended(&asked(), &ended).expect("recorded").encode();
+    fn read_again(ended: &Result<Made, CallError>) -> Result<Made, CallError> {
+        let record = Record::ended(&asked(), ended).expect("recorded").encode();
         let record = Record::decode(&record).expect("a record");
         assert!(record.asked().is_some_and(|found| found.is_same(&asked())));
         record.end().expect("ended")
@@ -252,7 +253,7 @@ mod tests {
             },
             CallError::Internal,
         ] {
-            let read = read_again(Err(error.clone())).expect_err("an error");
+            let read = read_again(&Err(error.clone())).expect_err("an error");
             assert_eq!(format!("{read:?}"), format!("{error:?}"));
         }
         let envelope = Envelope {
@@ -262,7 +263,7 @@ mod tests {
             event: None,
         };
         for answer in [Answer::Envelope(envelope), Answer::Observed(AgentState::Busy)] {
-            let read = read_again(Ok(Made { answer: answer.clone(), after: None })).expect("made");
+            let read = read_again(&Ok(Made { answer: answer.clone(), after: None })).expect("made");
             assert_eq!(format!("{:?}", read.answer), format!("{answer:?}"));
         }
     }
