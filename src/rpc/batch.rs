@@ -135,7 +135,7 @@ impl Batch {
             .map_err(CallError::unasked)?;
         let (command, own) = (self.command.clone(), || self.place.get().cloned());
         let id = self.request_id.map(|request| ChangeId { request, of_batch: Some(agent) });
-        let mut accepted = self.tenant.command_of_batch(agent, command, context, id, own).await?;
+        let mut accepted = self.tenant.command_of_batch((agent, id), command, context, own).await?;
         // The first one's place stays the batch's. The others are given back.
         let place = accepted.place.take().filter(|_| self.confirm.is_some());
         let _another = place.map(|place| self.place.set(place));

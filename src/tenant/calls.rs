@@ -12,7 +12,7 @@ use super::{
     request_ids::{Asked, Begun, Claim, Ended, Made},
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
+    call::{Abandoned, CallError, Deadline, Obstacle, Stage, Untouched, Wait, detached},
     gateway::{Command, Envelope, Interface, SignIn},
     id::AgentId,
     session::Session,
@@ -92,10 +92,9 @@ impl Tenant {
     /// As [`Tenant::command`].
     pub async fn command_of_batch(
         self: &Arc<Self>,
-        agent: AgentId,
+        (agent, id): (AgentId, Option<ChangeId>),
         command: Command,
         context: &Context,
-        id: Option<ChangeId>,
         own: impl FnOnce() -> Option<CallPlace>,
     ) -> Result<Accepted, CallError> {
         let claim = match self.claim(id, agent, &command, context).await? {
@@ -106,7 +105,7 @@ impl Tenant {
             }
         };
         let call = || self.admission.enter().or_else(|full| own().ok_or(full)).map(Some);
-        self.command_in_batches(agent, command, context, claim, call).await
+        self.command_in_batches(agent, (command, claim), context, call).await
     }
 
     /// Like [`Tenant::command_of_batch`], for what a batch has to ask while it waits for its confirmations. It
@@ -117,7 +116,7 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
-        self.command_in_batches(agent, command, context, None, || Ok(None)).await
+        self.command_in_batches(agent, (command, None), context, || Ok(None)).await
     }
 
     /// The right to make the change, or what it has come to in another call with the same id.
@@ -131,7 +130,16 @@ impl Tenant {
         let Some(id) = id else { return Ok(Ok(None)) };
         let asked = Asked::new(agent, command);
         // Boxed, since most calls have no id.
-        match Box::pin(self.request_ids.begin(id, &asked, context.deadline)).await? {
+        let beginning = Box::pin(self.request_ids.begin(id, &asked, context.deadline));
+        let begun = tokio::select! {
+            biased;
+            begun = beginning => begun?,
+            // Another call may be making the change.
+            () = self.work.cutoff.given() => {
+                return Err(Abandoned::Cutoff.after_sending(Stage::Answer));
+            }
+        };
+        match begun {
             Begun::First(claim) => Ok(Ok(Some(claim))),
             Begun::Before(ended) => Ok(Err(ended)),
         }
@@ -141,9 +149,8 @@ impl Tenant {
     async fn command_in_batches(
         self: &Arc<Self>,
         agent: AgentId,
-        command: Command,
+        (command, claim): (Command, Option<Claim>),
         context: &Context,
-        claim: Option<Claim>,
         call: impl FnOnce() -> Result<Option<CallPlace>, Obstacle>,
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;

@@ -213,7 +213,7 @@ async fn what_is_under_way_takes_the_shares_and_a_batch_half_of_the_requests() {
             let tenant = world.tenant.clone();
             tokio::spawn(async move {
                 tenant
-                    .command_of_batch(agent(id), say_busy(None, None), &context(), None, || None)
+                    .command_of_batch((agent(id), None), say_busy(None, None), &context(), || None)
                     .await
             })
         })
@@ -263,7 +263,7 @@ async fn one_of_a_batch_waits_for_a_place_as_long_as_its_caller_does() {
     };
     assert_eq!(error.obstacle().map(ToString::to_string), Some(overloaded.to_string()));
     let (command, soon) = (say_busy(None, None), within(Duration::from_millis(200)));
-    let waited = world.tenant.command_of_batch(agent(1004), command, &soon, None, || None);
+    let waited = world.tenant.command_of_batch((agent(1004), None), command, &soon, || None);
     let error = waited.await.expect_err("no place");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(Wait::Queue))), "{error}");
     world.gateway.thaw();
@@ -300,7 +300,7 @@ async fn an_interface_that_the_gateway_does_not_have_is_not_asked_for() {
     let look = || Command::plain(&AGENT_STATUS);
     let single = world.tenant.command(agent(1001), look(), &context(), None).await;
     let of_batch =
-        world.tenant.command_of_batch(agent(1001), look(), &context(), None, || None).await;
+        world.tenant.command_of_batch((agent(1001), None), look(), &context(), || None).await;
     for result in [single, of_batch] {
         let error = result.expect_err("no such interface");
         assert!(matches!(error.obstacle(), Some(Obstacle::InterfaceMissing { .. })), "{error}");
