@@ -32,7 +32,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 pub use self::{
-    change_records::{ChangeName, ChangeRecords, KnownRecord},
+    change_records::{ChangeRecords, KnownRecord},
     cookies::Cookies,
     doubt::Doubt,
     embedded::EmbeddedStore,

@@ -2,7 +2,6 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use ::redis::cmd;
 use aws_lc_rs::digest;
 use futures_util::future::BoxFuture;
 
@@ -13,8 +12,9 @@ use super::{
 };
 use crate::{
     hex::hex,
+    id::AgentId,
     keyring::Purpose,
-    session::{ChangeName, ChangeRecords, Doubt, KnownRecord, RECORD_MAX, StoreError},
+    session::{ChangeRecords, Doubt, KnownRecord, RECORD_MAX, StoreError},
 };
 
 /// The records of a tenant's changes, each sealed for its name, under a key with a time to live.
@@ -38,6 +38,17 @@ return false
     )
 });
 
+/// Removes the record with the SHA-1 in ARGV[1].
+static REMOVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
+local known = take('GET', KEYS[1])
+if known and redis.sha1hex(known) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+",
+    )
+});
+
 impl RedisChangeRecords {
     pub(super) fn new(link: Link, keys: Keys, seals: Seals) -> Self {
         Self { link, keys, seals }
@@ -45,11 +56,6 @@ impl RedisChangeRecords {
 
     fn key(&self, name: &str) -> String {
         self.keys.of("change", name)
-    }
-
-    fn seal(&self, name: &str, record: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let failed = |_| StoreError::Unavailable("a record cannot be sealed".into());
-        self.seals.seal(Purpose::Change, name, record).map_err(failed)
     }
 
     /// `None` for what no replica has written, which is counted.
@@ -68,48 +74,42 @@ impl RedisChangeRecords {
         instead_of: &[u8],
         time: Duration,
     ) -> Result<Option<Vec<u8>>, LinkError> {
-        // Redis has no other digest. Security does not depend on it.
-        let instead_of = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, instead_of);
         let call = BEGIN.on(self.key(name)).arg(sealed).arg(millis(time).max(1));
-        let call = call.arg(hex(instead_of.as_ref())).arg(RECORD_MAX);
-        self.link.script(&call, Repeat::Once).await
+        let call = call.arg(sha1(instead_of)).arg(RECORD_MAX);
+        let known: Option<Vec<u8>> = self.link.script(&call, Repeat::Once).await?;
+        // The link may have repeated the script after its first answer was lost.
+        Ok(known.filter(|known| known != sealed))
     }
 }
 
+/// Redis has no other digest. Security does not depend on it.
+fn sha1(stored: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, stored).as_ref())
+}
+
 impl ChangeRecords for RedisChangeRecords {
+    fn stored_form(&self, name: &str, record: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let failed = |_| StoreError::Unavailable("a record cannot be sealed".into());
+        self.seals.seal(Purpose::Change, name, record).map_err(failed)
+    }
+
     fn begin<'a>(
         &'a self,
-        ChangeName { name, .. }: ChangeName<'a>,
-        record: &'a [u8],
-        instead_of: Option<&'a KnownRecord>,
+        (_agent, name): (AgentId, &'a str),
+        sealed: &'a [u8],
+        instead_of: &'a [u8],
         time: Duration,
     ) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>> {
         Box::pin(async move {
-            let sealed = self.seal(name, record)?;
-            let instead_of = instead_of.map_or(&[][..], |known| &known.stored);
-            let Some(stored) = self.offer(name, &sealed, instead_of, time).await? else {
+            let Some(stored) = self.offer(name, sealed, instead_of, time).await? else {
                 return Ok(None);
             };
             if let Some(known) = self.open(name, stored.clone()) {
                 return Ok(Some(known));
             }
             // Whoever else begins with the same id at this moment goes first.
-            let other = self.offer(name, &sealed, &stored, time).await?;
+            let other = self.offer(name, sealed, &stored, time).await?;
             Ok(other.and_then(|stored| self.open(name, stored)))
-        })
-    }
-
-    fn put<'a>(
-        &'a self,
-        ChangeName { name, .. }: ChangeName<'a>,
-        record: &'a [u8],
-        time: Duration,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut set = cmd("SET");
-            set.arg(self.key(name)).arg(self.seal(name, record)?);
-            set.arg("PX").arg(millis(time).max(1));
-            Ok(self.link.command::<()>(&set, Repeat::Once).await?)
         })
     }
 
@@ -124,12 +124,13 @@ impl ChangeRecords for RedisChangeRecords {
 
     fn remove<'a>(
         &'a self,
-        ChangeName { name, .. }: ChangeName<'a>,
+        _agent: AgentId,
+        name: &'a str,
+        sealed: &'a [u8],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut delete = cmd("DEL");
-            delete.arg(self.key(name));
-            Ok(self.link.command::<u64>(&delete, Repeat::Once).await.map(drop)?)
+            let call = REMOVE.on(self.key(name)).arg(sha1(sealed));
+            Ok(self.link.script::<u64>(&call, Repeat::Once).await.map(drop)?)
         })
     }
 }

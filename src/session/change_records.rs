@@ -11,38 +11,33 @@ use crate::id::AgentId;
 /// A tenant's records of changes that have an id, each under the name of the id. What they say is the caller's
 /// own matter.
 pub trait ChangeRecords: fmt::Debug + Send + Sync {
+    /// A record as the store would have it; no two are the same where the store is shared.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be encrypted.
+    fn stored_form(&self, name: &str, record: &[u8]) -> Result<Vec<u8>, StoreError>;
+
     /// Stores a record for `time`, unless there is one already. Returns the one that is there, and stores nothing
-    /// then. One that equals `instead_of` is replaced.
+    /// then. `instead_of` is replaced: what the store has of the record that the caller has found or stored.
     fn begin<'a>(
         &'a self,
-        of: ChangeName<'a>,
-        record: &'a [u8],
-        instead_of: Option<&'a KnownRecord>,
+        of: (AgentId, &'a str),
+        stored: &'a [u8],
+        instead_of: &'a [u8],
         time: Duration,
     ) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>>;
-
-    /// Stores a record for `time`, whatever is there.
-    fn put<'a>(
-        &'a self,
-        of: ChangeName<'a>,
-        record: &'a [u8],
-        time: Duration,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// The record, if there is one.
     fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>>;
 
-    /// Removes the record.
-    fn remove<'a>(&'a self, of: ChangeName<'a>) -> BoxFuture<'a, Result<(), StoreError>>;
-}
-
-/// Whose a record is.
-#[derive(Clone, Copy, Debug)]
-pub struct ChangeName<'a> {
-    /// The agent of the change.
-    pub agent: AgentId,
-    /// The name that the change's id has.
-    pub name: &'a str,
+    /// Removes the record, if it is still this one.
+    fn remove<'a>(
+        &'a self,
+        agent: AgentId,
+        name: &'a str,
+        stored: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
 /// A record as it is stored.

@@ -13,14 +13,14 @@ use tracing::{debug, field};
 use super::{
     Accepted, Answer, ChangeId, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
-    agents::{Activity, Learned, Turn},
+    agents::Turn,
     request_ids::{Claim, Did, Made},
     sign_in_lock::SignInLock,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     event::Moment,
-    gateway::{AgentStatus, Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
+    gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
     id::AgentId,
     session::{Guid, Session},
     telemetry::trace::{SpanKind, Trace},
@@ -89,15 +89,6 @@ impl AdmittedCall {
             }));
         }
         verdict
-    }
-
-    fn learn_from(&mut self, command: &Command, envelope: &Envelope) {
-        let newest = self.sent.map_or(0, |sent| sent.newest);
-        if let Some(effect) = command.interface.effect {
-            self.turn.learn(Learned::Accepted { effect, newest });
-        } else if let Some(status) = envelope.result.as_deref().and_then(AgentStatus::read) {
-            self.turn.learn(Learned::Said(Activity { state: status.state, newest }));
-        }
     }
 
     /// Asks the gateway for a new Guid. Needed where polls bring none.

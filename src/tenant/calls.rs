@@ -12,7 +12,7 @@ use super::{
     request_ids::{Asked, Begun, Claim, Did, Ended, Made},
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
+    call::{Abandoned, CallError, Deadline, Obstacle, Stage, Untouched, Wait, detached},
     gateway::{Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_OUT, SignIn},
     id::AgentId,
     session::Session,
@@ -129,7 +129,16 @@ impl Tenant {
         let Some(id) = id else { return Ok(Ok(None)) };
         let asked = asked();
         // Boxed, since most calls have no id.
-        match Box::pin(self.request_ids.begin(id, &asked, context.deadline)).await? {
+        let beginning = Box::pin(self.request_ids.begin(id, &asked, context.deadline));
+        let begun = tokio::select! {
+            biased;
+            begun = beginning => begun?,
+            // Another call may be making the change.
+            () = self.work.cutoff.given() => {
+                return Err(Abandoned::Cutoff.after_sending(Stage::Answer));
+            }
+        };
+        match begun {
             Begun::First(claim) => Ok(Ok(Some(claim))),
             Begun::Before(ended) => Ok(Err(ended)),
         }

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
-    agents::{Activity, Attempt, Event, Learned, Loss, Rejection},
+    agents::{Attempt, Event, Learned, Loss, Rejection},
     automatic_sign_ins::Moment,
     sign_in_across_replicas::Locked,
     sign_in_lock::SignInLock,
@@ -288,7 +288,7 @@ impl AdmittedCall {
                 return Err(self.undo_sign_in(found, cookies, stage).await);
             }
         };
-        self.learn_from_sign_in(sign_in);
+        let newest = self.tenant.events.newest();
         let made = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
         let (session, password) = (made.clone(), sign_in.password.clone());
@@ -301,10 +301,11 @@ impl AdmittedCall {
         // The agent is signed in, so this call can go on even if the store has not taken the
         // session.
         let session = stored.unwrap_or_else(|| Arc::new(Session::unstored(made)));
+        self.learn_from_sign_in(sign_in, newest);
         Ok(SignedIn { envelope, session, skills: None })
     }
 
-    fn learn_from_sign_in(&mut self, sign_in: &SignIn) {
+    fn learn_from_sign_in(&mut self, sign_in: &SignIn, newest: u64) {
         let state = match sign_in.initial_state {
             // An agent who was taken over may be in a call.
             _ if sign_in.force => return self.turn.learn(Learned::Unclear),
@@ -312,8 +313,7 @@ impl AdmittedCall {
             Some(InitialState::Busy) => AgentState::Busy,
             Some(InitialState::AfterCallWork) => AgentState::AfterCallWork,
         };
-        let newest = self.tenant.events.newest();
-        self.turn.learn(Learned::Said(Activity { state, newest }));
+        self.learn(state, newest);
     }
 
     /// Tells that a gateway has Guids, although the configuration says that it has none.

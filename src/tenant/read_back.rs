@@ -3,7 +3,7 @@
 //!
 //! A state proves less than it seems to. `docs/calling/read-back.md` says what it proves for each change.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use tracing::debug;
@@ -17,12 +17,40 @@ use super::{
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
     event::Moment,
-    gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
+    gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
+    session::Origin,
     state::AgentState,
     telemetry::trace::SpanKind,
 };
 
+/// How long it is known what an agent is doing whose events come to its owner, not to the bridge.
+const KNOWN_WITHOUT_EVENTS: Duration = Duration::from_secs(10);
+
 impl AdmittedCall {
+    /// Notes what an accepted command says about the agent.
+    pub(super) fn learn_from(&mut self, command: &Command, envelope: &Envelope) {
+        let Some(sent) = self.sent else { return };
+        if let Some(effect) = command.interface.effect {
+            // In a call or another passing state the change may be delayed, or have no effect.
+            let before = self.activity_before(sent);
+            let is_at_once =
+                before.is_some_and(|before| is_lasting(before) && !(effect.waits_out)(before));
+            if is_at_once {
+                self.learn(effect.leads_to, sent.newest);
+            } else {
+                self.turn.learn(Learned::Unclear);
+            }
+        } else if let Some(status) = envelope.result.as_deref().and_then(AgentStatus::read) {
+            self.learn(status.state, sent.newest);
+        }
+    }
+
+    /// Notes what the agent is doing. `newest`: the newest event before the gateway was asked.
+    pub(super) fn learn(&mut self, state: AgentState, newest: u64) {
+        let session = self.tenant.sessions.cached(self.agent).map(|session| session.made);
+        self.turn.learn(Learned::Said(Activity { state, newest, at: Instant::now(), session }));
+    }
+
     /// Finds out what became of a change, if `error` leaves that open.
     ///
     /// # Errors
@@ -50,9 +78,12 @@ impl AdmittedCall {
         let span = self.trace.child(|| "read_back".into(), SpanKind::Internal);
         let observed = self.while_caller_waits(&error, effect).await;
         let is_shown = |state| {
-            let fits_only_now = before.is_some_and(|before| !(effect.fits)(before));
-            state == effect.leads_to
-                && (fits_only_now || self.is_told_by_events(command, effect, sent))
+            // The event of an earlier change to the state that the agent had may come late.
+            let is_new = match before {
+                Some(before) => contradicts(before, effect),
+                None => self.is_told_by_events(command, effect, sent),
+            };
+            state == effect.leads_to && is_new
         };
         let is_excluded = |state, settled| settled && !is_late && contradicts(state, effect);
         let (result, verdict) = match observed {
@@ -60,6 +91,10 @@ impl AdmittedCall {
             Some((state, _)) if is_shown(state) => (ReadBack::Applied, Ok(Answer::Observed(state))),
             Some((state, settled)) => {
                 let not_applied = is_excluded(state, settled);
+                if !not_applied && !(effect.fits)(state) {
+                    // The change may still come.
+                    self.turn.learn(Learned::Unclear);
+                }
                 let result = if not_applied { ReadBack::NotApplied } else { ReadBack::Unproven };
                 let cause = Box::new(error);
                 (result, Err(CallError::Observed { state, not_applied, cause }))
@@ -80,7 +115,13 @@ impl AdmittedCall {
 
     /// What the agent was doing when the change was sent, if that is known.
     fn activity_before(&self, sent: Moment) -> Option<AgentState> {
-        let Activity { state, newest } = self.turn.activity()?;
+        let Activity { state, newest, at, session } = self.turn.activity()?;
+        let now = self.tenant.sessions.cached(self.agent)?;
+        let is_owners = now.origin == Origin::Registered;
+        let is_old = sent.at.saturating_duration_since(at) > KNOWN_WITHOUT_EVENTS;
+        if session != Some(now.made) || (is_owners && is_old) {
+            return None;
+        }
         let others = self.tenant.events.states_between(self.agent, newest, sent.newest)?;
         others.iter().all(|other| *other == state).then_some(state)
     }
@@ -129,20 +170,23 @@ impl AdmittedCall {
         let untouched = Untouched::at_the_start();
         let session = self.stored_session(&untouched).await.ok()?.ok()??;
         let newest = self.tenant.events.newest();
-        let (question, stage) = (Command::plain(&AGENT_STATUS), Stage::ReadBack);
-        let envelope = self.send_at(stage, &question, &session, untouched).await.ok()?;
-        let status = AgentStatus::read(envelope.result.as_deref()?)?;
-        self.turn.learn(Learned::Said(Activity { state: status.state, newest }));
-        Some(status.state).filter(|state| *state != AgentState::Unknown)
+        let question = Command::plain(&AGENT_STATUS);
+        let envelope = self.send_at(Stage::ReadBack, &question, &session, untouched).await.ok()?;
+        let state = AgentStatus::read(envelope.result.as_deref()?)?.state;
+        self.learn(state, newest);
+        (state != AgentState::Unknown).then_some(state)
     }
 }
 
 /// Whether an agent cannot be in this state once the gateway has accepted the change, except if it has been
 /// changed again.
 fn contradicts(state: AgentState, effect: Effect) -> bool {
-    use AgentState::{AfterCallWork, Busy, Idle, Resting};
     // In other states the gateway may have accepted a change and delay it, or may not show it.
+    is_lasting(state) && !(effect.fits)(state) && !(effect.waits_out)(state)
+}
+
+/// Whether an agent usually stays in this state until it is changed.
+fn is_lasting(state: AgentState) -> bool {
+    use AgentState::{AfterCallWork, Busy, Idle, Resting};
     matches!(state, Busy | Idle | AfterCallWork | Resting)
-        && !(effect.fits)(state)
-        && !(effect.waits_out)(state)
 }

@@ -14,6 +14,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -146,9 +147,10 @@ impl RequestIds {
         Self { limits: limits.clone(), known: Arc::default(), shared }
     }
 
-    /// The same ids under other limits.
-    pub(super) fn changed(&self, limits: &config::RequestIds) -> Self {
-        Self { limits: limits.clone(), known: self.known.clone(), shared: self.shared.clone() }
+    /// The same ids under other limits. `longest`: how long a change may take from now on after its caller has left.
+    pub(super) fn changed(&self, limits: &config::RequestIds, longest: Duration) -> Self {
+        let shared = self.shared.clone().map(|shared| SharedIds { longest, ..shared });
+        Self { limits: limits.clone(), known: self.known.clone(), shared }
     }
 
     /// Begins a change, or waits for what it comes to if another call is making it.
@@ -186,10 +188,13 @@ impl RequestIds {
     ///
     /// [`Obstacle::StoreUnavailable`] if other replicas may know it, and their store does not say.
     pub(super) async fn find(&self, id: ChangeId) -> Result<Option<KnownChange>, Obstacle> {
-        match (self.find_here(id), &self.shared) {
-            (None, Some(shared)) => shared.find(id).await,
-            (found, _) => Ok(found),
-        }
+        let here = self.find_here(id);
+        let is_free = here.as_ref().is_none_or(KnownChange::leaves_the_id_free);
+        let Some(shared) = self.shared.as_ref().filter(|_| is_free) else { return Ok(here) };
+        // Another replica may have made the change since.
+        let there = shared.find(id).await?;
+        let has_ended = there.as_ref().is_some_and(|there| there.ended.is_some());
+        Ok(if has_ended { there } else { here.or(there) })
     }
 
     fn find_here(&self, id: ChangeId) -> Option<KnownChange> {
@@ -242,6 +247,14 @@ impl RequestIds {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl KnownChange ===
+
+impl KnownChange {
+    fn leaves_the_id_free(&self) -> bool {
+        self.ended.as_ref().is_some_and(|ended| !is_final(ended))
     }
 }
 

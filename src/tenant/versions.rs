@@ -6,7 +6,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::{Common, Tenant, batch_share, credentials::CredentialBook, pool::resize, renewals};
+use super::{
+    Common, Tenant, batch_share, credentials::CredentialBook, longest_change, pool::resize,
+    renewals,
+};
 use crate::{config, gateway::BuildError, tenant::RepeatBudget};
 
 /// Where all versions of a tenant find the newest one.
@@ -62,7 +65,9 @@ impl Tenant {
                 self.sessions.clone(),
             ),
             repeats: RepeatBudget::new(config.limits.requests),
-            request_ids: self.request_ids.changed(&config.request_ids),
+            request_ids: self
+                .request_ids
+                .changed(&config.request_ids, longest_change(&config.timeouts)),
             id: self.id.clone(),
             config,
             batches: self.batches.clone(),

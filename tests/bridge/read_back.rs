@@ -7,7 +7,7 @@ use ccgateway_bridge::rpc::proto::{
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
-    AGENT, Setup, TestBridge, changes::Change, refused, said, until_asked,
+    AGENT, Setup, TestBridge, changes::Change, refused, said, until, until_asked,
 };
 use tonic::{Code, Request, Status};
 
@@ -124,6 +124,45 @@ async fn what_a_caller_asked_for_is_known_too() {
     bridge.states.clone().get_state(request).await.expect("told");
     fail(&bridge, CUT);
     assert_eq!(observed(bridge.set_busy(AGENT).await), ActivityState::Busy);
+}
+
+/// A call ends by itself, and a state that the bridge does not know may be any.
+#[tokio::test]
+async fn a_state_that_passes_by_itself_proves_nothing_about_what_follows() {
+    for before in [7, 99] {
+        let bridge = registered(Options::default()).await;
+        let request = GetStateRequest { agent_id: AGENT.to_string(), ..<_>::default() };
+        bridge.gateway.misbehave(said(AGENT, &format!(r#"{{"agentState":{before}}}"#)));
+        bridge.states.clone().get_state(request).await.expect("told");
+        bridge.gateway.behave();
+        bridge.gateway.misbehave(said(AGENT, r#"{"agentState":5}"#));
+        bridge.gateway.misbehave(Misbehaviour::once(lost()).on(Interface::Work));
+        let answer = Change::SetAfterCallWork.ask(&bridge.states, AGENT).await.map(drop);
+        let refusal = refused(answer, Code::Unknown, PROXY, "unknown");
+        assert_eq!(
+            refusal.metadata["observed_state"], "ACTIVITY_STATE_AFTER_CALL_WORK",
+            "{before}"
+        );
+    }
+}
+
+/// The event of the first change is fetched while the second one is being made.
+#[tokio::test]
+async fn an_event_of_an_earlier_change_proves_nothing() {
+    let bridge = ccgateway_test_support::kept(Options::default(), [AGENT]).await;
+    let slow_poll = Misbehaviour::always(Fault::DelayBefore(Duration::from_millis(300)));
+    let polls = || bridge.asked(Interface::Poll).len();
+    let before = polls();
+    bridge.gateway.misbehave(slow_poll.on(Interface::Poll));
+    bridge.gateway.start_call(AGENT);
+    until("a poll is held", || polls() > before).await;
+    bridge.gateway.end_call(AGENT);
+    bridge.set_busy(AGENT).await.expect("accepted");
+    fail(&bridge, lost());
+    let slow = Fault::Delay(Duration::from_secs(3));
+    bridge.gateway.misbehave(Misbehaviour::once(slow).on(Interface::AgentStatus));
+    let refusal = refused(bridge.set_busy(AGENT).await, Code::Unknown, PROXY, "unknown");
+    assert_eq!(refusal.metadata["observed_state"], "ACTIVITY_STATE_BUSY");
 }
 
 #[tokio::test]

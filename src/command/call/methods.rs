@@ -207,16 +207,13 @@ impl Method {
         }
         Ok(match self {
             Self::SetBusy(SetBusy { agent, reason, prolong, how }) => {
-                let (agent_id, confirm_within) = (agent.agent, how.span());
-                let request_id = how.id.request_id;
-                let prolong = prolong.then_some(true);
                 let request = SetBusyRequest {
-                    agent_id,
+                    agent_id: agent.agent,
                     reason,
-                    prolong,
+                    prolong: prolong.then_some(true),
                     tenant_id,
-                    confirm_within,
-                    request_id,
+                    confirm_within: how.span(),
+                    request_id: how.id.request_id,
                 };
                 unary!(states, set_busy, request, attempt)
             }

@@ -18,9 +18,7 @@ use tokio::sync::OnceCell;
 use super::FilePart;
 use crate::{
     id::AgentId,
-    session::{
-        ChangeName, ChangeRecords, KnownRecord, Owner, SealedKind, SealedValues, StoreError,
-    },
+    session::{ChangeRecords, KnownRecord, Owner, SealedKind, SealedValues, StoreError},
 };
 
 /// The records of a tenant's changes.
@@ -35,6 +33,8 @@ pub(super) struct FileChangeRecords {
 struct Rows {
     of: HashMap<AgentId, VecDeque<Row>>,
     agents: HashMap<String, AgentId>,
+    /// When those that are over are looked for in the rows of all agents, in milliseconds since 1970.
+    tidy_at: u64,
 }
 
 /// One change.
@@ -51,6 +51,9 @@ struct Row {
 
 /// The most changes of an agent that are kept.
 const MOST: usize = 64;
+
+/// How often the rows that are over are looked for, in milliseconds.
+const TIDY_EVERY: u64 = 60_000;
 
 impl FileChangeRecords {
     pub(super) fn new(part: FilePart, values: SealedValues) -> Self {
@@ -110,14 +113,28 @@ impl Rows {
         self.agents.insert(row.name.clone(), agent);
         let rows = self.of.entry(agent).or_default();
         rows.push_back(row);
-        let now = millis_now();
-        let is_over = |rows: &VecDeque<Row>| {
-            rows.len() > MOST || rows.front().is_some_and(|row| row.until <= now)
-        };
-        while is_over(rows) {
-            let Some(over) = rows.pop_front() else { break };
+        if rows.len() > MOST
+            && let Some(over) = rows.pop_front()
+        {
             self.agents.remove(&over.name);
         }
+        self.tidy(millis_now());
+    }
+
+    /// Forgets what is over, of all agents: some of them may make no change any more.
+    fn tidy(&mut self, now: u64) {
+        if now < self.tidy_at {
+            return;
+        }
+        self.tidy_at = now.saturating_add(TIDY_EVERY);
+        self.of.retain(|_, rows| {
+            rows.retain(|row| row.until > now);
+            !rows.is_empty()
+        });
+        let of = &self.of;
+        self.agents.retain(|name, agent| {
+            of.get(agent).is_some_and(|rows| rows.iter().any(|row| row.name == *name))
+        });
     }
 
     fn remove(&mut self, agent: AgentId, name: &str) {
@@ -152,37 +169,27 @@ impl Row {
 }
 
 impl ChangeRecords for FileChangeRecords {
+    fn stored_form(&self, _name: &str, record: &[u8]) -> Result<Vec<u8>, StoreError> {
+        Ok(record.to_vec())
+    }
+
     fn begin<'a>(
         &'a self,
-        ChangeName { agent, name }: ChangeName<'a>,
-        record: &'a [u8],
-        instead_of: Option<&'a KnownRecord>,
+        (agent, name): (AgentId, &'a str),
+        stored: &'a [u8],
+        instead_of: &'a [u8],
         time: Duration,
     ) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>> {
         let begin = move |rows: &mut Rows| {
-            let known = rows.get(name).map(Row::known);
-            let known =
-                known.filter(|known| instead_of.is_none_or(|old| old.stored != known.stored));
+            let known = rows.get(name).filter(|row| row.record.as_bytes() != instead_of);
+            let known = known.map(Row::known);
             if known.is_none() {
-                rows.put(agent, Row::new(name, record, time));
+                rows.put(agent, Row::new(name, stored, time));
             }
             let is_new = known.is_none();
             (known, is_new)
         };
         Box::pin(async move { Ok(self.change(agent, begin).await.flatten()) })
-    }
-
-    fn put<'a>(
-        &'a self,
-        ChangeName { agent, name }: ChangeName<'a>,
-        record: &'a [u8],
-        time: Duration,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let put = move |rows: &mut Rows| (rows.put(agent, Row::new(name, record, time)), true);
-        Box::pin(async move {
-            let _unread = self.change(agent, put).await;
-            Ok(())
-        })
     }
 
     fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<KnownRecord>, StoreError>> {
@@ -194,11 +201,20 @@ impl ChangeRecords for FileChangeRecords {
 
     fn remove<'a>(
         &'a self,
-        ChangeName { agent, name }: ChangeName<'a>,
+        agent: AgentId,
+        name: &'a str,
+        stored: &'a [u8],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let remove = move |rows: &mut Rows| (rows.remove(agent, name), true);
+        let remove = move |rows: &mut Rows| {
+            let is_it = rows.get(name).is_some_and(|row| row.record.as_bytes() == stored);
+            if is_it {
+                rows.remove(agent, name);
+            }
+            ((), is_it)
+        };
         Box::pin(async move {
-            let _unread = self.change(agent, remove).await;
+            // Nothing is stored as long as the file has not been read.
+            let _removed = self.change(agent, remove).await;
             Ok(())
         })
     }
@@ -213,4 +229,22 @@ impl fmt::Debug for FileChangeRecords {
 fn millis_now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::DEFAULT_AGENT_IDS;
+
+    #[test]
+    fn what_is_over_is_forgotten_of_agents_who_make_no_change_any_more() {
+        let agent = |id: &str| AgentId::parse(id, &DEFAULT_AGENT_IDS).expect("an id");
+        let row = |name: &str, seconds| Row::new(name, b"{}", Duration::from_secs(seconds));
+        let mut rows = Rows::default();
+        rows.put(agent("1001"), row("old", 600));
+        rows.put(agent("1002"), row("new", 3_600));
+        rows.tidy(millis_now() + 1_200_000);
+        assert!(rows.get("old").is_none() && rows.get("new").is_some());
+        assert_eq!((rows.of.len(), rows.agents.len()), (1, 1));
+    }
 }

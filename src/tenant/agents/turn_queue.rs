@@ -182,14 +182,7 @@ impl Turn {
     /// Notes what the call has learned about what the agent is doing.
     pub(in crate::tenant) fn learn(&mut self, learned: Learned) {
         let Some(place) = &mut self.place else { return };
-        place.learned = match learned {
-            // It builds on what the call has learned before.
-            Learned::Accepted { .. } if !matches!(place.learned, Learned::Nothing) => {
-                let known = learned.after(place.learned.after(None));
-                known.map_or(Learned::Unclear, Learned::Said)
-            }
-            learned => learned,
-        };
+        place.learned = learned;
     }
 
     /// What the agent was doing when the gateway last said so.

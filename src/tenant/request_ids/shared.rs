@@ -7,6 +7,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
+    sync::oneshot,
     time::{Instant, sleep_until, timeout_at},
 };
 use tracing::debug;
@@ -15,7 +16,7 @@ use super::{Asked, ChangeId, Ended, KnownChange, is_final, record::Record};
 use crate::{
     call::{CallError, Deadline, Obstacle, Stage, StoreTrouble, Tasks, Wait},
     id::TenantId,
-    session::{ChangeName, ChangeRecords, KnownRecord, StoreError},
+    session::{ChangeRecords, KnownRecord, StoreError},
 };
 
 /// The ids of a tenant's changes, in the store that the replicas share.
@@ -28,13 +29,22 @@ pub(in crate::tenant) struct SharedIds {
     pub(in crate::tenant) longest: Duration,
 }
 
-/// The right to make a change, among replicas.
+/// The right to make a change, among replicas. If it is dropped before [`SharedClaim::end`], the id is free again.
 #[derive(Debug)]
 pub(super) struct SharedClaim {
+    /// `None` once it has ended.
+    open: Option<Box<Open>>,
+}
+
+/// What a [`SharedClaim`] needs for its end.
+#[derive(Clone, Debug)]
+struct Open {
     ids: SharedIds,
     id: ChangeId,
     asked: Asked,
     kept: Duration,
+    /// The record of the change under way, as the store has it.
+    own: Vec<u8>,
 }
 
 /// The pauses between two looks at what another replica is doing.
@@ -51,31 +61,30 @@ impl SharedIds {
         kept: Duration,
         deadline: Deadline,
     ) -> Result<Result<Option<SharedClaim>, Ended>, CallError> {
-        let name = id.to_string();
-        let of = ChangeName { agent: asked.agent, name: &name };
         let left = deadline.answer_by().saturating_duration_since(Instant::now());
         let until = millis_now().saturating_add(millis(left + self.longest));
         let own = Record::under_way(asked, until).encode();
+        let own = match self.records.stored_form(&id.to_string(), &own) {
+            Ok(own) => own,
+            Err(error) => {
+                self.note(&error);
+                return Ok(Ok(None));
+            }
+        };
+        let open = Open { ids: self.clone(), id, asked: asked.clone(), kept, own };
         let time = left + self.longest + kept;
-        let (mut instead_of, mut pause) = (None::<KnownRecord>, PAUSE_FIRST);
+        let (mut instead_of, mut pause) = (Vec::new(), PAUSE_FIRST);
         loop {
-            let begun = self.records.begin(of, &own, instead_of.as_ref(), time);
+            let begun = timeout_at(deadline.start_by(), open.begin(instead_of.clone(), time));
             let late = |_elapsed| CallError::unasked(Obstacle::Deadline(Wait::Store));
-            let known = match timeout_at(deadline.start_by(), begun).await.map_err(late)? {
-                Err(error) => {
-                    self.note(&error);
-                    return Ok(Ok(None));
-                }
-                Ok(None) => {
-                    let (ids, asked) = (self.clone(), asked.clone());
-                    return Ok(Ok(Some(SharedClaim { ids, id, asked, kept })));
-                }
-                Ok(Some(known)) => known,
+            let known = match begun.await.map_err(late)? {
+                Ok(claim) => return Ok(Ok(claim)),
+                Err(known) => known,
             };
             match Stored::of(&known, asked) {
                 Stored::Other => return Err(CallError::unasked(Obstacle::RequestIdReused)),
                 Stored::Ended(ended) => return Ok(Err(ended)),
-                Stored::Free => instead_of = Some(known),
+                Stored::Free => instead_of = known.stored,
                 Stored::UnderWay => {
                     let next = Instant::now() + pause;
                     if next >= deadline.start_by() {
@@ -105,27 +114,74 @@ impl SharedIds {
     }
 }
 
+impl Open {
+    /// Stores the record. Returns another one that is there.
+    ///
+    /// The store is asked in a task of its own: it may take the record after the caller has left, and somebody has to
+    /// remove that record then.
+    async fn begin(
+        &self,
+        instead_of: Vec<u8>,
+        time: Duration,
+    ) -> Result<Option<SharedClaim>, KnownRecord> {
+        let (told, begun) = oneshot::channel();
+        let open = self.clone();
+        drop(self.ids.tasks.spawn(async move {
+            let (name, agent) = (open.id.to_string(), open.asked.agent);
+            let stored = open.ids.records.begin((agent, &name), &open.own, &instead_of, time).await;
+            let begun = match stored {
+                Ok(Some(known)) => Err(known),
+                Ok(None) => Ok(SharedClaim { open: Some(open.into()) }),
+                Err(error) => {
+                    open.ids.note(&error);
+                    // The store may have taken the record all the same.
+                    Ok(SharedClaim { open: Some(open.into()) })
+                }
+            };
+            // A claim that nobody hears of is dropped here.
+            drop(told.send(begun));
+        }));
+        // An error means that the task has failed. The id is then this replica's alone.
+        begun.await.map_or(Ok(None), |begun| begun.map(Some))
+    }
+
+    async fn end(self, ended: Option<Ended>) {
+        let Self { ids, id, asked, kept, own } = self;
+        let name = id.to_string();
+        let record = ended.and_then(|ended| Record::ended(&asked, &ended));
+        let told = match record.map(|record| ids.records.stored_form(&name, &record.encode())) {
+            // Where another call's record is by now, that one stays.
+            Some(Ok(ended)) => {
+                let put = ids.records.begin((asked.agent, &name), &ended, &own, kept);
+                put.await.map(drop)
+            }
+            Some(Err(error)) => Err(error),
+            None => ids.records.remove(asked.agent, &name, &own).await,
+        };
+        if let Err(error) = told {
+            ids.note(&error);
+        }
+    }
+}
+
 impl SharedClaim {
     /// Tells the other replicas what the change came to. `None`: nothing was sent.
-    pub(super) fn end(self, ended: Option<Ended>) {
-        let Self { ids, id, asked, kept } = self;
-        if Handle::try_current().is_err() {
-            return;
+    pub(super) fn end(mut self, ended: Option<Ended>) {
+        self.close(ended);
+    }
+
+    fn close(&mut self, ended: Option<Ended>) {
+        let Some(open) = self.open.take() else { return };
+        if Handle::try_current().is_ok() {
+            // Detached: the caller does not wait for the store.
+            drop(open.ids.tasks.clone().spawn(open.end(ended)));
         }
-        let tasks = ids.tasks.clone();
-        // Detached: the caller does not wait for the store.
-        drop(tasks.spawn(async move {
-            let name = id.to_string();
-            let of = ChangeName { agent: asked.agent, name: &name };
-            let record = ended.and_then(|ended| Record::ended(&asked, &ended));
-            let told = match record {
-                Some(record) => ids.records.put(of, &record.encode(), kept).await,
-                None => ids.records.remove(of).await,
-            };
-            if let Err(error) = told {
-                ids.note(&error);
-            }
-        }));
+    }
+}
+
+impl Drop for SharedClaim {
+    fn drop(&mut self) {
+        self.close(None);
     }
 }
 
