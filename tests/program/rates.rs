@@ -82,7 +82,8 @@ async fn whoever_comes_again_after_a_flood_may_send_less_at_once() {
         assert_eq!(begin_and_cancel(&mut raw, 0..STREAMS).await, None);
         ended.push(until_it_ends(&mut raw).await);
     }
-    assert!(ended[0] > 500 && ended[1] < 100, "{ended:?}");
+    // The whole budget of frames suffices for 300 calls, and in time for more.
+    assert!(ended[0] > 150 && ended[1] < 100, "{ended:?}");
 }
 
 /// h2 has ended its connection, and not the bridge.
