@@ -304,7 +304,7 @@ impl Claim {
     /// Says what the change came to.
     pub(super) fn end(mut self, ended: Result<Made, CallError>) {
         let is_unsent = matches!(ended, Err(CallError::NotSent(_)));
-        self.close(Some(ended.into()).filter(|_| !is_unsent));
+        self.close(Some(record::bounded(ended).into()).filter(|_| !is_unsent));
     }
 
     /// `None`: nothing was sent.

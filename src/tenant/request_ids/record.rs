@@ -216,6 +216,44 @@ impl End {
     }
 }
 
+/// The same, without what is too long to be remembered for a while.
+pub(super) fn bounded(mut ended: Result<Made, CallError>) -> Result<Made, CallError> {
+    match &mut ended {
+        Ok(Made { did: Did::SignedIn(envelope, _, Some(skills)), .. }) => {
+            cut(envelope);
+            match skills {
+                Ok(envelope) => cut(envelope),
+                Err(error) => cut_error(error),
+            }
+        }
+        Ok(Made { did, .. }) => match did {
+            Did::Changed(Answer::Envelope(envelope))
+            | Did::SignedIn(envelope, ..)
+            | Did::SignedOut(envelope) => cut(envelope),
+            Did::Changed(Answer::Observed(_)) => {}
+        },
+        Err(error) => cut_error(error),
+    }
+    ended
+}
+
+fn cut(envelope: &mut Envelope) {
+    envelope.message = short(&envelope.message);
+    envelope.result.take_if(|result| result.len() > TEXT_MAX);
+    envelope.event = None;
+}
+
+fn cut_error(error: &mut CallError) {
+    match error {
+        CallError::Refused(refusal) => refusal.message = short(&refusal.message),
+        CallError::AfterRefusal(refusal, _) => refusal.message = short(&refusal.message),
+        CallError::NoSuchInterface { answer: error, .. }
+        | CallError::Observed { cause: error, .. } => cut_error(error),
+        CallError::NoAnswer(text) | CallError::BadReply(text) => *text = short(text),
+        _ => {}
+    }
+}
+
 fn envelope(message: &str, result: Option<&str>) -> Envelope {
     Envelope {
         refused: None,

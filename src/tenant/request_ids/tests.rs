@@ -4,9 +4,10 @@ use futures_util::{FutureExt as _, poll};
 
 use super::*;
 use crate::{
-    call::Untouched,
+    call::{Refusal, Untouched},
     gateway::{CANCEL_BUSY, SAY_BUSY},
     id::DEFAULT_AGENT_IDS,
+    retcode::Retcode,
     state::AgentState,
 };
 
@@ -116,4 +117,42 @@ async fn changes_are_remembered_for_a_while_and_only_so_many() {
     assert!(ids.find_here(id(2)).is_none() && ids.find_here(id(3)).is_none());
     assert!(ids.find_here(id(4)).is_some_and(|found| found.ended.is_none()), "it has not ended");
     assert_eq!(ids.known().changes.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_long_answer_little_is_remembered() {
+    const LONG: usize = 64 * 1024;
+    let ids = some_ids();
+    let long = || "x".repeat(LONG);
+    let envelope = Envelope {
+        refused: None,
+        message: long(),
+        result: Some(long().into()),
+        event: Some(long().into()),
+    };
+    let refusal = || {
+        let retcode = Retcode::refusal("100-009").expect("a refusal");
+        CallError::Refused(Refusal { retcode, message: long(), node: None, http_status: 200 })
+    };
+    let did = [
+        Did::Changed(Answer::Envelope(envelope.clone())),
+        Did::SignedIn(envelope.clone(), None, Some(Ok(envelope.clone()))),
+        Did::SignedIn(envelope.clone(), None, Some(Err(refusal()))),
+        Did::SignedOut(envelope),
+    ];
+    let made = did.into_iter().map(|did| Ok(Made { did, after: None }));
+    let observed = CallError::Observed {
+        state: AgentState::Idle,
+        not_applied: false,
+        cause: CallError::BadReply(long()).into(),
+    };
+    for (number, ended) in (1..).zip(made.chain([Err(refusal()), Err(observed)])) {
+        claim(&ids, number).await.under_way().end(ended);
+        let known = ids.find_here(id(number)).and_then(|known| known.ended).expect("known");
+        let shown = format!("{known:?}");
+        assert!(shown.len() < LONG / 8, "{number}: {} bytes", shown.len());
+        if let Ok(Made { did: Did::Changed(Answer::Envelope(envelope)), .. }) = &*known {
+            assert!(envelope.result.is_none() && envelope.event.is_none());
+        }
+    }
 }
