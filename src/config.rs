@@ -35,7 +35,7 @@ mod unknown_keys;
 mod value;
 mod variables;
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::collections::BTreeMap;
 
 pub use self::{
     admin::{Admin, HostName},
@@ -46,6 +46,7 @@ pub use self::{
     error::{ConfigError, ConfigErrors, Place},
     files::Identity,
     fingerprint::Fingerprint,
+    gateway::HostLimit,
     issuers::{Issuer, KeysPlace},
     listeners::{Http2, Listener, ListenerName, ListenerTls},
     load::load,
@@ -87,8 +88,8 @@ pub struct Config {
     pub server: Server,
     /// What is logged, and how. `[log]`.
     pub log: Log,
-    /// Concurrent requests to one gateway host, over all tenants. `gateway.host_requests`.
-    pub host_requests: NonZeroUsize,
+    /// Concurrent requests to one gateway host, over all tenants. `[gateway]`.
+    pub host_limit: HostLimit,
     /// Every tenant that is served; at least one. `[tenants.<id>]`.
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// Where sessions outlive the process; `None`: they end with it. `[store]`.
@@ -109,7 +110,7 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let shares = [
             division::warning(&self.division(), &self.tenants),
-            gateway::warning(self.host_requests, &self.tenants),
+            gateway::warning(self.host_limit.requests, &self.tenants),
         ];
         listeners::plaintext_warnings(&self.listeners)
             .chain(listeners::anonymous_warnings(&self.listeners))

@@ -70,7 +70,10 @@ use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     config::{self, AuthMode},
     id::{AgentId, TenantId},
-    telemetry::{metrics::Requests, trace::Span},
+    telemetry::{
+        metrics::{Numbered, Requests},
+        trace::Span,
+    },
     tls,
 };
 
@@ -99,6 +102,25 @@ pub trait Seat: Send {
 
     /// Called when the request was given up. The gateway may still work on it until it notices.
     fn given_up(&mut self, closing: Closing);
+
+    /// Called with what a request through the [interface of this number](Numbered::number) tells of how much the host
+    /// of this address bears.
+    fn note(&mut self, address: usize, interface: usize, sample: Sample);
+}
+
+/// What a request tells of how much a host bears. Sign-ins and polls tell nothing, since they take long in any case,
+/// and so do refusals, which may take less than what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// It was carried out and answered.
+    Answered {
+        /// When it began to be written.
+        sent: Instant,
+        /// When the answer was complete.
+        answered: Instant,
+    },
+    /// There was no answer, or the gateway was too busy.
+    TooMuch,
 }
 
 /// No place, for requests whose number is limited in another way.
@@ -111,6 +133,8 @@ impl Seat for NoSeat {
     }
 
     fn given_up(&mut self, _closing: Closing) {}
+
+    fn note(&mut self, _address: usize, _interface: usize, _sample: Sample) {}
 }
 
 /// Why a tenant's gateway client cannot be built.
@@ -259,10 +283,13 @@ impl Gateway {
             untouched.check(seated)?;
             untouched.check(caller_wait.may_start())?;
             let asked = endpoint.exchange(request, limit, caller_wait, untouched).await;
+            let sample = (request.interface().timeout_class, request.agent);
             // A question that follows a failure would count that failure twice, or hide it.
             if request.stage != Stage::ReadBack {
-                let sample = (request.interface().timeout_class, request.agent);
                 self.route.judge(pick, sample, &asked);
+            }
+            if let Some(sample) = sample_of(request.interface(), &asked) {
+                seat.note(pick.index, request.interface().number(), sample);
             }
             match asked {
                 Err(Failure::NotSent(still, cause)) => {
@@ -287,6 +314,17 @@ impl Gateway {
         }
         let retry_in = self.route.left_out(tried, &mut untouched);
         Err(untouched.unreachable(retry_in))
+    }
+}
+
+fn sample_of(interface: &Interface, asked: &Result<Reply, Failure>) -> Option<Sample> {
+    if interface.timeout_class != TimeoutClass::Request {
+        return None;
+    }
+    match asked {
+        Ok(reply) => reply.sample(),
+        Err(Failure::Sent(_) | Failure::Late(..)) => Some(Sample::TooMuch),
+        Err(Failure::NotSent(..) | Failure::Prevented(..)) => None,
     }
 }
 

@@ -237,7 +237,7 @@ impl Bridge {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
         let division = config.division();
-        let Config { server, host_requests, tenants, traces, retcodes, admin, .. } = config;
+        let Config { server, host_limit, tenants, traces, retcodes, admin, .. } = config;
         let serves_reflection = config.listeners.values().any(|listener| listener.reflection);
         let rules = config.callers.rules(tenants.keys().cloned().collect());
         let policies = Policies::new(rules, config.issuers, None)?;
@@ -257,7 +257,7 @@ impl Bridge {
         let observed = Arc::new(Observed::new(traces.as_ref(), audit.transpose()?)?);
         let (tracer, audit) = (observed.tracer.clone(), observed.audit.clone());
         let shares = ServerShares::new(&server, division);
-        let hosts = Arc::new(Hosts::new(host_requests));
+        let hosts = Arc::new(Hosts::new(host_limit));
         let common = CommonParts {
             calls: shares.calls.clone(),
             hosts: hosts.clone(),

@@ -8,6 +8,7 @@ mod agent_status;
 mod agents;
 mod announcer;
 mod automatic_sign_ins;
+mod caller_id;
 mod calls;
 mod confirm;
 mod contested_poll;
@@ -65,9 +66,10 @@ use self::{
     versions::Versions,
 };
 pub use self::{
-    admission::{CallPlace, Hosts, Resource, ServerPlace, TenantUsage, Usage},
+    admission::{CallPlace, HostUsage, Hosts, Resource, ServerPlace, TenantUsage, Usage},
     agents::{StateCount, TakenOver},
     automatic_sign_ins::SignInQueue,
+    caller_id::CallerId,
     confirm::{Confirmation, Unconfirmed},
     context::Context,
     counts::Counts,
@@ -283,9 +285,9 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if no place is free.
-    pub fn enter_server(&self) -> Result<ServerPlace, Obstacle> {
-        self.admission.enter_server()
+    /// [`Obstacle::Overloaded`] if no place is free, or only such as are kept for other callers.
+    pub fn enter_server(&self, caller: CallerId) -> Result<ServerPlace, Obstacle> {
+        self.admission.enter_server(caller)
     }
 
     /// The agent's session, if there is one.

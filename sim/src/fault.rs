@@ -30,6 +30,17 @@ pub enum Fault {
     /// Carried out and answered only after this long in real time, even if the client has disconnected
     /// by then.
     DelayBefore(Duration),
+    /// Carried out, and answered after `time` in real time, or later if this and other rules of the kind have more than
+    /// `bears` requests waiting for their answers: then later in the ratio of the two, to the power of `strain`. With 1
+    /// the gateway answers as many in a second as before, with 2 the fewer the more it has to do.
+    Load {
+        /// What an answer takes if there are few.
+        time: Duration,
+        /// How many there may be at once before it takes longer.
+        bears: u32,
+        /// The power.
+        strain: u32,
+    },
     /// Carried out, never answered; the connection stays open until the client or
     /// [`Simulator::stop`](super::Simulator::stop) closes it.
     Hang,
@@ -122,6 +133,7 @@ impl Fault {
         match self {
             Self::Delay(_) => "delay",
             Self::DelayBefore(_) => "delay-before",
+            Self::Load { .. } => "load",
             Self::Hang => "hang",
             Self::CutBeforeAnswer => "cut-before-answer",
             Self::CutMidAnswer => "cut-mid-answer",

@@ -4,6 +4,7 @@ mod carry_out;
 mod exchange;
 mod group;
 mod inspect;
+mod load;
 mod open_call;
 mod outcome;
 mod parameters;
@@ -50,6 +51,7 @@ pub(super) struct Gateway {
     push_client: PushClient,
     started: Instant,
     frozen: watch::Sender<bool>,
+    load: load::Load,
     records: Mutex<Records>,
 }
 
@@ -83,6 +85,7 @@ impl Gateway {
             connections: AtomicU64::new(0),
             started: Instant::now(),
             frozen: watch::Sender::new(false),
+            load: load::Load::default(),
             records: Mutex::default(),
         })
     }

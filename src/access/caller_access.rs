@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +17,8 @@ pub struct Access {
     principals: Vec<Principal>,
     /// The principals, for the log.
     shown: Box<str>,
+    /// One number for all of them; `None`: nothing is known of who the caller is.
+    number: Option<u64>,
     everywhere: Rights,
     at: BTreeMap<TenantId, Rights>,
     unnamed: Unnamed,
@@ -76,7 +79,18 @@ impl Access {
             Instant::now() + left.min(FAR)
         });
         let shown = shown.join(" ").into();
-        Self { principals, shown, everywhere, at, unnamed, until, key: None, standing: None }
+        let number = number(&principals);
+        Self {
+            principals,
+            shown,
+            number,
+            everywhere,
+            at,
+            unnamed,
+            until,
+            key: None,
+            standing: None,
+        }
     }
 
     /// The same, by a token that was signed with this key.
@@ -182,6 +196,11 @@ impl Access {
         &self.shown
     }
 
+    /// One number for all that is known of who the caller is; `None` if nothing is. It is another one in each process.
+    pub fn number(&self) -> Option<u64> {
+        self.number
+    }
+
     /// Whether the caller has shown a token.
     pub fn has_token(&self) -> bool {
         self.principals.iter().any(|principal| matches!(principal, Principal::Token { .. }))
@@ -217,6 +236,13 @@ impl Access {
     pub fn only_tenant(&self) -> Option<&str> {
         if let Unnamed::Is(only) = &self.unnamed { Some(only.as_str()) } else { None }
     }
+}
+
+fn number(principals: &[Principal]) -> Option<u64> {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let known = |principal: &&Principal| **principal != Principal::Anonymous;
+    let known: Vec<_> = principals.iter().filter(known).collect();
+    (!known.is_empty()).then(|| STATE.hash_one(known))
 }
 
 /// The name of a principal, quoted if it could be taken for several.

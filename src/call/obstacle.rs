@@ -260,6 +260,8 @@ pub enum Share {
     ConnectionRequests,
     /// All calls of the tenant.
     TenantCalls,
+    /// The calls of the tenant that one caller may have, while all others have few.
+    CallerCalls,
     /// Requests that are open at the tenant's gateway.
     TenantRequests,
     /// Requests that are open at the gateway's host, over all tenants.
@@ -345,12 +347,13 @@ impl fmt::Display for Wait {
 
 impl Share {
     /// All limits.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ServerCalls,
         Self::ServerReading,
         Self::ServerReflection,
         Self::ConnectionRequests,
         Self::TenantCalls,
+        Self::CallerCalls,
         Self::TenantRequests,
         Self::HostRequests,
         Self::AgentQueue,
@@ -367,6 +370,7 @@ impl Share {
             Self::ServerReflection => "reflection_streams",
             Self::ConnectionRequests => "connection_requests_per_second",
             Self::TenantCalls => "calls",
+            Self::CallerCalls => "caller_calls",
             Self::TenantRequests => "requests",
             Self::HostRequests => "host_requests",
             Self::AgentQueue => "agent_queue",
@@ -386,7 +390,9 @@ impl Share {
             Self::HostRequests => Some("gateway.host_requests"),
             Self::TenantSessions => Some("limits.sessions"),
             Self::TenantWatches => Some("events.watches"),
-            Self::ServerReading | Self::ServerReflection | Self::AgentQueue => None,
+            Self::ServerReading | Self::ServerReflection | Self::CallerCalls | Self::AgentQueue => {
+                None
+            }
         }
     }
 
@@ -394,6 +400,7 @@ impl Share {
     pub const fn unit(self) -> &'static str {
         match self {
             Self::ServerCalls | Self::TenantCalls => "calls at once",
+            Self::CallerCalls => "calls at once of one caller",
             Self::ServerReading => "unfinished requests at once",
             Self::ServerReflection => "reflection streams at once",
             Self::ConnectionRequests => "requests a second",
@@ -415,6 +422,7 @@ impl fmt::Display for Share {
             | Self::TenantRequests
             | Self::TenantSessions
             | Self::TenantWatches => "the tenant's limit",
+            Self::CallerCalls => "the caller's part of the tenant's limit",
             Self::HostRequests => "the gateway host's limit",
             Self::AgentQueue => "the limit of the agent's queue",
         })

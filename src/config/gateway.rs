@@ -8,9 +8,21 @@ use super::{
 };
 use crate::id::TenantId;
 
-/// `gateway.host_requests`.
-pub(super) fn host_requests(section: &Section<'_>) -> NonZeroUsize {
-    section.count("host_requests", 128, 100_000)
+/// How many requests one gateway host gets at once, over all tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLimit {
+    /// The most. `gateway.host_requests`.
+    pub requests: NonZeroUsize,
+    /// Whether it gets fewer where that makes its answers faster. `gateway.adaptive_limit`.
+    pub is_adaptive: bool,
+}
+
+/// `[gateway]`.
+pub(super) fn host_limit(section: &Section<'_>) -> HostLimit {
+    HostLimit {
+        requests: section.count("host_requests", 128, 100_000),
+        is_adaptive: section.truth("adaptive_limit", true),
+    }
 }
 
 /// A warning if a tenant's `limits.requests` is above `gateway.host_requests`.

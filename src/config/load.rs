@@ -46,7 +46,7 @@ pub(super) fn config(root: &Section<'_>) -> Config {
         callers,
         server: server::server(&root.section("server"), &tenants, root.has("store")),
         log: log::log(&root.section("log")),
-        host_requests: gateway::host_requests(&root.section("gateway")),
+        host_limit: gateway::host_limit(&root.section("gateway")),
         tenants,
         store: store::store(root),
         traces: traces::traces(root),

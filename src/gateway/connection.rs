@@ -127,7 +127,7 @@ impl Connection {
     ) -> Sent {
         let Self { mut sender, driver, upcoming, keep_alive, rest, .. } = self;
         upcoming.announce(rest.is_some());
-        let mut begun = None;
+        let (sent, mut begun) = (Instant::now(), None);
         let answer = async {
             let response = match sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -149,11 +149,12 @@ impl Connection {
             Ok(Err(sent)) => return sent,
             Err(_elapsed) => End::Late,
         };
-        if let Some(reply) = begun.and_then(|begun| begun.into_reply(&end)) {
+        if let Some(mut reply) = begun.and_then(|begun| begun.into_reply(&end)) {
             let keep_alive = keep_alive.after(reply.keep_alive);
             // The rest of an answer that was not read to its end would be taken for the next answer.
             let is_reusable = reply.is_whole && keep_alive.allows(Duration::ZERO);
             let idle_since = Instant::now();
+            reply.exchanged = Some([sent, idle_since]);
             let next = || Self { sender, driver, upcoming, keep_alive, idle_since, rest: None };
             return Sent::Answered(reply, is_reusable.then(next));
         }

@@ -8,8 +8,10 @@ use http::{
     response::Parts,
 };
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{
+    Sample,
     bounded_reply::MAX_BODY_BYTES,
     content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
@@ -43,6 +45,8 @@ pub struct Reply {
     pub(super) keep_alive: KeepAlive,
     /// Whether the answer was read to its end, so that the connection can be used again.
     pub(super) is_whole: bool,
+    /// When the request began to be written, and when the answer was complete.
+    pub(super) exchanged: Option<[Instant; 2]>,
 }
 
 const MAX_COOKIES: usize = 8;
@@ -66,7 +70,20 @@ impl Reply {
             envelope: body.and_then(|body| envelope(&headers, body)),
             keep_alive: KeepAlive::read(&headers),
             is_whole,
+            exchanged: None,
             headers,
+        }
+    }
+
+    /// What the answer tells of how much the gateway bears.
+    pub(super) fn sample(&self) -> Option<Sample> {
+        let is_too_busy = matches!(self.status.as_u16(), 429 | 500..);
+        match (&self.envelope, self.exchanged) {
+            (Ok(Envelope { refused: None, .. }), Some([sent, answered])) => {
+                Some(Sample::Answered { sent, answered })
+            }
+            (Err(_), _) if is_too_busy => Some(Sample::TooMuch),
+            _ => None,
         }
     }
 
@@ -221,20 +238,43 @@ mod tests {
     #[test]
     fn success_under_a_status_that_says_otherwise_leaves_the_outcome_unknown() {
         for status in [404, 405, 408, 421, 425, 429, 502, 503] {
-            let envelope =
-                Envelope { refused: None, message: String::new(), result: None, event: None };
-            let reply = Reply {
-                status: StatusCode::from_u16(status).expect("a status"),
-                headers: HeaderMap::new(),
-                guid: None,
-                is_guid_bad: false,
-                retry_after: Some(Duration::from_secs(1)),
-                envelope: Ok(envelope),
-                keep_alive: KeepAlive::default(),
-                is_whole: true,
-            };
-            let error = reply.into_verdict(None).expect_err("no success");
+            let error = reply(status, b"{\"retcode\":\"0\"}").into_verdict(None);
+            let error = error.expect_err("no success");
             assert_eq!(error.outcome(), crate::call::Outcome::Unknown, "{error}");
+        }
+    }
+
+    fn reply(status: u16, body: &[u8]) -> Reply {
+        let head = http::Response::builder().status(status).header(RETRY_AFTER, "1").body(());
+        let mut reply = Reply::new(head.expect("a head").into_parts().0, Ok(body), true);
+        let now = Instant::now();
+        reply.exchanged = Some([now, now + Duration::from_secs(1)]);
+        reply
+    }
+
+    #[test]
+    fn what_was_carried_out_tells_how_long_it_took_and_a_broken_or_busy_gateway_that_it_was_too_much()
+     {
+        let (done, refused) = (b"{\"retcode\":\"0\"}", b"{\"retcode\":\"100-006\"}");
+        for (status, body, expected) in [
+            (200, &done[..], Some("answered")),
+            (200, &refused[..], None),
+            (503, refused, None),
+            (503, b"", Some("too much")),
+            (429, b"", Some("too much")),
+            (500, b"<html>", Some("too much")),
+            (404, b"", None),
+            (302, b"", None),
+            (200, b"<html>", None),
+        ] {
+            let found = reply(status, body).sample().map(|sample| match sample {
+                Sample::Answered { sent, answered } => {
+                    assert_eq!(answered - sent, Duration::from_secs(1));
+                    "answered"
+                }
+                Sample::TooMuch => "too much",
+            });
+            assert_eq!(found, expected, "{status} {}", String::from_utf8_lossy(body));
         }
     }
 

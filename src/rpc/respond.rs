@@ -16,7 +16,7 @@ use super::{
 use crate::{
     access::{Access, Caller, Right},
     call::{CallError, Deadline, Obstacle, Unidentified},
-    tenant::{Context, ServerPlace, Tenant},
+    tenant::{CallerId, Context, ServerPlace, Tenant},
 };
 
 /// A request that names a tenant and an agent. Its `Debug` shows no secret.
@@ -104,6 +104,17 @@ impl Call {
     }
 }
 
+// === impl Arrival ===
+
+impl Arrival {
+    /// Whose share of what the tenant's callers have in common the call takes.
+    fn caller(&self) -> CallerId {
+        let known = self.access.as_ref().and_then(|access| access.number());
+        let of_address = || self.peer.map(|peer| CallerId::of_address(peer.ip()));
+        known.map(CallerId::known).or_else(of_address).unwrap_or(CallerId::BRIDGE)
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -185,13 +196,14 @@ impl Shared {
     /// Takes a place among the server's calls. A call that names no tenant needs none, since it is
     /// refused before it waits for anything.
     fn admit(self: &Arc<Self>, arrival: Arrival, record: &CallLog) -> Result<Call, CallError> {
+        let caller = arrival.caller();
         let Arrival { timeout, at, tenant, .. } = arrival;
         let tenant = tenant.map_err(CallError::unasked)?;
-        let place = tenant.as_ref().map(|tenant| tenant.enter_server()).transpose();
+        let place = tenant.as_ref().map(|tenant| tenant.enter_server(caller)).transpose();
         let place = place.map_err(CallError::unasked)?;
         let deadline = Deadline::new(at, timeout.unwrap_or(self.default_deadline));
         let (context, audited) =
-            (Context { deadline, trace: record.trace() }, record.audited_agents());
+            (Context { deadline, trace: record.trace(), caller }, record.audited_agents());
         Ok(Call { shared: self.clone(), tenant, context, audited, timeout, _place: place })
     }
 }

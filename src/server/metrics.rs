@@ -19,7 +19,7 @@ use crate::{
         audit::Audit,
         metrics::{Format, Metrics},
     },
-    tenant::{Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
+    tenant::{HostUsage, Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
 };
 
 /// The metrics of a bridge, and the sources of the values that are read on demand.
@@ -96,8 +96,9 @@ impl Exposition {
             server.set_turned_away(cause.as_str(), connections);
         }
         server.forget_hosts_and_certificates();
-        for (host, usage) in self.hosts.usage() {
-            server.set_host_places(&host, usage.taken, usage.limit);
+        for HostUsage { host, places, ceiling, waiting, refused } in self.hosts.usage() {
+            server.set_host_places(&host, places.taken, places.limit);
+            server.set_host_queue(&host, ceiling, waiting, refused);
         }
         let states = AddressState::ALL.map(AddressState::as_str);
         for tenant in self.tenants.all() {

@@ -20,7 +20,7 @@ use crate::{
     rpc::Failure,
     session::{SessionState, StoreState, StoreView},
     telemetry::log::{LogControl, LogView},
-    tenant::{Counts, Resource, SignInQueue, TakenOver, Tenant, Usage},
+    tenant::{Counts, HostUsage, Resource, SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
     version,
 };
@@ -149,8 +149,15 @@ pub(super) struct ShareStatus {
 #[derive(Debug, Serialize)]
 pub(super) struct HostStatus {
     pub(super) host: String,
+    /// The limit is the one of now.
     #[serde(flatten)]
     pub(super) share: ShareStatus,
+    /// The most that the limit can be.
+    pub(super) ceiling: usize,
+    /// Requests that wait for a place.
+    pub(super) waiting: usize,
+    /// Requests that got no place since the start.
+    pub(super) refused: u64,
 }
 
 /// How many sessions of a tenant are in a state.
@@ -219,7 +226,6 @@ impl StatusSource {
         };
         let tenants = exposition.tenants.all().into_iter().map(tenant);
         let log = exposition.controls.log.as_ref();
-        let host = |(host, usage)| HostStatus { host, share: ShareStatus::from(usage) };
         Status {
             format_version: FORMAT_VERSION,
             version: version::NUMBER,
@@ -233,7 +239,7 @@ impl StatusSource {
             failures: exposition.observed.failures.last(),
             listeners: self.listeners.clone(),
             shares: exposition.server_usage().into_iter().map(ShareStatus::from).collect(),
-            hosts: exposition.hosts.usage().into_iter().map(host).collect(),
+            hosts: exposition.hosts.usage().into_iter().map(HostStatus::from).collect(),
             store: self.store(),
             certificates: self.certificates(),
             reloads: exposition.reloads.view(),
@@ -310,6 +316,12 @@ impl From<SignInQueue> for SignInStatus {
 impl From<TakenOver> for TakenOverStatus {
     fn from(TakenOver { agent, attempts, given_up }: TakenOver) -> Self {
         Self { agent: agent.to_string(), attempts, given_up }
+    }
+}
+
+impl From<HostUsage> for HostStatus {
+    fn from(HostUsage { host, places, ceiling, waiting, refused }: HostUsage) -> Self {
+        Self { host, share: places.into(), ceiling, waiting, refused }
     }
 }
 

@@ -4,31 +4,32 @@
 //! The connection pool has no bound of its own. Without these limits, thousands of connections
 //! would be opened to a gateway that does not answer for two seconds.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod adaptive_limit;
+mod caller_parts;
+mod fair_queue;
+mod host;
+mod latencies;
+mod places;
+
+use std::{fmt, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::{ServerCalls, agents::Turn, pool::Pool};
+pub use self::host::{HostUsage, Hosts};
+pub(super) use self::places::Patience;
+use self::{
+    caller_parts::{CallerPart, CallerParts},
+    host::Host,
+    places::{Place, Places},
+};
+use super::{CallerId, ServerCalls, agents::Turn, pool::Pool};
 use crate::{
     call::{Obstacle, Share},
     config,
-    gateway::{Closing, Seat},
+    gateway::{Closing, Sample, Seat},
     id::TenantId,
 };
-
-/// The limits of all gateway hosts. Tenants on the same host share its limit.
-#[derive(Debug)]
-pub struct Hosts {
-    requests: NonZeroUsize,
-    shares: Mutex<HashMap<String, Arc<Semaphore>>>,
-}
 
 /// One tenant's limits.
 #[derive(Debug)]
@@ -36,9 +37,12 @@ pub(super) struct Admission {
     /// The server's places for calls: the tenant's own, and the common ones.
     server: [Pool; 2],
     calls: Pool,
-    requests: Pool,
+    callers: Arc<CallerParts>,
+    requests: Arc<Places>,
     /// The limits of the gateway's hosts, in the order of the gateway's addresses.
-    hosts: Box<[Pool]>,
+    hosts: Box<[Arc<Host>]>,
+    /// Tells its callers from those of other tenants at the same host.
+    number: u64,
     /// Counts the calls from their arrival to their end, for whoever waits for the last one. A batch is one
     /// call, and has a place among the tenant's calls for each agent in turn, and one while it waits for
     /// confirmations.
@@ -49,6 +53,7 @@ pub(super) struct Admission {
 #[derive(Debug)]
 pub struct ServerPlace {
     _place: OwnedSemaphorePermit,
+    _part: CallerPart,
     _open: TaskTrackerToken,
 }
 
@@ -61,7 +66,7 @@ pub struct CallPlace {
 /// A place among the requests to the gateway; released when dropped.
 #[derive(Debug)]
 pub(super) struct RequestPlace {
-    _own: OwnedSemaphorePermit,
+    _own: Place,
     host: HostPlace,
 }
 
@@ -71,14 +76,14 @@ struct HostPlace {
     /// The index of the address whose host it is.
     address: usize,
     /// `None` after the place was released and no place at another address was free in time.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 /// Exchanges a request's place when the request goes to an address with another host.
 #[derive(Debug)]
 pub(super) struct HostSeat<'a> {
     admission: &'a Admission,
-    wait: Duration,
+    patience: Patience,
     request: Option<&'a mut RequestPlace>,
     turn: &'a mut Turn,
 }
@@ -128,46 +133,6 @@ pub enum Resource {
     HealthWatches,
 }
 
-// === impl Hosts ===
-
-impl Hosts {
-    /// Limits each host to this many requests at once.
-    pub fn new(requests: NonZeroUsize) -> Self {
-        Self { requests, shares: Mutex::default() }
-    }
-
-    /// How much of each host's limit is used, for hosts that a tenant has.
-    pub fn usage(&self) -> Vec<(String, Usage)> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        forget_unused(&mut shares);
-        let usage =
-            |places: &Semaphore| Usage::of(Share::HostRequests, self.requests.get(), places);
-        shares.iter().map(|(host, places)| (host.clone(), usage(places))).collect()
-    }
-
-    /// The limits of the hosts of a tenant's gateway, in the order of its addresses.
-    fn of(&self, tenant: &config::Tenant) -> Box<[Pool]> {
-        let host =
-            |url: &http::Uri| self.share(url.authority().map_or("", http::uri::Authority::as_str));
-        tenant.base_urls.iter().map(host).collect()
-    }
-
-    fn share(&self, host: &str) -> Pool {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        forget_unused(&mut shares);
-        let places = shares
-            .entry(host.to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(self.requests.get())))
-            .clone();
-        Pool::of(Share::HostRequests, self.requests, places)
-    }
-}
-
-/// Forgets hosts that no tenant has any more.
-fn forget_unused(shares: &mut HashMap<String, Arc<Semaphore>>) {
-    shares.retain(|_, places| Arc::strong_count(places) > 1);
-}
-
 // === impl Admission ===
 
 impl Admission {
@@ -181,23 +146,31 @@ impl Admission {
         Self {
             server: server.parts(id),
             calls: Pool::new(Share::TenantCalls, limits.calls),
-            requests: Pool::new(Share::TenantRequests, limits.requests),
+            callers: CallerParts::new(),
+            requests: Places::new(Share::TenantRequests, limits.requests),
             hosts: hosts.of(tenant),
+            number: CallerId::number_of(id.as_str()),
             open: TaskTracker::new(),
         }
     }
 
     /// These limits for the gateway of another configuration. Places are common to both.
     pub(super) fn changed(&self, tenant: &config::Tenant, hosts: &Hosts) -> Self {
-        let (calls, requests) = (self.calls.clone(), self.requests.clone());
-        let (server, open) = (self.server.clone(), self.open.clone());
-        Self { server, calls, requests, hosts: hosts.of(tenant), open }
+        Self {
+            server: self.server.clone(),
+            calls: self.calls.clone(),
+            callers: self.callers.clone(),
+            requests: self.requests.clone(),
+            hosts: hosts.of(tenant),
+            number: self.number,
+            open: self.open.clone(),
+        }
     }
 
     /// Changes the tenant's own limits.
     pub(super) fn resize(&self, limits: &config::Limits) {
         self.calls.resize(limits.calls);
-        self.requests.resize(limits.requests);
+        self.requests.resize(limits.requests.get());
     }
 
     /// How many more calls the tenant may have.
@@ -213,16 +186,18 @@ impl Admission {
     }
 
     /// Takes a place among the server's calls, without waiting: one of the tenant's own, or else
-    /// one of the common places.
-    pub(super) fn enter_server(&self) -> Result<ServerPlace, Obstacle> {
-        let [own, common] = &self.server;
+    /// one of the common places. A caller who has very many leaves the last ones to others.
+    pub(super) fn enter_server(&self, caller: CallerId) -> Result<ServerPlace, Obstacle> {
+        let ([own, common], part) = (&self.server, self.callers.count(caller));
+        part.check(self.calls.free(), self.calls.limit())?;
+        part.check(own.free() + common.free(), own.limit())?;
         let place = own.take_now().or_else(|_| common.take_now())?;
-        Ok(ServerPlace { _place: place, _open: self.open.token() })
+        Ok(ServerPlace { _place: place, _part: part, _open: self.open.token() })
     }
 
     /// How much of the tenant's own limits is used.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        [&self.calls, &self.requests].map(Pool::usage)
+        [self.calls.usage(), self.requests.usage()]
     }
 
     /// Takes a place among the tenant's calls, without waiting.
@@ -231,30 +206,50 @@ impl Admission {
     }
 
     /// Takes a place among the tenant's requests and one among the requests to the host of
-    /// `address`. Waits at most `wait` for each of the two.
+    /// `address`. Waits for each of the two, if there is time for the request then.
     pub(super) async fn request(
         &self,
         address: usize,
-        wait: Duration,
+        patience: Patience,
     ) -> Result<RequestPlace, Obstacle> {
+        let host = self.hosts.get(address);
         // In this order, so that a tenant which waits for its own limit holds no place of the host.
-        let own = self.requests.take(wait).await?;
-        let place = match self.hosts.get(address) {
-            Some(host) => Some(host.take(wait).await?),
+        let own = match self.requests.take_now() {
+            Some(own) => own,
+            None => self.wait_for_own(host, patience).await?,
+        };
+        let place = match host {
+            Some(host) => Some(host.take(self.at_host(patience)).await?),
             None => None,
         };
         Ok(RequestPlace { _own: own, host: HostPlace { address, place } })
     }
 
-    /// What moves a request's place to the host of each address that the request goes to. It waits
-    /// at most `wait` for a place at the next host.
+    async fn wait_for_own(
+        &self,
+        host: Option<&Arc<Host>>,
+        patience: Patience,
+    ) -> Result<Place, Obstacle> {
+        // The host has as many requests as this tenant may send it, and that may be too many for it.
+        if let Some(host) = host {
+            host.press();
+        }
+        self.requests.take(patience, host.and_then(|host| host.typical())).await
+    }
+
+    /// At a host, the callers of all its tenants take turns.
+    fn at_host(&self, patience: Patience) -> Patience {
+        Patience { caller: patience.caller.at(self.number), ..patience }
+    }
+
+    /// What moves a request's place to the host of each address that the request goes to.
     pub(super) fn seat<'a>(
         &'a self,
         request: Option<&'a mut RequestPlace>,
         turn: &'a mut Turn,
-        wait: Duration,
+        patience: Patience,
     ) -> HostSeat<'a> {
-        HostSeat { admission: self, wait, request, turn }
+        HostSeat { admission: self, patience, request, turn }
     }
 }
 
@@ -267,14 +262,12 @@ impl Seat for HostSeat<'_> {
             return Ok(());
         }
         let hosts = &self.admission.hosts;
-        let (Some(former), Some(next)) = (hosts.get(host.address), hosts.get(address)) else {
-            return Ok(());
-        };
-        if host.place.is_none() || !former.is_same(next) {
+        let Some(next) = hosts.get(address) else { return Ok(()) };
+        if host.place.as_ref().is_none_or(|place| !place.is_of(&next.places)) {
             // Released first, so that no request waits for a place while it holds another
             // (deadlock).
             host.place = None;
-            host.place = Some(next.take(self.wait).await?);
+            host.place = Some(next.take(self.admission.at_host(self.patience)).await?);
         }
         host.address = address;
         Ok(())
@@ -283,6 +276,12 @@ impl Seat for HostSeat<'_> {
     fn given_up(&mut self, closing: Closing) {
         self.turn.hold_for(closing);
     }
+
+    fn note(&mut self, address: usize, interface: usize, sample: Sample) {
+        if let Some(host) = self.admission.hosts.get(address) {
+            host.note(interface, sample);
+        }
+    }
 }
 
 // === impl Usage ===
@@ -290,7 +289,10 @@ impl Seat for HostSeat<'_> {
 impl Usage {
     /// The usage of a semaphore that has `limit` permits.
     pub fn of(share: Share, limit: usize, places: &Semaphore) -> Self {
-        let taken = limit.saturating_sub(places.available_permits());
+        Self::new(share, limit, limit.saturating_sub(places.available_permits()))
+    }
+
+    fn new(share: Share, limit: usize, taken: usize) -> Self {
         Self { resource: Resource::Share(share), limit, taken }
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tracing::{debug, field};
 
 use super::{
-    Accepted, Answer, ChangeId, SignedIn, Tenant,
-    admission::{CallPlace, RequestPlace},
+    Accepted, Answer, CallerId, ChangeId, SignedIn, Tenant,
+    admission::{CallPlace, Patience, RequestPlace},
     agents::Turn,
     request_ids::{Claim, Did, Made},
     sign_in_lock::SignInLock,
@@ -32,6 +32,7 @@ pub(super) struct AdmittedCall {
     pub(super) agent: AgentId,
     pub(super) arrived: Instant,
     pub(super) caller_wait: CallerWait,
+    pub(super) caller: CallerId,
     /// The trace that new spans belong to.
     pub(super) trace: Trace,
     pub(super) turn: Turn,
@@ -48,6 +49,11 @@ pub(super) struct AdmittedCall {
 }
 
 impl AdmittedCall {
+    /// How the call waits for a place as long as `wait`. Its `caller_wait` looks after the deadline.
+    pub(super) fn patience(&self, wait: Duration) -> Patience {
+        Patience { caller: self.caller, wait, start_by: None }
+    }
+
     pub(super) async fn command(
         mut self,
         command: Command,

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Accepted, ChangeId, Context, DetachedWork, SignedIn, Tenant,
-    admission::CallPlace,
+    admission::{CallPlace, Patience},
     admitted_call::AdmittedCall,
     batch_share,
     request_ids::{Asked, Begun, Claim, Did, Ended, Made},
@@ -315,7 +315,7 @@ impl Tenant {
         T: Send + 'static,
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
-        let Context { deadline, trace } = context.clone();
+        let Context { deadline, trace, caller } = context.clone();
         let arrived = deadline.arrived();
         let queue = trace.child(|| "queue".into(), SpanKind::Internal);
         let sign_in_by = needs_session.then(|| deadline.start_by());
@@ -323,7 +323,8 @@ impl Tenant {
         // turn.
         let turn = self.waiting(deadline, self.agents.turn(agent, sign_in_by)).await;
         let turn = untouched.check(turn.flatten())?;
-        let request = self.admission.request(self.gateway.current(), wait);
+        let patience = Patience { caller, wait, start_by: Some(deadline.start_by()) };
+        let request = self.admission.request(self.gateway.current(), patience);
         let request = untouched.check(self.waiting(deadline, request).await.flatten())?;
 
         drop(queue);
@@ -342,6 +343,7 @@ impl Tenant {
                 agent,
                 arrived,
                 caller_wait,
+                caller,
                 trace,
                 turn,
                 call,

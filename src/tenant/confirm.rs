@@ -16,7 +16,7 @@ use crate::{
     gateway::{Command, Effect},
     id::AgentId,
     state::AgentState,
-    telemetry::trace::{SpanKind, Trace},
+    telemetry::trace::SpanKind,
 };
 
 /// Whether an accepted command has taken effect.
@@ -79,7 +79,7 @@ impl Tenant {
         context: &Context,
     ) -> Confirmation {
         let span = context.trace.child(|| "confirm".into(), SpanKind::Internal);
-        let context = Context { trace: span.trace().clone(), ..*context };
+        let context = Context { trace: span.trace().clone(), ..context.clone() };
         let confirmation = self.wait_for_event(agent, accepted, within, &context).await;
         span.set("ccgw.confirmation", || confirmation.as_str());
         self.metrics.confirmation(confirmation);
@@ -102,8 +102,8 @@ impl Tenant {
         let until = context.deadline.start_by().min(Instant::now() + within);
         let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after.newest));
         let Accepted { command: Command { reason, .. }, after, of_batch, .. } = *accepted;
-        let trace = context.trace.clone();
-        let mut seen = Seen { agent, effect, reason, after, of_batch, other_state: false, trace };
+        let context = context.clone();
+        let mut seen = Seen { agent, effect, reason, after, of_batch, other_state: false, context };
         let waiting = timeout_at(until, self.confirming_event(watch, &mut seen, until));
         let waited = self.work.stopping.run_until_cancelled(waiting).await;
         match waited {
@@ -141,7 +141,7 @@ impl Tenant {
     async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> Option<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
-        let context = &Context { deadline, trace: seen.trace.clone() };
+        let context = &Context { deadline, ..seen.context.clone() };
         let status = if seen.of_batch {
             self.agent_status_of_batch(seen.agent, context).await.ok()?
         } else {
@@ -186,7 +186,7 @@ struct Seen {
     after: Moment,
     of_batch: bool,
     other_state: bool,
-    trace: Trace,
+    context: Context,
 }
 
 impl Seen {
@@ -233,8 +233,9 @@ mod tests {
     fn seen(reason: Option<i32>, after: Moment) -> Seen {
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
         let effect = SAY_BUSY.effect.unwrap();
-        let (trace, of_batch) = (Trace::default(), false);
-        Seen { agent, effect, reason, after, of_batch, other_state: false, trace }
+        let deadline = Deadline::new(Instant::now(), Duration::ZERO);
+        let (context, of_batch) = (Context::of_bridge(deadline), false);
+        Seen { agent, effect, reason, after, of_batch, other_state: false, context }
     }
 
     fn event(kind: &str, content: Option<&str>, fetched: Fetched) -> Event {

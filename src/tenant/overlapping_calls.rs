@@ -83,8 +83,9 @@ impl AdmittedCall {
         stage: Stage,
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
-        let Self { tenant, agent, caller_wait, request: place, wait, turn, trace, .. } = self;
-        let mut seat = tenant.admission.seat(place.as_mut(), turn, *wait);
+        let patience = self.patience(self.wait);
+        let Self { tenant, agent, caller_wait, request: place, turn, trace, .. } = self;
+        let mut seat = tenant.admission.seat(place.as_mut(), turn, patience);
         let (agent, trace) = (*agent, trace.clone());
         let request = Request { command, agent, session, body, stage, trace };
         tenant.gateway.exchange(request, caller_wait, &mut seat, untouched).await

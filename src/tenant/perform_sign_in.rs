@@ -128,7 +128,7 @@ impl AdmittedCall {
         untouched: &Untouched,
     ) -> Result<(), Obstacle> {
         let tenant = self.tenant.clone();
-        let place = tenant.admission.request(tenant.gateway.current(), wait);
+        let place = tenant.admission.request(tenant.gateway.current(), self.patience(wait));
         self.request = Some(self.caller_wait.before_sending(untouched, Wait::Queue, place).await??);
         Ok(())
     }

@@ -6,13 +6,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Usage;
 use crate::call::{Obstacle, Share};
@@ -41,11 +37,6 @@ impl Pool {
         Self { places, ..self.clone() }
     }
 
-    /// Whether both have the same places.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.places, &other.places)
-    }
-
     /// Changes the number of places.
     pub(super) fn resize(&self, limit: NonZeroUsize) {
         resize(&self.places, self.set_limit(limit.get()), limit.get());
@@ -54,6 +45,11 @@ impl Pool {
     /// Changes the number of places, which are a part of those that callers are told.
     pub(super) fn resize_part(&self, from: usize, to: usize) {
         resize(&self.places, from, to);
+    }
+
+    /// The limit that callers are told.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// How many places are free.
@@ -67,27 +63,15 @@ impl Pool {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        Usage::of(self.share, self.limit.load(Ordering::Relaxed), &self.places)
+        Usage::of(self.share, self.limit(), &self.places)
     }
 
     pub(super) fn take_now(&self) -> Result<OwnedSemaphorePermit, Obstacle> {
         self.places.clone().try_acquire_owned().map_err(|_| self.used_up())
     }
 
-    pub(super) async fn take(&self, wait: Duration) -> Result<OwnedSemaphorePermit, Obstacle> {
-        // Usually a place is free. Then no timer is needed.
-        if let Ok(place) = self.take_now() {
-            return Ok(place);
-        }
-        match timeout(wait, self.places.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(self.used_up()),
-        }
-    }
-
     fn used_up(&self) -> Obstacle {
-        let limit = NonZeroUsize::new(self.limit.load(Ordering::Relaxed));
+        let limit = NonZeroUsize::new(self.limit());
         Obstacle::Overloaded { share: self.share, limit: limit.unwrap_or(NonZeroUsize::MIN) }
     }
 }

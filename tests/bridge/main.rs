@@ -28,6 +28,7 @@ mod morning;
 mod no_guids;
 mod odd_replies;
 mod overlaps;
+mod overload;
 mod proxied;
 mod read_back;
 mod reflection;

@@ -97,12 +97,12 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(server.connections.resets_per_second.get(), 1000);
     assert_eq!(server.drain.timeout, Duration::from_secs(20));
     assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Auto));
-    assert_eq!(config.host_requests.get(), 128);
+    assert_eq!(config.host_limit.requests.get(), 128);
     let tenant = &config.tenants["acme"];
     assert_eq!(tenant.tls.trust, Trust::SystemRoots);
     assert_eq!(tenant.agent_ids, 101..=59_999);
     assert_eq!(tenant.timeouts.request, Duration::from_secs(8));
-    assert_eq!(tenant.limits.queue_wait, Duration::from_millis(100));
+    assert_eq!(tenant.limits.queue_wait, Duration::from_secs(1));
     assert!(tenant.credentials.is_none());
     assert!(load(&format!("{TENANT}admin.address = \"off\"")).admin.address.is_none());
 }

@@ -24,6 +24,12 @@ enum Kind {
     DelayBefore {
         ms: u64,
     },
+    Load {
+        ms: u64,
+        bears: u32,
+        #[serde(default = "one")]
+        strain: u32,
+    },
     Hang,
     CutBeforeAnswer,
     CutMidAnswer,
@@ -72,6 +78,9 @@ impl From<Kind> for Fault {
         match kind {
             Kind::Delay { ms } => Self::Delay(Duration::from_millis(ms)),
             Kind::DelayBefore { ms } => Self::DelayBefore(Duration::from_millis(ms)),
+            Kind::Load { ms, bears, strain } => {
+                Self::Load { time: Duration::from_millis(ms), bears, strain }
+            }
             Kind::Hang => Self::Hang,
             Kind::CutBeforeAnswer => Self::CutBeforeAnswer,
             Kind::CutMidAnswer => Self::CutMidAnswer,
@@ -95,6 +104,10 @@ impl From<Kind> for Fault {
     }
 }
 
+fn one() -> u32 {
+    1
+}
+
 fn text() -> String {
     "text/plain".into()
 }
@@ -112,6 +125,7 @@ mod tests {
         for (name, more) in [
             ("delay", r#","ms":1"#),
             ("delay-before", r#","ms":1"#),
+            ("load", r#","ms":1,"bears":8"#),
             ("hang", ""),
             ("cut-before-answer", ""),
             ("cut-mid-answer", ""),

@@ -111,6 +111,11 @@ impl Gateway {
                 );
                 return (Outcome { call, ..reply.into() }, name);
             }
+            Some(Fault::Load { time, bears, strain }) => {
+                let reply = self.carry_out(route, request).await;
+                self.load.work(time, bears, strain).await;
+                reply.into()
+            }
             Some(fault) if !fault.is_carried_out() => fault.without_effect(&self.options),
             Some(fault) => {
                 let reply = self.carry_out(route, request).await;

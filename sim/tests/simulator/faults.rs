@@ -54,6 +54,23 @@ async fn delay_before_acts_even_if_the_client_leaves() {
 }
 
 #[tokio::test]
+async fn a_load_takes_longer_the_more_requests_there_are() {
+    let sim = start().await;
+    let agents = [Agent::sign_in(&sim, 7).await, Agent::sign_in(&sim, 8).await];
+    // The second of two requests at once takes four times as long as one alone.
+    let load = Fault::Load { time: A_WHILE, bears: 1, strain: 2 };
+    sim.misbehave(Misbehaviour::always(load).on(Interface::SayBusy));
+    let took = async |agent: &Agent<'_>| {
+        let started = Instant::now();
+        assert_eq!(agent.post("saybusy").await, "0");
+        started.elapsed()
+    };
+    let (first, second) = tokio::join!(took(&agents[0]), took(&agents[1]));
+    let (shorter, longer) = (first.min(second), first.max(second));
+    assert!(shorter >= A_WHILE && longer >= A_WHILE * 4, "{shorter:?} {longer:?}");
+}
+
+#[tokio::test]
 async fn hang_acts_and_never_answers() {
     let sim = start().await;
     let agent = Agent::sign_in(&sim, 7).await;

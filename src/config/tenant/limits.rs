@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use crate::config::{
     error::Problem,
     reader::Section,
-    scalar::{MILLISECOND, MINUTE},
+    scalar::{MILLISECOND, MINUTE, SECOND},
 };
 
 /// Limits for one tenant.
@@ -15,7 +15,8 @@ pub struct Limits {
     pub calls: NonZeroUsize,
     /// Concurrent requests to the gateway; polls are not counted. `limits.requests`.
     pub requests: NonZeroUsize,
-    /// How long a call may wait for one of these requests' places. `limits.queue_wait`.
+    /// How long a call may wait for one of these requests' places; a tenth of it while other calls get places.
+    /// `limits.queue_wait`.
     pub queue_wait: Duration,
     /// The most calls that may wait for one agent.
     pub agent_queue: NonZeroUsize,
@@ -31,7 +32,7 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
     let limits = Limits {
         calls: section.count("calls", 2048, 1_000_000),
         requests: section.count("requests", 64, 10_000),
-        queue_wait: section.duration("queue_wait", 100 * MILLISECOND, MILLISECOND..=MINUTE),
+        queue_wait: section.duration("queue_wait", SECOND, MILLISECOND..=MINUTE),
         agent_queue: AGENT_QUEUE,
         sessions: section.count("sessions", 10_000, 1_000_000),
     };

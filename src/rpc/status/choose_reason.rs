@@ -100,9 +100,11 @@ fn overloaded(share: Share) -> &'static Reason {
         // These limits do not become free again by themselves soon: somebody has to give up a
         // place.
         Share::TenantSessions | Share::TenantWatches => &reason::TENANT_LIMIT_REACHED,
-        Share::TenantCalls | Share::TenantRequests | Share::HostRequests | Share::AgentQueue => {
-            &reason::TENANT_OVERLOADED
-        }
+        Share::TenantCalls
+        | Share::CallerCalls
+        | Share::TenantRequests
+        | Share::HostRequests
+        | Share::AgentQueue => &reason::TENANT_OVERLOADED,
     }
 }
 

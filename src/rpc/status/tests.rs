@@ -118,6 +118,7 @@ fn every_limit_has_its_row() {
             }
             Share::ConnectionRequests => ("SERVER_OVERLOADED", Some(1000), Some("1000")),
             Share::TenantCalls
+            | Share::CallerCalls
             | Share::TenantRequests
             | Share::HostRequests
             | Share::AgentQueue => ("TENANT_OVERLOADED", Some(500), Some("500")),

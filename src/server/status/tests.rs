@@ -28,6 +28,7 @@ const FORMAT_1: &str = "
     failures.*.outcome failures.*.retcode failures.*.error failures.*.gateway_message
     shares.*.share shares.*.taken shares.*.limit
     hosts.*.host hosts.*.share hosts.*.taken hosts.*.limit
+    hosts.*.ceiling hosts.*.waiting hosts.*.refused
     store.kind store.state store.error store.failures store.file_bytes
     certificates.*.tenant certificates.*.listener certificates.*.certificate certificates.*.not_after
     reloads.applied reloads.failed reloads.error reloads.restart.*
@@ -92,7 +93,13 @@ fn all() -> Status {
         tenants: vec![tenant],
         failures: vec![failure],
         shares: vec![share()],
-        hosts: vec![HostStatus { host: "gateway".into(), share: share() }],
+        hosts: vec![HostStatus {
+            host: "gateway".into(),
+            share: share(),
+            ceiling: 4,
+            waiting: 3,
+            refused: 5,
+        }],
         store: StoreStatus::NONE,
         certificates: vec![CertificateStatus {
             tenant: None,

@@ -19,6 +19,9 @@ pub struct Server {
     places_taken: Family<ShareLabels, Gauge>,
     host_places: Family<HostLabels, Gauge>,
     host_places_taken: Family<HostLabels, Gauge>,
+    host_ceilings: Family<HostLabels, Gauge>,
+    host_waiting: Family<HostLabels, Gauge>,
+    host_refused: Family<HostLabels, Counter>,
     addresses: Family<AddressLabels, Gauge>,
     address_trips: Family<AddressTripLabels, Counter>,
     certificates: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
@@ -85,6 +88,9 @@ impl Server {
             places_taken: Family::default(),
             host_places: Family::default(),
             host_places_taken: Family::default(),
+            host_ceilings: Family::default(),
+            host_waiting: Family::default(),
+            host_refused: Family::default(),
             addresses: Family::default(),
             address_trips: Family::default(),
             certificates: Family::default(),
@@ -111,10 +117,17 @@ impl Server {
         registry.register("ccgw_server_places_limit", help, places.clone());
         let help = "Of these, the places that are taken";
         registry.register("ccgw_server_places_in_use", help, places_taken.clone());
-        let help = "Places among the requests to a gateway host, for all tenants on it";
+        let help =
+            "Places that there are now among the requests to a gateway host, for all tenants on it";
         registry.register("ccgw_host_places_limit", help, host_places.clone());
         let help = "Of these, the places that are taken";
         registry.register("ccgw_host_places_in_use", help, host_places_taken.clone());
+        let help = "The most places that there can be among the requests to a gateway host";
+        registry.register("ccgw_host_places_ceiling", help, server.host_ceilings.clone());
+        let help = "Requests that wait for a place among those to a gateway host";
+        registry.register("ccgw_host_requests_waiting", help, server.host_waiting.clone());
+        let help = "Requests that got no place among those to a gateway host";
+        registry.register("ccgw_host_requests_refused", help, server.host_refused.clone());
         let help = "Whether this address of a tenant's gateway is in this state";
         registry.register("ccgw_gateway_address_state", help, server.addresses.clone());
         let help = "How often this address of a tenant's gateway has tripped";
@@ -151,6 +164,14 @@ impl Server {
         set(&self.host_places_taken.get_or_create(&labels), taken);
     }
 
+    /// Sets the most places that a gateway host can have, and how many requests wait for one or got none.
+    pub fn set_host_queue(&self, host: &str, ceiling: usize, waiting: usize, refused: u64) {
+        let labels = HostLabels { host: host.to_owned() };
+        set(&self.host_ceilings.get_or_create(&labels), ceiling);
+        set(&self.host_waiting.get_or_create(&labels), waiting);
+        self.host_refused.get_or_create(&labels).inner().store(refused, Ordering::Relaxed);
+    }
+
     /// Sets the state of an address of a tenant's gateway to one of `states`, and how often it has tripped.
     pub fn set_address(
         &self,
@@ -167,13 +188,16 @@ impl Server {
         counted.inner().store(trips, Ordering::Relaxed);
     }
 
-    /// Forgets what [`Self::set_host_places`], [`Self::set_address`] and [`Self::set_certificate`] have set, since
-    /// some of it may be gone. What there is has to be set again.
+    /// Forgets what [`Self::set_host_places`], [`Self::set_host_queue`], [`Self::set_address`] and
+    /// [`Self::set_certificate`] have set, since some of it may be gone. What there is has to be set again.
     pub fn forget_hosts_and_certificates(&self) {
         self.addresses.clear();
         self.address_trips.clear();
         self.host_places.clear();
         self.host_places_taken.clear();
+        self.host_ceilings.clear();
+        self.host_waiting.clear();
+        self.host_refused.clear();
         self.certificates.clear();
     }
 

@@ -1,8 +1,17 @@
+use std::{num::NonZeroUsize, time::Duration};
+
+use futures_util::FutureExt as _;
+
 use super::*;
-use crate::{id::DEFAULT_AGENT_IDS, tenant::agents::AgentRecords};
+use crate::{config::HostLimit, id::DEFAULT_AGENT_IDS, tenant::agents::AgentRecords};
 
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
-const SHORT: Duration = Duration::from_millis(50);
+const SHORT: Patience =
+    Patience { caller: CallerId::BRIDGE, wait: Duration::from_millis(50), start_by: None };
+
+fn hosts(is_adaptive: bool) -> Hosts {
+    Hosts::new(HostLimit { requests: ONE, is_adaptive })
+}
 
 /// The limits of a tenant whose gateway has an address at each of these hosts.
 fn at(hosts: &Hosts, names: &[&str]) -> Admission {
@@ -11,8 +20,10 @@ fn at(hosts: &Hosts, names: &[&str]) -> Admission {
     Admission {
         server: [pool(Share::ServerCalls), pool(Share::ServerCalls)],
         calls: pool(Share::TenantCalls),
-        requests: pool(Share::TenantRequests),
-        hosts: names.iter().map(|name| hosts.share(name)).collect(),
+        callers: CallerParts::new(),
+        requests: Places::new(Share::TenantRequests, two),
+        hosts: names.iter().map(|name| hosts.host(name)).collect(),
+        number: 1,
         open: TaskTracker::new(),
     }
 }
@@ -24,14 +35,15 @@ async fn turn() -> Turn {
 
 /// The hosts of which a place is taken.
 fn taken(hosts: &Hosts) -> Vec<String> {
-    let mut taken: Vec<_> = hosts.usage().into_iter().filter(|(_, of)| of.taken > 0).collect();
-    taken.sort_by(|left, right| left.0.cmp(&right.0));
-    taken.into_iter().map(|(host, _)| host).collect()
+    let taken = hosts.usage().into_iter().filter(|host| host.places.taken > 0);
+    let mut taken: Vec<_> = taken.map(|host| host.host).collect();
+    taken.sort();
+    taken
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_goes_to_another_host_takes_its_place_with_it() {
-    let hosts = Hosts::new(ONE);
+    let hosts = hosts(false);
     let (admission, mut turn) = (at(&hosts, &["a", "b", "a"]), turn().await);
     let mut request = admission.request(0, SHORT).await.expect("a place");
     assert_eq!(taken(&hosts), ["a"]);
@@ -47,7 +59,7 @@ async fn a_request_that_goes_to_another_host_takes_its_place_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_found_no_place_at_the_next_host_holds_none_and_may_return() {
-    let hosts = Hosts::new(ONE);
+    let hosts = hosts(false);
     let (admission, mut turn) = (at(&hosts, &["a", "b"]), turn().await);
     let mut request = admission.request(0, SHORT).await.expect("a place");
     let other = admission.request(1, SHORT).await.expect("a place");
@@ -93,11 +105,34 @@ fn each_resource_has_a_name_of_its_own() {
 
 #[tokio::test]
 async fn a_request_that_is_given_up_is_held_against_the_agents_turn() {
-    let hosts = Hosts::new(ONE);
+    let hosts = hosts(false);
     let (admission, mut turn) = (at(&hosts, &["a"]), turn().await);
     assert!(turn.take_closing().is_none());
     let mut seat = admission.seat(None, &mut turn, SHORT);
     assert!(seat.move_to(7).await.is_ok(), "it has no place to move");
     seat.given_up(Closing::of(tokio::spawn(std::future::pending())));
     assert!(turn.take_closing().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_has_too_much_to_do_gets_fewer_requests_if_that_is_wanted_also_over_a_reload() {
+    for (is_adaptive, expected) in [(true, 32), (false, 64)] {
+        let requests = NonZeroUsize::new(64).expect("not zero");
+        let hosts = Hosts::new(HostLimit { requests, is_adaptive });
+        let before = at(&hosts, &["a"]);
+        let mut taken = Vec::new();
+        while let Some(place) = before.hosts[0].places.take_now() {
+            taken.push(place);
+        }
+        assert!(before.hosts[0].take(SHORT).now_or_never().is_none(), "it waits");
+        for _ in 0..200 {
+            before.hosts[0].note(0, Sample::TooMuch);
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        before.hosts[0].note(0, Sample::TooMuch);
+        let usage = hosts.usage();
+        let after = at(&hosts, &["a"]);
+        assert_eq!((usage[0].places.limit, usage[0].ceiling), (expected, 64));
+        assert_eq!(after.hosts[0].places.limit(), expected);
+    }
 }

@@ -8,6 +8,7 @@ use crate::{
     call::{CallError, Obstacle, Share},
     gateway::say_busy,
     session::SessionState,
+    tenant::CallerId,
 };
 
 /// How many polls have come by this name of the gateway's host.
@@ -86,7 +87,7 @@ async fn a_new_limit_holds_for_all_versions_and_what_lasts_stays_as_it_was() {
 #[tokio::test]
 async fn whoever_waits_for_the_last_call_waits_for_a_batch_between_two_of_its_agents() {
     let world = World::unpolled(&[]).await;
-    let batch = world.tenant.enter_server().expect("a place");
+    let batch = world.tenant.enter_server(CallerId::BRIDGE).expect("a place");
     let mut waiting = std::pin::pin!(world.tenant.without_calls());
     assert!(waiting.as_mut().now_or_never().is_none());
     drop(world.tenant.admission.enter().expect("a place for an agent"));

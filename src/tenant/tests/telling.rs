@@ -10,7 +10,7 @@ use crate::{
     event::Agents,
     gateway::say_busy,
     telemetry::{log::captured::Captured, metrics::Label},
-    tenant::{Confirmation, Counts, TakeOver, Tenants, Unconfirmed},
+    tenant::{CallerId, Confirmation, Counts, TakeOver, Tenants, Unconfirmed},
 };
 
 const PEERS: [IpAddr; 2] = [
@@ -68,9 +68,10 @@ async fn who_watches_takes_a_place_that_a_newcomer_may_get() {
 #[tokio::test]
 async fn the_server_has_places_for_a_tenants_calls() {
     let world = World::unpolled(&[]).await;
-    let mut places = Vec::new();
+    let (mut places, mut callers) = (Vec::new(), 0..);
     let error = loop {
-        match world.tenant.enter_server() {
+        let caller = callers.next().map(|number: u64| CallerId::of_test(number << 32));
+        match world.tenant.enter_server(caller.unwrap_or(CallerId::BRIDGE)) {
             Ok(place) => places.push(place),
             Err(error) => break error,
         }
@@ -79,6 +80,35 @@ async fn the_server_has_places_for_a_tenants_calls() {
     assert!(
         matches!(error, Obstacle::Overloaded { share: Share::ServerCalls, limit } if limit.get() == places.len())
     );
+}
+
+#[tokio::test]
+async fn one_caller_does_not_get_the_last_places_and_others_do() {
+    let world = World::of(Setup { lines: &[("limits.calls", "160")], ..Setup::default() }).await;
+    let [greedy, other] = [1 << 32, 2 << 32].map(CallerId::of_test);
+    // Its calls wait for their agents, so each has a place among the tenant's calls.
+    let mut taken = Vec::new();
+    let error = loop {
+        match world.tenant.enter_server(greedy) {
+            Ok(place) => taken.push((place, world.tenant.admission.enter().expect("a place"))),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(
+        (taken.len(), error.to_string()),
+        (
+            150,
+            "the caller's part of the tenant's limit is reached: 150 calls at once of one caller"
+                .to_owned()
+        )
+    );
+    for _ in 0..10 {
+        let place = world.tenant.enter_server(other).expect("kept for it");
+        taken.push((place, world.tenant.admission.enter().expect("a place")));
+    }
+    assert!(world.tenant.admission.enter().is_err(), "all are taken");
+    taken.clear();
+    world.tenant.enter_server(greedy).expect("there are many now");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::{
     gateway::SignIn,
     id::AgentId,
     session::{SessionState, Stores},
-    telemetry::{metrics::Metrics, trace::Trace},
+    telemetry::metrics::Metrics,
     tenant::{
         Accepted, Common, Context, DetachedWork, Hosts, Replicas, ServerCalls, SignedIn, Tenant,
     },
@@ -60,7 +60,7 @@ pub(super) fn context() -> Context {
 }
 
 pub(super) fn within(timeout: Duration) -> Context {
-    Context { deadline: Deadline::new(Instant::now(), timeout), trace: Trace::default() }
+    Context::of_bridge(Deadline::new(Instant::now(), timeout))
 }
 
 /// A sign-in with this password.
@@ -121,13 +121,13 @@ impl World {
         });
         let config = load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
         let division = config.division();
-        let Config { mut tenants, host_requests, .. } = config;
+        let Config { mut tenants, host_limit, .. } = config;
         let (id, mut config) = tenants.pop_first().expect("a tenant");
         config.credentials = Some(Arc::new(known(credentials)));
         let (work, metrics) = (DetachedWork::default(), Metrics::new(&[], &[]));
         let common = Common {
             calls: &ServerCalls::new(division),
-            hosts: &Hosts::new(host_requests),
+            hosts: &Hosts::new(host_limit),
             stores,
             replicas,
             metrics: &metrics,
@@ -146,11 +146,11 @@ impl World {
         });
         let config = load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
         let calls = ServerCalls::new(config.division());
-        let Config { mut tenants, host_requests, .. } = config;
+        let Config { mut tenants, host_limit, .. } = config;
         let (_, config) = tenants.pop_first().expect("a tenant");
         let common = Common {
             calls: &calls,
-            hosts: &Hosts::new(host_requests),
+            hosts: &Hosts::new(host_limit),
             stores: &Stores::Embedded,
             replicas: None,
             metrics: &self.metrics,

@@ -5,7 +5,7 @@ use crate::{
     server::{
         ReloadView,
         admin::html::Html,
-        status::{CertificateStatus, ListenerStatus, Status, StoreStatus},
+        status::{CertificateStatus, HostStatus, ListenerStatus, Status, StoreStatus},
     },
     session::{Scope, StoreState},
 };
@@ -19,6 +19,7 @@ pub(super) fn section(html: &mut Html, status: &Status) {
     shares(html, status.shares.iter().map(|share| (share.share.as_str(), share)));
     html.raw("<h3>Requests at once, by gateway host</h3>\n");
     shares(html, status.hosts.iter().map(|host| (host.host.as_str(), &host.share)));
+    adapted(html, &status.hosts);
     html.raw("</div>\n<div>\n");
     listeners(html, &status.listeners);
     store(html, &status.store);
@@ -26,6 +27,16 @@ pub(super) fn section(html: &mut Html, status: &Status) {
     reloads(html, &status.reloads);
     log(html, status);
     html.raw("</div>\n</div>\n</section>\n");
+}
+
+/// The hosts whose limit is below its ceiling, or that have refused requests.
+fn adapted(html: &mut Html, hosts: &[HostStatus]) {
+    let is_of_note = |host: &&HostStatus| host.share.limit < host.ceiling || host.refused > 0;
+    for host in hosts.iter().filter(is_of_note) {
+        html.raw("<p class=\"empty\">").text(&host.host).raw(": ").text(host.share.limit);
+        html.raw(" now, at most ").text(host.ceiling).raw("; ").text(host.waiting);
+        html.raw(" wait; ").text(host.refused).raw(" got no place since the start</p>\n");
+    }
 }
 
 fn listeners(html: &mut Html, listeners: &[ListenerStatus]) {

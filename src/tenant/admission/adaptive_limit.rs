@@ -1,0 +1,218 @@
+//! How many requests at once a gateway host bears, by how long it takes for its answers.
+//!
+//! Nobody says what a gateway bears, and a gateway does not say when it is too much: its answers only take longer. So the
+//! limit follows their times. A time alone does not tell whether a gateway has more to do than it can, or is just slow,
+//! or has become slow by the work of others. What tells it is whether fewer requests at once make it faster:
+//!
+//! ```text
+//!            answers take too long,                fewer requests have made
+//!            or it was not tried for a while       it faster: keep the lower limit
+//!   steady ────────────────────────────▶ trial ─────────────────────────────▶ steady
+//!                 lower the limit             └──────────────────────────────▶ steady
+//!                                               they have not: take it back,
+//!                                               and these times are its usual ones
+//! ```
+//!
+//! Only a limit that keeps requests waiting is lowered: where none waits, the gateway does all that is asked of it.
+//! Times are kept as logarithms to base 2. So a few very long ones, as after a standstill, count for little, and an
+//! interface that is always slower than the others is only compared with itself.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A limit that follows the times of answers.
+#[derive(Clone, Debug)]
+pub(super) struct AdaptiveLimit {
+    floor: f64,
+    ceiling: f64,
+    limit: f64,
+    /// What each interface usually takes.
+    usual: Box<[Option<f64>]>,
+    trial: Option<Trial>,
+    /// When a lower limit is tried although answers come as usual: the usual time may be that of a gateway that has
+    /// had too much to do from the start.
+    next_trial: Instant,
+    /// By how much the limit is lowered then.
+    probe: f64,
+    pause: Duration,
+    /// Since when there have always been requests that waited.
+    pressed_since: Option<Instant>,
+}
+
+/// What was seen of a host for a while.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Window {
+    /// Of each interface, how many requests were answered, and the sum of the logarithms of their times.
+    pub(super) answered: Vec<(u32, f64)>,
+    /// Requests that had no answer in time, or one that says that it is too much.
+    pub(super) unanswered: u32,
+    /// The most requests at once.
+    pub(super) most: usize,
+    /// Whether a request had to wait for others.
+    pub(super) pressed: bool,
+}
+
+/// A lower limit, and what there was before it.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// The limit before.
+    limit: f64,
+    /// How much longer than usual answers took.
+    excess: f64,
+    /// By how much fewer requests there are.
+    step: f64,
+    /// Answers may still be of requests that were sent before.
+    is_settling: bool,
+}
+
+/// The least that a limit is lowered to, if the configuration allows as much.
+const FLOOR: f64 = 4.0;
+/// Above this, answers take too long: 1.32 times as long as usual.
+const LONG: f64 = 0.4;
+/// Below this, a limit that is reached is raised: 1.19 times as long as usual.
+const SHORT: f64 = 0.25;
+/// The least and the most by which a limit is lowered at a time: to 0.84 and 0.5 of it.
+const STEP: (f64, f64) = (0.25, 1.0);
+/// By how much, where answers come as usual: to 0.71 of it. If that has helped, it is the most the next time, since there
+/// may be far too much.
+const PROBE: f64 = 0.5;
+/// A trial has helped if answers are faster by this part of what they are where all that was too much had waited.
+const HELPED: f64 = 0.4;
+/// How much longer than usual an answer took that did not come.
+const UNANSWERED: f64 = 4.0;
+/// The part by which a limit is raised.
+const RAISE: f64 = 0.1;
+/// The same, where no request waits, so that nothing is known against more.
+const RELAX: f64 = 0.05;
+/// The part by which the usual time follows a longer one, and a shorter one.
+const FOLLOW: (f64, f64) = (0.1, 0.3);
+/// The first trial comes when requests have been waiting for so long.
+const PRESSED: Duration = Duration::from_secs(1);
+/// The pauses between trials that do not help double.
+const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+impl AdaptiveLimit {
+    /// A limit of a host with so many interfaces. It begins with the highest.
+    pub(super) fn new(ceiling: usize, interfaces: usize, now: Instant) -> Self {
+        let ceiling = float(ceiling).max(1.0);
+        Self {
+            floor: FLOOR.min(ceiling),
+            ceiling,
+            limit: ceiling,
+            usual: vec![None; interfaces].into(),
+            trial: None,
+            next_trial: now,
+            probe: PROBE,
+            pause: PAUSE,
+            pressed_since: None,
+        }
+    }
+
+    /// The limit.
+    pub(super) fn limit(&self) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is between floor and ceiling"
+        )]
+        let limit = self.limit as usize;
+        limit.max(1)
+    }
+
+    /// Takes in what was seen, and returns the limit.
+    pub(super) fn note(&mut self, window: &Window, now: Instant) -> usize {
+        let Some(excess) = self.excess(window) else { return self.limit() };
+        if window.pressed {
+            let since = *self.pressed_since.get_or_insert(now);
+            self.pressed(window, excess, (since, now));
+        } else {
+            self.pressed_since = None;
+            self.trial = None;
+            self.follow(window, FOLLOW);
+            self.raise(RELAX);
+        }
+        self.limit()
+    }
+
+    fn pressed(&mut self, window: &Window, excess: f64, (since, now): (Instant, Instant)) {
+        let may_try =
+            float(self.limit()) > self.floor && now >= self.next_trial.max(since + PRESSED);
+        match self.trial.take() {
+            Some(trial) if trial.is_settling => {
+                self.trial = Some(Trial { is_settling: false, ..trial });
+            }
+            Some(trial) => self.judge(trial, window, (excess, now)),
+            None if excess > LONG => {
+                let too_much = (excess - SHORT).clamp(STEP.0, STEP.1);
+                self.try_fewer(window, excess, too_much);
+            }
+            None if may_try => self.try_fewer(window, excess, self.probe),
+            None if excess < SHORT && float(window.most) >= self.limit.floor() => self.raise(RAISE),
+            None => {}
+        }
+    }
+
+    fn try_fewer(&mut self, window: &Window, excess: f64, step: f64) {
+        let used = self.limit.min(float(window.most));
+        let fewer = (used * (-step).exp2()).max(self.floor);
+        if fewer >= used {
+            // Fewer are not allowed, so these are the usual times.
+            return self.follow(window, FOLLOW);
+        }
+        let step = (used / fewer).log2();
+        self.trial = Some(Trial { limit: self.limit, excess, step, is_settling: true });
+        self.limit = fewer;
+    }
+
+    fn judge(&mut self, trial: Trial, window: &Window, (excess, now): (f64, Instant)) {
+        if trial.excess - excess >= trial.step * HELPED {
+            // Shorter times are nearer to those of a gateway that has little to do. There may be still shorter ones.
+            self.follow(window, (0.0, 0.3));
+            self.probe = STEP.1;
+            return;
+        }
+        self.limit = trial.limit;
+        self.probe = PROBE;
+        self.follow(window, (0.5, 0.5));
+        self.next_trial = now + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+
+    fn raise(&mut self, part: f64) {
+        let more = if part > RELAX { (self.limit * part).max(1.0) } else { self.limit * part };
+        self.limit = (self.limit + more).min(self.ceiling);
+    }
+
+    /// How much longer than usual answers took. `None`: there were none.
+    fn excess(&mut self, window: &Window) -> Option<f64> {
+        let (mut sum, mut count) =
+            (UNANSWERED * f64::from(window.unanswered), f64::from(window.unanswered));
+        for (usual, &(answers, times)) in self.usual.iter_mut().zip(&window.answered) {
+            if answers > 0 {
+                let answers = f64::from(answers);
+                sum += times - answers * *usual.get_or_insert(times / answers);
+                count += answers;
+            }
+        }
+        (count > 0.0).then(|| sum / count)
+    }
+
+    /// Moves the usual times towards those that were seen, by the first part to longer and by the second to shorter ones.
+    fn follow(&mut self, window: &Window, (longer, shorter): (f64, f64)) {
+        for (usual, &(answers, times)) in self.usual.iter_mut().zip(&window.answered) {
+            if let (Some(usual), 1..) = (usual, answers) {
+                let difference = times / f64::from(answers) - *usual;
+                *usual += difference * if difference > 0.0 { longer } else { shorter };
+            }
+        }
+    }
+}
+
+fn float(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! A queue in which one who comes with very many does not keep the others waiting.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::tenant::CallerId;
+
+/// Those who wait, in a line for each caller. The lines take turns.
+///
+/// Each line has a round in which its turn comes, and the next one is a round later. A line that is new has its turn in
+/// the round after the present one. So no line gets more than one turn before each of the others has had one.
+#[derive(Debug)]
+pub(super) struct FairQueue<T> {
+    round: u64,
+    lines: HashMap<CallerId, Line<T>>,
+    /// One for each line.
+    turns: BTreeSet<(u64, CallerId)>,
+    /// The number of the next one who comes.
+    next: u64,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Line<T> {
+    /// The round of its next turn.
+    turn: u64,
+    /// By number.
+    waiting: BTreeMap<u64, T>,
+}
+
+/// Who waits in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    caller: CallerId,
+    number: u64,
+}
+
+/// Which one of a caller's line comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Oldest,
+    Newest,
+}
+
+impl<T> Default for FairQueue<T> {
+    fn default() -> Self {
+        Self { round: 0, lines: HashMap::default(), turns: BTreeSet::default(), next: 0, len: 0 }
+    }
+}
+
+impl<T> FairQueue<T> {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn push(&mut self, caller: CallerId, one: T) -> Ticket {
+        let (number, turn) = (self.next, self.round + 1);
+        let line =
+            self.lines.entry(caller).or_insert_with(|| Line { turn, waiting: BTreeMap::new() });
+        line.waiting.insert(number, one);
+        self.turns.insert((line.turn, caller));
+        self.next += 1;
+        self.len += 1;
+        Ticket { caller, number }
+    }
+
+    /// How many of this caller wait.
+    pub(super) fn line(&self, caller: CallerId) -> usize {
+        self.lines.get(&caller).map_or(0, |line| line.waiting.len())
+    }
+
+    /// Takes out the next one.
+    pub(super) fn pop(&mut self, order: Order) -> Option<T> {
+        let (turn, caller) = self.turns.pop_first()?;
+        let line = self.lines.get_mut(&caller)?;
+        let (_, one) = match order {
+            Order::Oldest => line.waiting.pop_first()?,
+            Order::Newest => line.waiting.pop_last()?,
+        };
+        self.len -= 1;
+        self.round = turn;
+        line.turn = turn + 1;
+        if line.waiting.is_empty() {
+            self.lines.remove(&caller);
+        } else {
+            self.turns.insert((turn + 1, caller));
+        }
+        Some(one)
+    }
+
+    /// Takes out one who leaves. `None`: it had its turn.
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
+        let line = self.lines.get_mut(&ticket.caller)?;
+        let one = line.waiting.remove(&ticket.number)?;
+        self.len -= 1;
+        if line.waiting.is_empty() {
+            self.turns.remove(&(line.turn, ticket.caller));
+            self.lines.remove(&ticket.caller);
+        }
+        Some(one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(queue: &mut FairQueue<(u64, u32)>, order: Order) -> Vec<(u64, u32)> {
+        std::iter::from_fn(|| queue.pop(order)).collect()
+    }
+
+    fn queue(waiting: &[(u64, u32)]) -> FairQueue<(u64, u32)> {
+        let mut queue = FairQueue::default();
+        for &one in waiting {
+            queue.push(CallerId::of_test(one.0), one);
+        }
+        queue
+    }
+
+    #[test]
+    fn lines_take_turns_and_each_has_its_order() {
+        let waiting = [(1, 0), (1, 1), (1, 2), (2, 3), (1, 4), (2, 5), (3, 6)];
+        for (order, expected) in [
+            (Order::Oldest, [(1, 0), (2, 3), (3, 6), (1, 1), (2, 5), (1, 2), (1, 4)]),
+            (Order::Newest, [(1, 4), (2, 5), (3, 6), (1, 2), (2, 3), (1, 1), (1, 0)]),
+        ] {
+            assert_eq!(all(&mut queue(&waiting), order), expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_comes_again_and_again_is_not_served_before_those_who_wait() {
+        let mut queue = queue(&[(1, 0), (1, 1), (1, 2), (1, 3)]);
+        let mut served = Vec::new();
+        for _ in 0..4 {
+            queue.push(CallerId::of_test(2), (2, 9));
+            served.extend([queue.pop(Order::Oldest), queue.pop(Order::Oldest)].map(Option::unwrap));
+        }
+        assert_eq!(served.iter().filter(|one| one.0 == 1).count(), 4);
+    }
+
+    #[test]
+    fn one_who_has_left_is_left_out() {
+        let mut queue = queue(&[(1, 0)]);
+        let [second, third] = [1, 2].map(|one| queue.push(CallerId::of_test(2), (2, one)));
+        assert_eq!(queue.remove(second), Some((2, 1)));
+        assert_eq!(queue.remove(second), None);
+        assert_eq!(queue.remove(third), Some((2, 2)));
+        assert_eq!((queue.len(), all(&mut queue, Order::Oldest)), (1, vec![(1, 0)]));
+        assert!(queue.lines.is_empty() && queue.turns.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_who_waits_has_two_turns_less_than_another(
+            steps in proptest::collection::vec((0..4_u64, 0..3_u8, any::<bool>()), 1..300),
+        ) {
+            let (mut queue, mut tickets, mut waiting) = (FairQueue::default(), Vec::new(), 0);
+            let mut turns: HashMap<u64, u32> = HashMap::new();
+            for (caller, what, is_newest) in steps {
+                match what {
+                    0 => {
+                        tickets.push(queue.push(CallerId::of_test(caller), caller));
+                        waiting += 1;
+                    }
+                    1 => {
+                        let gone = tickets.pop().and_then(|ticket| queue.remove(ticket));
+                        waiting -= usize::from(gone.is_some());
+                    }
+                    _ => {
+                        let order = if is_newest { Order::Newest } else { Order::Oldest };
+                        let popped = queue.pop(order);
+                        prop_assert_eq!(popped.is_some(), waiting > 0);
+                        if let Some(caller) = popped {
+                            waiting -= 1;
+                            *turns.entry(caller).or_default() += 1;
+                        }
+                    }
+                }
+                // Counted anew from where a line is new.
+                turns.retain(|caller, _| queue.lines.contains_key(&CallerId::of_test(*caller)));
+                if turns.len() < queue.lines.len() {
+                    turns = queue.lines.keys().map(|caller| (caller.number(), 0)).collect();
+                }
+                let (least, most) = (turns.values().min(), turns.values().max());
+                prop_assert!(most.copied().unwrap_or(0) <= least.copied().unwrap_or(0) + 2);
+                prop_assert_eq!((queue.len(), queue.turns.len()), (waiting, queue.lines.len()));
+            }
+        }
+    }
+}
