@@ -100,6 +100,9 @@ pub trait Seat: Send {
     /// [`Obstacle::Overloaded`] if no place is free. Then none is held.
     fn move_to(&mut self, address: usize) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
+    /// Whether the request, which could not be sent to an address, may go to another one.
+    fn may_repeat(&mut self) -> bool;
+
     /// Called when the request was given up. The gateway may still work on it until it notices.
     fn given_up(&mut self, closing: Closing);
 
@@ -130,6 +133,10 @@ pub struct NoSeat;
 impl Seat for NoSeat {
     async fn move_to(&mut self, _address: usize) -> Result<(), Obstacle> {
         Ok(())
+    }
+
+    fn may_repeat(&mut self) -> bool {
+        true
     }
 
     fn given_up(&mut self, _closing: Closing) {}
@@ -278,6 +285,10 @@ impl Gateway {
         let mut tried = Tried::default();
         while let Some(pick) = self.route.pick(tried, last_resort) {
             let Some(endpoint) = self.route.endpoint(pick.index) else { break };
+            if tried.is_any() && !seat.may_repeat() {
+                untouched.tried("no other address, since too many requests are repeated".into());
+                return Err(untouched.unreachable(None));
+            }
             tried.add(pick.index);
             let seated = take_seat(seat, pick.index, caller_wait, &untouched).await;
             untouched.check(seated)?;

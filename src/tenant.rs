@@ -31,6 +31,7 @@ mod perform_sign_in;
 mod pool;
 mod read_back;
 mod refused_guid;
+mod repeats;
 mod replicas;
 mod request_ids;
 mod server_calls;
@@ -60,7 +61,7 @@ use self::{
     announcer::Announcer,
     automatic_sign_ins::SignIns,
     credentials::CredentialBook,
-    overlapping_calls::RepeatBudget,
+    repeats::Repeats,
     replicas::Sharing,
     request_ids::{RequestIds, SharedIds},
     versions::Versions,
@@ -78,6 +79,7 @@ pub use self::{
     labels::{ReadBack, TakeOver, TenantMetrics, TenantVocabulary},
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
     peer_places::{PeerPlace, PeerPlaces, address_block},
+    repeats::Repeat,
     replicas::{Peers, Replicas},
     request_ids::{ChangeId, Did, Ended, KnownChange, Made},
     server_calls::ServerCalls,
@@ -120,8 +122,8 @@ pub struct Tenant {
     renewals: Arc<Semaphore>,
     /// Automatic sign-ins: those that no `SignIn` asked for.
     sign_ins: Arc<SignIns>,
-    /// Limits how often requests are repeated after another call for the agent was in their way.
-    repeats: RepeatBudget,
+    /// Limits how many requests calls send after those that came to nothing.
+    repeats: Repeats,
     /// Changes that were asked for with an id.
     request_ids: RequestIds,
     abandoned: Arc<AbandonedCalls>,
@@ -194,7 +196,7 @@ impl Tenant {
     ) -> Result<Arc<Self>, BuildError> {
         // First, since nothing else can fail.
         let gateway = Gateway::new(&id, &config, &common.metrics.requests)?;
-        let metrics: TenantMetrics = common.metrics.tenants.of(id.as_str());
+        let metrics: Arc<TenantMetrics> = Arc::new(common.metrics.tenants.of(id.as_str()));
         let Sharing { events, relay, polls, sign_ins } =
             Sharing::of(common.replicas, &id, &config, &work);
         let announcer = Announcer { events: events.clone(), relay };
@@ -221,11 +223,11 @@ impl Tenant {
             sessions,
             gateway: Arc::new(gateway),
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
-            repeats: RepeatBudget::new(config.limits.requests),
+            repeats: Repeats::new(&config, metrics.clone()),
             request_ids: RequestIds::new(&config.request_ids, shared_ids),
             abandoned: Arc::default(),
             polls,
-            metrics: Arc::new(metrics),
+            metrics,
             events,
             announcer,
             renewals: Arc::new(Semaphore::new(renewals(&config.limits))),

@@ -310,6 +310,11 @@ impl Tried {
         self.0 |= 1 << index;
     }
 
+    /// Whether there is any.
+    pub(super) fn is_any(self) -> bool {
+        self.0 != 0
+    }
+
     fn has(self, index: usize) -> bool {
         self.0 & 1 << index != 0
     }

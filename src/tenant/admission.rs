@@ -23,7 +23,12 @@ use self::{
     host::Host,
     places::{Place, Places},
 };
-use super::{CallerId, ServerCalls, agents::Turn, pool::Pool};
+use super::{
+    CallerId, ServerCalls,
+    agents::Turn,
+    pool::Pool,
+    repeats::{Repeat, Repeats},
+};
 use crate::{
     call::{Obstacle, Share},
     config,
@@ -84,6 +89,7 @@ struct HostPlace {
 pub(super) struct HostSeat<'a> {
     admission: &'a Admission,
     patience: Patience,
+    repeats: &'a Repeats,
     request: Option<&'a mut RequestPlace>,
     turn: &'a mut Turn,
 }
@@ -247,9 +253,9 @@ impl Admission {
         &'a self,
         request: Option<&'a mut RequestPlace>,
         turn: &'a mut Turn,
-        patience: Patience,
+        (patience, repeats): (Patience, &'a Repeats),
     ) -> HostSeat<'a> {
-        HostSeat { admission: self, patience, request, turn }
+        HostSeat { admission: self, patience, repeats, request, turn }
     }
 }
 
@@ -271,6 +277,10 @@ impl Seat for HostSeat<'_> {
         }
         host.address = address;
         Ok(())
+    }
+
+    fn may_repeat(&mut self) -> bool {
+        self.repeats.may(Repeat::Address)
     }
 
     fn given_up(&mut self, closing: Closing) {

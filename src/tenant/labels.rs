@@ -1,6 +1,6 @@
 //! The labels of a tenant's metrics, and their values.
 
-use super::Confirmation;
+use super::{Confirmation, Repeat};
 use crate::{
     call::Share,
     session::SessionState,
@@ -54,11 +54,14 @@ impl Vocabulary for TenantVocabulary {
     type Confirmation = Confirmation;
     type TakeOver = TakeOver;
     type ReadBack = ReadBack;
+    type Repeat = Repeat;
 
     const SHARES: &'static [Share] = &Share::ALL;
     const TAKE_OVERS: &'static [TakeOver] = &[TakeOver::TakenBack, TakeOver::Refused];
     const READ_BACKS: &'static [ReadBack] =
         &[ReadBack::Applied, ReadBack::NotApplied, ReadBack::Unproven, ReadBack::Failed];
+    const REPEATS: &'static [Repeat] =
+        &[Repeat::Overlap, Repeat::Guid, Repeat::Address, Repeat::ReadBack];
 }
 
 impl Label for Share {
@@ -80,6 +83,12 @@ impl Label for Confirmation {
 }
 
 impl Label for ReadBack {
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Label for Repeat {
     fn as_str(self) -> &'static str {
         self.as_str()
     }

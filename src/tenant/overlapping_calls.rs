@@ -5,33 +5,19 @@
 //! the gateway may still be processing one that was given up. The gateway then refuses the later
 //! request with 000-007, which promises that it did nothing. So the bridge waits and asks again.
 
-use std::{
-    num::NonZeroUsize,
-    pin::pin,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::admitted_call::AdmittedCall;
+use super::{admitted_call::AdmittedCall, repeats::Repeat};
 use crate::{
     call::{CallError, Stage, Untouched, Wait},
     gateway::{Closing, Command, Reply, Request},
     session::Session,
 };
-
-/// Limits the repeated requests of one tenant, for all agents together (token bucket): per second
-/// as many as it may have requests at once, and twice as many in a burst.
-#[derive(Debug)]
-pub(super) struct RepeatBudget {
-    per_second: f64,
-    /// How many repeats are left, and when that was computed.
-    left: Mutex<(f64, Instant)>,
-}
 
 /// The growing pauses before each repeat of a request.
 struct Pauses {
@@ -85,7 +71,7 @@ impl AdmittedCall {
     ) -> Result<Reply, CallError> {
         let patience = self.patience(self.wait);
         let Self { tenant, agent, caller_wait, request: place, turn, trace, .. } = self;
-        let mut seat = tenant.admission.seat(place.as_mut(), turn, patience);
+        let mut seat = tenant.admission.seat(place.as_mut(), turn, (patience, &tenant.repeats));
         let (agent, trace) = (*agent, trace.clone());
         let request = Request { command, agent, session, body, stage, trace };
         tenant.gateway.exchange(request, caller_wait, &mut seat, untouched).await
@@ -120,9 +106,9 @@ impl AdmittedCall {
     /// Waits before a request is repeated. Returns `false` if time or budget do not suffice.
     async fn pause(&mut self, pauses: &mut Pauses, untouched: &Untouched) -> bool {
         let tenant = self.tenant.clone();
-        let (now, due) = pauses.next();
+        let due = pauses.next();
         let in_time = due <= pauses.until && self.caller_wait.lasts_until(due);
-        if !in_time || !tenant.repeats.take(now) {
+        if !in_time || !tenant.repeats.may(Repeat::Overlap) {
             return false;
         }
         debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %self.agent, "another call for the agent is open at the gateway: asking again in a moment");
@@ -144,34 +130,11 @@ impl Pauses {
         Self { next: PAUSE_FIRST, until: Instant::now() + limit }
     }
 
-    /// The current time, and the end of the next pause. With jitter, so that two replicas do not
-    /// collide again and again.
-    fn next(&mut self) -> (Instant, Instant) {
+    /// The end of the next pause. With jitter, so that two replicas do not collide again and again.
+    fn next(&mut self) -> Instant {
         let pause = self.next.mul_f64(rand::rng().random_range(0.5..1.0));
         self.next = (self.next * 2).min(PAUSE_MAX);
-        let now = Instant::now();
-        (now, now + pause)
-    }
-}
-
-// === impl RepeatBudget ===
-
-impl RepeatBudget {
-    /// A full budget for a tenant that may have this many requests at once.
-    pub(super) fn new(requests: NonZeroUsize) -> Self {
-        let per_second = f64::from(u32::try_from(requests.get()).unwrap_or(u32::MAX));
-        Self { per_second, left: Mutex::new((per_second * 2.0, Instant::now())) }
-    }
-
-    /// Takes one repeat from the budget; `false` if none is left.
-    pub(super) fn take(&self, now: Instant) -> bool {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, at) = *left;
-        let refilled = now.saturating_duration_since(at).as_secs_f64() * self.per_second;
-        let amount = (known + refilled).min(self.per_second * 2.0);
-        let there_is = amount >= 1.0;
-        *left = (if there_is { amount - 1.0 } else { amount }, now.max(at));
-        there_is
+        Instant::now() + pause
     }
 }
 
@@ -185,20 +148,8 @@ mod tests {
         let mut pauses = Pauses::within(limit);
         assert_eq!(pauses.until, Instant::now() + limit);
         for millis in [10, 20, 40, 80, 160, 320, 320] {
-            let (now, due) = pauses.next();
-            let (pause, longest) = (due - now, Duration::from_millis(millis));
+            let (pause, longest) = (pauses.next() - Instant::now(), Duration::from_millis(millis));
             assert!((longest / 2..longest).contains(&pause), "{pause:?} of {longest:?}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn repeats_come_from_a_budget_that_fills_up_again() {
-        let budget = RepeatBudget::new(NonZeroUsize::new(3).expect("not zero"));
-        let burst = |at| (0..100).filter(|_| budget.take(at)).count();
-        let begun = Instant::now();
-        assert_eq!(burst(begun), 6);
-        assert_eq!(burst(begun + Duration::from_secs(1)), 3);
-        assert_eq!(burst(begun + Duration::from_secs(60)), 6);
-        assert_eq!(burst(begun), 0, "a clock that was read earlier brings nothing");
     }
 }

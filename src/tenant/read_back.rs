@@ -13,6 +13,7 @@ use super::{
     admitted_call::AdmittedCall,
     agents::{Activity, Learned},
     confirm::may_be_confirmed_by,
+    repeats::Repeat,
 };
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
@@ -110,7 +111,7 @@ impl AdmittedCall {
         let tenant = &self.tenant;
         tenant.config.read_back
             && AGENT_STATUS.is_in(tenant.config.edition)
-            && tenant.repeats.take(Instant::now())
+            && tenant.repeats.may(Repeat::ReadBack)
     }
 
     /// What the agent was doing when the change was sent, if that is known.

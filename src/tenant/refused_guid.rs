@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Tenant, admitted_call::AdmittedCall, agents::Event};
+use super::{Tenant, admitted_call::AdmittedCall, agents::Event, repeats::Repeat};
 use crate::{
     call::{CallError, Obstacle, Untouched, Wait},
     gateway::{Command, Envelope},
@@ -38,11 +38,11 @@ impl AdmittedCall {
         let only_stored = command.interface.only_reads() || is_owners;
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
-            Some(newer) => {
+            Some(newer) if self.tenant.repeats.may(Repeat::Guid) => {
                 self.sent = Some(self.tenant.events.moment());
                 self.send(command, &newer, untouched).await
             }
-            None => Err(CallError::Refused(refused)),
+            Some(_) | None => Err(CallError::Refused(refused)),
         }
     }
 

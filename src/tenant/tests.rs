@@ -8,6 +8,7 @@ mod locking;
 mod losing;
 mod others;
 mod registering;
+mod repeating;
 mod safekeeping;
 mod sharing;
 mod signing_in;

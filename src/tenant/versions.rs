@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{
     Common, Tenant, batch_share, credentials::CredentialBook, longest_change, pool::resize,
-    renewals,
+    renewals, repeats::Repeats,
 };
-use crate::{config, gateway::BuildError, tenant::RepeatBudget};
+use crate::{config, gateway::BuildError};
 
 /// Where all versions of a tenant find the newest one.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl Tenant {
                 common.stores.sealed_values(&self.id),
                 self.sessions.clone(),
             ),
-            repeats: RepeatBudget::new(config.limits.requests),
+            repeats: Repeats::new(&config, self.metrics.clone()),
             request_ids: self
                 .request_ids
                 .changed(&config.request_ids, longest_change(&config.timeouts)),

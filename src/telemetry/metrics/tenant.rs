@@ -28,6 +28,8 @@ pub struct Tenants {
     confirmations: Family<ResultLabels, Counter>,
     read_backs: Family<ResultLabels, Counter>,
     abandoned: Family<OutcomeLabels, Counter>,
+    repeats: Family<CauseLabels, Counter>,
+    repeats_over_limit: Family<TenantLabels, Counter>,
     sign_ins: sign_ins::Families,
     calls: Family<CodeLabels, Counter>,
     overloaded: Family<ShareLabels, Counter>,
@@ -52,6 +54,8 @@ pub trait Vocabulary: Debug + 'static {
     type TakeOver: Label + PartialEq;
     /// The result of asking the gateway what became of a change.
     type ReadBack: Label + PartialEq;
+    /// Why a call sends one more request.
+    type Repeat: Label + PartialEq;
 
     /// All limits. Each has a series from the start.
     const SHARES: &'static [Self::Share];
@@ -59,6 +63,8 @@ pub trait Vocabulary: Debug + 'static {
     const TAKE_OVERS: &'static [Self::TakeOver];
     /// All results of questions about changes. Each has a series from the start.
     const READ_BACKS: &'static [Self::ReadBack];
+    /// All causes of repeats. Each has a series from the start.
+    const REPEATS: &'static [Self::Repeat];
 }
 
 /// One tenant's part.
@@ -79,6 +85,8 @@ pub struct TenantMetrics<V: Vocabulary> {
     overloaded: Counters<V::Share>,
     event_gaps: Counter,
     read_backs: Counters<V::ReadBack>,
+    repeats: Counters<V::Repeat>,
+    repeats_over_limit: Counter,
     /// Sign-ins that the bridge makes by itself.
     pub sign_ins: sign_ins::SignIns<V::TakeOver>,
 }
@@ -87,6 +95,12 @@ pub struct TenantMetrics<V: Vocabulary> {
 struct StateLabels {
     tenant: Arc<str>,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    tenant: Arc<str>,
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -127,6 +141,8 @@ impl Tenants {
             confirmations: Family::default(),
             read_backs: Family::default(),
             abandoned: Family::default(),
+            repeats: Family::default(),
+            repeats_over_limit: Family::default(),
             sign_ins: sign_ins::Families::default(),
             calls: Family::default(),
             overloaded: Family::default(),
@@ -174,6 +190,10 @@ impl Tenants {
         registry.register("ccgw_read_backs", help, families.read_backs.clone());
         let help = "Calls that ended after their callers had left, by what became of the agent";
         registry.register("ccgw_calls_abandoned", help, families.abandoned.clone());
+        let help = "Requests of calls whose earlier ones came to nothing, by why they were sent";
+        registry.register("ccgw_repeats", help, families.repeats.clone());
+        let help = "Requests of calls whose earlier ones came to nothing, and that were too many to be sent";
+        registry.register("ccgw_repeats_over_limit", help, families.repeats_over_limit.clone());
         families.sign_ins.register(registry);
         registry.register("ccgw_sessions", "Sessions that the bridge has made", sessions.clone());
         let help = "How often sessions have entered a state";
@@ -205,12 +225,18 @@ impl Tenants {
             let labels = ResultLabels { tenant: tenant.clone(), result };
             self.read_backs.get_or_create(&labels).clone()
         };
+        let repeat = |cause| {
+            let labels = CauseLabels { tenant: tenant.clone(), cause };
+            self.repeats.get_or_create(&labels).clone()
+        };
         TenantMetrics {
             codes: self.codes,
             calls: late::by_code(&self.calls, self.codes.iter().map(code)),
             overloaded: Counters::new(V::SHARES, overloaded),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
             read_backs: Counters::new(V::READ_BACKS, read_back),
+            repeats: Counters::new(V::REPEATS, repeat),
+            repeats_over_limit: self.repeats_over_limit.get_or_create(&labels).clone(),
             queue_seconds: Late::new(&self.queue_seconds, labels.clone()),
             session_seconds: Late::new(&self.session_seconds, labels.clone()),
             renewals: self.renewals.get_or_create(&labels).clone(),
@@ -328,5 +354,14 @@ impl<V: Vocabulary> TenantMetrics<V> {
     /// Counts that the gateway was asked what became of a change.
     pub fn read_back(&self, result: V::ReadBack) {
         self.read_backs.inc(result);
+    }
+
+    /// Counts a request that follows one that came to nothing, or one that was too many.
+    pub fn repeat(&self, cause: V::Repeat, is_sent: bool) {
+        if is_sent {
+            self.repeats.inc(cause);
+        } else {
+            self.repeats_over_limit.inc();
+        }
     }
 }

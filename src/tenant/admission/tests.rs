@@ -3,7 +3,10 @@ use std::{num::NonZeroUsize, time::Duration};
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::{config::HostLimit, id::DEFAULT_AGENT_IDS, tenant::agents::AgentRecords};
+use crate::{
+    config::HostLimit, id::DEFAULT_AGENT_IDS, telemetry::metrics::Metrics,
+    tenant::agents::AgentRecords,
+};
 
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
 const SHORT: Patience =
@@ -28,6 +31,10 @@ fn at(hosts: &Hosts, names: &[&str]) -> Admission {
     }
 }
 
+fn repeats() -> Repeats {
+    Repeats::of_test(Metrics::new(&[], &[]).tenants.of("acme"))
+}
+
 async fn turn() -> Turn {
     let agent = crate::id::AgentId::parse("1001", &DEFAULT_AGENT_IDS).expect("an id");
     Arc::new(AgentRecords::of_test(8, 8)).turn(agent, None).await.expect("a turn")
@@ -45,9 +52,10 @@ fn taken(hosts: &Hosts) -> Vec<String> {
 async fn a_request_that_goes_to_another_host_takes_its_place_with_it() {
     let hosts = hosts(false);
     let (admission, mut turn) = (at(&hosts, &["a", "b", "a"]), turn().await);
+    let repeats = repeats();
     let mut request = admission.request(0, SHORT).await.expect("a place");
     assert_eq!(taken(&hosts), ["a"]);
-    let mut seat = admission.seat(Some(&mut request), &mut turn, SHORT);
+    let mut seat = admission.seat(Some(&mut request), &mut turn, (SHORT, &repeats));
     for (address, host) in [(0, "a"), (1, "b"), (0, "a"), (2, "a"), (1, "b"), (2, "a")] {
         assert!(seat.move_to(address).await.is_ok(), "to {address}");
         assert_eq!(taken(&hosts), [host]);
@@ -61,9 +69,10 @@ async fn a_request_that_goes_to_another_host_takes_its_place_with_it() {
 async fn a_request_that_found_no_place_at_the_next_host_holds_none_and_may_return() {
     let hosts = hosts(false);
     let (admission, mut turn) = (at(&hosts, &["a", "b"]), turn().await);
+    let repeats = repeats();
     let mut request = admission.request(0, SHORT).await.expect("a place");
     let other = admission.request(1, SHORT).await.expect("a place");
-    let mut seat = admission.seat(Some(&mut request), &mut turn, SHORT);
+    let mut seat = admission.seat(Some(&mut request), &mut turn, (SHORT, &repeats));
     let error = seat.move_to(1).await.expect_err("it is taken");
     let share = Share::HostRequests;
     assert!(matches!(error, Obstacle::Overloaded { share: s, limit: ONE } if s == share));
@@ -107,8 +116,9 @@ fn each_resource_has_a_name_of_its_own() {
 async fn a_request_that_is_given_up_is_held_against_the_agents_turn() {
     let hosts = hosts(false);
     let (admission, mut turn) = (at(&hosts, &["a"]), turn().await);
+    let repeats = repeats();
     assert!(turn.take_closing().is_none());
-    let mut seat = admission.seat(None, &mut turn, SHORT);
+    let mut seat = admission.seat(None, &mut turn, (SHORT, &repeats));
     assert!(seat.move_to(7).await.is_ok(), "it has no place to move");
     seat.given_up(Closing::of(tokio::spawn(std::future::pending())));
     assert!(turn.take_closing().is_some());
