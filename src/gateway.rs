@@ -279,6 +279,7 @@ impl Gateway {
     ) -> Result<Reply, CallError> {
         let limit = request.interface().time_limit(&self.timeouts);
         let last_resort = match request.interface().timeout_class {
+            _ if request.stage == Stage::ReadBack => LastResort::Always,
             TimeoutClass::Poll => LastResort::Always,
             TimeoutClass::Request | TimeoutClass::SignIn => LastResort::InTurn,
         };

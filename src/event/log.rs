@@ -179,22 +179,21 @@ impl Events {
         self.log().states.get(&agent).copied()
     }
 
-    /// The states that the agent's events with numbers above `after` and up to `to` tell of; `None` if some of
-    /// them are not kept any more.
-    pub fn states_between(&self, agent: AgentId, after: u64, to: u64) -> Option<Vec<AgentState>> {
+    /// The states that the agent's events with numbers above `after` and up to `to` tell of, and when each was
+    /// fetched; `None` if some of them are not kept any more.
+    pub fn states_between(
+        &self,
+        agent: AgentId,
+        after: u64,
+        to: u64,
+    ) -> Option<Vec<(AgentState, Fetched)>> {
         let log = self.log();
         if after < log.gone {
             return None;
         }
         let between = log.from(after + 1).take_while(|event| event.sequence <= to);
         let of_agent = between.filter(|event| event.agent == agent);
-        Some(of_agent.filter_map(|event| event.tells_of()).collect())
-    }
-
-    /// The agent's events with numbers above `after` that are still kept.
-    pub fn of_agent_after(&self, agent: AgentId, after: u64) -> Vec<Arc<Event>> {
-        let log = self.log();
-        log.from(after + 1).filter(|event| event.agent == agent).cloned().collect()
+        Some(of_agent.filter_map(|event| Some((event.tells_of()?, event.fetched))).collect())
     }
 
     /// Tells of the number of the newest event whenever it changes.

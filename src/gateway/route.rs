@@ -71,7 +71,7 @@ pub(super) struct Tried(u64);
 pub(super) enum LastResort {
     /// In turn: [`LAST_RESORTS`] in a pause.
     InTurn,
-    /// Always, for requests that are few: polls have pauses of their own.
+    /// Always, for requests that are few: polls have pauses of their own, and questions follow other requests.
     Always,
 }
 

@@ -31,7 +31,7 @@ use tracing::{debug, info, warn};
 
 pub use self::take_backs::TakenOver;
 pub(super) use self::{
-    activity::{Activity, Learned},
+    activity::Activity,
     rejected_passwords::{REJECTED_MAX, Rejection},
     session_status::{Attempt, Event, Health, Keeper},
     take_backs::{Loss, Permission},

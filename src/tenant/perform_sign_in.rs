@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
-    agents::{Attempt, Event, Learned, Loss, Rejection},
+    agents::{Attempt, Event, Loss, Rejection},
     automatic_sign_ins::Moment,
     sign_in_across_replicas::Locked,
     sign_in_lock::SignInLock,
@@ -308,10 +308,10 @@ impl AdmittedCall {
     fn learn_from_sign_in(&mut self, sign_in: &SignIn, newest: u64) {
         let state = match sign_in.initial_state {
             // An agent who was taken over may be in a call.
-            _ if sign_in.force => return self.turn.learn(Learned::Unclear),
-            None | Some(InitialState::Idle) => AgentState::Idle,
-            Some(InitialState::Busy) => AgentState::Busy,
-            Some(InitialState::AfterCallWork) => AgentState::AfterCallWork,
+            _ if sign_in.force => None,
+            None | Some(InitialState::Idle) => Some(AgentState::Idle),
+            Some(InitialState::Busy) => Some(AgentState::Busy),
+            Some(InitialState::AfterCallWork) => Some(AgentState::AfterCallWork),
         };
         self.learn(state, newest);
     }

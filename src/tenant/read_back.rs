@@ -3,22 +3,20 @@
 //!
 //! A state proves less than it seems to. `docs/calling/read-back.md` says what it proves for each change.
 
-use std::{mem, time::Duration};
+use std::{future::pending, mem, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::{
-    Answer, ReadBack,
-    admitted_call::AdmittedCall,
-    agents::{Activity, Learned},
-    confirm::may_be_confirmed_by,
-    repeats::Repeat,
+    Answer, ReadBack, Tenant, admitted_call::AdmittedCall, agents::Activity,
+    confirm::may_be_confirmed_by, repeats::Repeat,
 };
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
-    event::Moment,
+    event::{Agents, Event, Moment},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
+    id::AgentId,
     session::Origin,
     state::AgentState,
     telemetry::trace::SpanKind,
@@ -26,6 +24,29 @@ use crate::{
 
 /// How long it is known what an agent is doing whose events come to its owner, not to the bridge.
 const KNOWN_WITHOUT_EVENTS: Duration = Duration::from_secs(10);
+
+/// A change whose answer was lost.
+#[derive(Clone, Copy)]
+struct Lost<'a> {
+    command: &'a Command,
+    effect: Effect,
+    /// When it was sent.
+    sent: Moment,
+    /// What the agent was doing then, if that is known.
+    before: Option<AgentState>,
+    /// Whether the events of what this replica did for the agent before have come by now.
+    is_apart: bool,
+}
+
+/// What was found out about the agent afterwards.
+#[derive(Clone, Copy)]
+struct Observed {
+    state: AgentState,
+    /// Whether the agent has been doing that until the gateway cannot be working on the change any more.
+    is_settled: bool,
+    /// Whether an event says that the change was made.
+    is_told: bool,
+}
 
 impl AdmittedCall {
     /// Notes what an accepted command says about the agent.
@@ -36,20 +57,16 @@ impl AdmittedCall {
             let before = self.activity_before(sent);
             let is_at_once =
                 before.is_some_and(|before| is_lasting(before) && !(effect.waits_out)(before));
-            if is_at_once {
-                self.learn(effect.leads_to, sent.newest);
-            } else {
-                self.turn.learn(Learned::Unclear);
-            }
+            self.learn(is_at_once.then_some(effect.leads_to), sent.newest);
         } else if let Some(status) = envelope.result.as_deref().and_then(AgentStatus::read) {
-            self.learn(status.state, sent.newest);
+            self.learn(Some(status.state), sent.newest);
         }
     }
 
-    /// Notes what the agent is doing. `newest`: the newest event before the gateway was asked.
-    pub(super) fn learn(&mut self, state: AgentState, newest: u64) {
+    /// Notes what the agent is doing; `None`: anything. `newest`: the newest event before the gateway was asked.
+    pub(super) fn learn(&mut self, state: Option<AgentState>, newest: u64) {
         let session = self.tenant.sessions.cached(self.agent).map(|session| session.made);
-        self.turn.learn(Learned::Said(Activity { state, newest, at: Instant::now(), session }));
+        self.turn.learn(Activity { state, newest, at: Instant::now(), session });
     }
 
     /// Finds out what became of a change, if `error` leaves that open.
@@ -69,38 +86,35 @@ impl AdmittedCall {
             return Err(error);
         }
         let before = self.activity_before(sent);
-        self.turn.learn(Learned::Unclear);
+        let settle = self.tenant.config.timeouts.settle;
+        let is_apart = self.turn.activity().is_none_or(|known| sent.at >= known.at + settle);
+        let lost = Lost { command, effect, sent, before, is_apart };
+        self.learn(None, sent.newest);
         if !self.may_read_back() {
             return Err(error);
         }
+        let span = self.trace.child(|| "read_back".into(), SpanKind::Internal);
         // A gateway that has taken too long may take longer.
         let is_late =
             sent.at.elapsed() >= command.interface.time_limit(&self.tenant.config.timeouts);
-        let span = self.trace.child(|| "read_back".into(), SpanKind::Internal);
-        let observed = self.while_caller_waits(&error, effect).await;
-        let is_shown = |state| {
-            // The event of an earlier change to the state that the agent had may come late.
-            let is_new = match before {
-                Some(before) => contradicts(before, effect),
-                None => self.is_told_by_events(command, effect, sent),
-            };
-            state == effect.leads_to && is_new
-        };
-        let is_excluded = |state, settled| settled && !is_late && contradicts(state, effect);
+        let observed = self.while_caller_waits(&error, lost).await;
         let (result, verdict) = match observed {
             None => (ReadBack::Failed, Err(error)),
-            Some((state, _)) if is_shown(state) => (ReadBack::Applied, Ok(Answer::Observed(state))),
-            Some((state, settled)) => {
-                let not_applied = is_excluded(state, settled);
-                if !not_applied && !(effect.fits)(state) {
-                    // The change may still come.
-                    self.turn.learn(Learned::Unclear);
-                }
+            Some(observed) if lost.is_shown_by(observed) => {
+                (ReadBack::Applied, Ok(Answer::Observed(observed.state)))
+            }
+            Some(observed) => {
+                let not_applied = !is_late && lost.is_excluded_by(observed);
                 let result = if not_applied { ReadBack::NotApplied } else { ReadBack::Unproven };
-                let cause = Box::new(error);
+                let (state, cause) = (observed.state, Box::new(error));
                 (result, Err(CallError::Observed { state, not_applied, cause }))
             }
         };
+        let has_come = observed.is_some_and(|observed| (effect.fits)(observed.state));
+        if !has_come && result != ReadBack::NotApplied {
+            // It may still come.
+            self.learn(None, sent.newest);
+        }
         span.set("ccgw.read_back", || result.as_str());
         self.tenant.metrics.read_back(result);
         debug!(ccgw.tenant.id = %self.tenant.id, ccgw.agent.id = %self.agent, read_back = result.as_str(), "asked what became of a change");
@@ -123,48 +137,53 @@ impl AdmittedCall {
         if session != Some(now.made) || (is_owners && is_old) {
             return None;
         }
-        let others = self.tenant.events.states_between(self.agent, newest, sent.newest)?;
-        others.iter().all(|other| *other == state).then_some(state)
-    }
-
-    /// Whether an event since the change was sent reports it.
-    fn is_told_by_events(&self, command: &Command, effect: Effect, sent: Moment) -> bool {
-        let events = self.tenant.events.of_agent_after(self.agent, sent.newest);
-        events.iter().any(|event| {
-            sent.is_before(event) && may_be_confirmed_by(event, effect, command.reason, sent)
-        })
+        let told = self.tenant.events.states_between(self.agent, newest, sent.newest)?;
+        let Some(&(last, fetched)) = told.last() else { return state };
+        if Some(last) == state {
+            return state;
+        }
+        // The gateway may send an event after it was asked although it happened before, and a later event may be on
+        // its way. So this one counts where it is far enough from both.
+        let settle = self.tenant.config.timeouts.settle;
+        let fetched = fetched.by()?;
+        let is_apart = fetched >= at + settle && sent.at >= fetched + settle;
+        is_apart.then_some(last)
     }
 
     /// Observes the agent. A caller whose time is over before that is told `error`.
-    async fn while_caller_waits(
-        &mut self,
-        error: &CallError,
-        effect: Effect,
-    ) -> Option<(AgentState, bool)> {
+    async fn while_caller_waits(&mut self, error: &CallError, lost: Lost<'_>) -> Option<Observed> {
         // The question is the bridge's own, and goes on without the caller.
         let own = CallerWait::of_bridge(self.tenant.work.cutoff.clone());
         let mut caller = mem::replace(&mut self.caller_wait, own);
-        let observed = caller.answering(|| error.clone(), Box::pin(self.observe(effect))).await;
+        let observed = caller.answering(|| error.clone(), Box::pin(self.observe(lost))).await;
         self.caller_wait = caller;
         observed
     }
 
-    /// What the agent is doing, and whether it has been doing that until the gateway cannot be working on the
-    /// change any more.
-    async fn observe(&mut self, effect: Effect) -> Option<(AgentState, bool)> {
-        let first = self.ask_activity().await?;
-        if !contradicts(first, effect) {
-            return Some((first, false));
+    async fn observe(&mut self, lost: Lost<'_>) -> Option<Observed> {
+        let state = self.ask_activity().await?;
+        let first = Observed { state, is_settled: false, is_told: false };
+        let needs_event = lost.needs_event(state) && self.tenant.is_polled(self.agent).await;
+        if !needs_event && !contradicts(state, lost.effect) {
+            return Some(first);
         }
         // No request is open meanwhile, so the place is free for others.
         self.request = None;
+        let (tenant, agent) = (self.tenant.clone(), self.agent);
+        let told =
+            async { if needs_event { lost.told(&tenant, agent).await } else { pending().await } };
         tokio::select! {
-            () = sleep(self.tenant.config.timeouts.settle) => {}
-            _stopping = self.caller_wait.abandoned() => return Some((first, false)),
+            biased;
+            () = told => return Some(Observed { is_told: true, ..first }),
+            () = sleep(tenant.config.timeouts.settle) => {}
+            _stopping = self.caller_wait.abandoned() => return Some(first),
+        }
+        if needs_event {
+            return Some(first);
         }
         self.take_place(self.wait, &Untouched::at_the_start()).await.ok()?;
         let second = self.ask_activity().await?;
-        Some((second, first == second))
+        Some(Observed { state: second, is_settled: state == second, is_told: false })
     }
 
     async fn ask_activity(&mut self) -> Option<AgentState> {
@@ -174,8 +193,39 @@ impl AdmittedCall {
         let question = Command::plain(&AGENT_STATUS);
         let envelope = self.send_at(Stage::ReadBack, &question, &session, untouched).await.ok()?;
         let state = AgentStatus::read(envelope.result.as_deref()?)?.state;
-        self.learn(state, newest);
+        self.learn(Some(state), newest);
         (state != AgentState::Unknown).then_some(state)
+    }
+}
+
+impl Lost<'_> {
+    fn is_shown_by(&self, observed: Observed) -> bool {
+        // The event of an earlier change to the state that the agent had may come late.
+        let is_new = match self.before {
+            Some(before) => contradicts(before, self.effect),
+            None => observed.is_told,
+        };
+        observed.state == self.effect.leads_to && is_new
+    }
+
+    fn is_excluded_by(&self, observed: Observed) -> bool {
+        observed.is_settled && contradicts(observed.state, self.effect)
+    }
+
+    /// Whether the state is that of the change and may have been so before, so that only an event shows that the
+    /// change was made. Soon after an earlier change, it may be the event of that one.
+    fn needs_event(&self, state: AgentState) -> bool {
+        state == self.effect.leads_to && self.before.is_none() && self.is_apart
+    }
+
+    /// Waits for an event that reports the change.
+    async fn told(&self, tenant: &Tenant, agent: AgentId) {
+        let Self { command, effect, sent, .. } = *self;
+        let mut watch = tenant.events.watch(Agents::These([agent].into()), Some(sent.newest));
+        let is_told = |event: &Arc<Event>| {
+            sent.is_before(event) && may_be_confirmed_by(event, effect, command.reason, sent)
+        };
+        while !watch.more().await.events.iter().any(is_told) {}
     }
 }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{
-    ActivityState, GetStateRequest, SetBusyRequest, SetBusyResponse,
+    ActivityState, GetStateRequest, SetBusyRequest, SetBusyResponse, SignInRequest,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
-    AGENT, Setup, TestBridge, changes::Change, refused, said, until, until_asked,
+    AGENT, PASSWORD, Setup, TestBridge, changes::Change, keeping, refused, said, until, until_asked,
 };
+use tokio::time::sleep;
 use tonic::{Code, Request, Status};
 
 use crate::table::{REST, Row, rows};
@@ -21,6 +22,8 @@ const PROXY: &str = "GATEWAY_PROXY_FAILED";
 
 /// A gateway that does not go on with requests.
 const SOON: &str = "timeouts.settle = \"50ms\"\n";
+/// Longer than that.
+const LONGER: Duration = Duration::from_millis(60);
 
 /// Loses the request, as a proxy that cannot reach the gateway does.
 fn lost() -> Fault {
@@ -163,6 +166,88 @@ async fn an_event_of_an_earlier_change_proves_nothing() {
     bridge.gateway.misbehave(Misbehaviour::once(slow).on(Interface::AgentStatus));
     let refusal = refused(bridge.set_busy(AGENT).await, Code::Unknown, PROXY, "unknown");
     assert_eq!(refusal.metadata["observed_state"], "ACTIVITY_STATE_BUSY");
+}
+
+/// An agent whose supervisor has ended a busy state. The bridge knows that by an event alone.
+async fn ended_by_another(settle: &str) -> TestBridge {
+    let tenant = format!("timeouts.settle = \"{settle}\"\n");
+    let bridge = keeping(Setup { tenant, ..<_>::default() }, [AGENT]).await;
+    let events = async || bridge.scrape().await["ccgw_events_total{tenant=\"acme\"}"];
+    let before = events().await;
+    bridge.set_busy(AGENT).await.expect("accepted");
+    until_asked("the event of the change", async || events().await > before).await;
+    // Not for something to happen, but for the time in which nothing has.
+    sleep(LONGER).await;
+    let before = events().await;
+    assert!(bridge.gateway.force_idle(AGENT));
+    until_asked("the event of its end", async || events().await > before).await;
+    bridge
+}
+
+#[tokio::test]
+async fn what_events_say_is_known_after_a_while() {
+    let bridge = Box::pin(ended_by_another("50ms")).await;
+    sleep(LONGER).await;
+    fail(&bridge, CUT);
+    assert_eq!(observed(bridge.set_busy(AGENT).await), ActivityState::Busy);
+}
+
+#[tokio::test]
+async fn an_event_proves_nothing_while_another_one_may_be_on_its_way() {
+    let bridge = Box::pin(ended_by_another("1m")).await;
+    fail(&bridge, CUT);
+    unproven(bridge.set_busy(AGENT).await, "ACTIVITY_STATE_BUSY");
+}
+
+/// Nothing is known of an agent who was taken over but for the event, which comes after the question.
+#[tokio::test]
+async fn an_event_of_the_change_shows_it_where_nothing_else_is_known() {
+    let bridge = Box::pin(taken_over("50ms")).await;
+    sleep(LONGER).await;
+    fail(&bridge, CUT);
+    assert_eq!(observed(bridge.set_busy(AGENT).await), ActivityState::Busy);
+
+    // The event may be that of something the bridge has done just before.
+    let bridge = Box::pin(taken_over("1m")).await;
+    fail(&bridge, CUT);
+    unproven(bridge.set_busy(AGENT).await, "ACTIVITY_STATE_BUSY");
+
+    // Nothing is made, so there is no event.
+    let bridge = Box::pin(taken_over("50ms")).await;
+    bridge.gateway.misbehave(said(AGENT, r#"{"agentState":3}"#));
+    sleep(LONGER).await;
+    fail(&bridge, lost());
+    let refusal = refused(bridge.set_busy(AGENT).await, Code::Unknown, PROXY, "unknown");
+    assert_eq!(refusal.metadata["observed_state"], "ACTIVITY_STATE_BUSY");
+}
+
+async fn taken_over(settle: &str) -> TestBridge {
+    let tenant = format!("timeouts.settle = \"{settle}\"\n");
+    let bridge = keeping(Setup { tenant, ..<_>::default() }, []).await;
+    bridge.gateway.sign_in(AGENT);
+    let request = SignInRequest {
+        agent_id: AGENT.to_string(),
+        password: Some(PASSWORD.into()),
+        force: true,
+        ..<_>::default()
+    };
+    bridge.sessions.clone().sign_in(request).await.expect("taken over");
+    bridge
+}
+
+/// Calls are few while the only address is left alone, and so are questions.
+#[tokio::test]
+async fn the_question_is_asked_although_the_address_has_failed_too_often() {
+    let bridge =
+        signed_in("breaker.failures = 1\nbreaker.pause = \"1m\"\nbreaker.pause_max = \"1m\"\n")
+            .await;
+    fail(&bridge, CUT);
+    assert_eq!(observed(bridge.set_busy(AGENT).await), ActivityState::Busy);
+    // One call in twelve seconds goes there all the same.
+    bridge.gateway.misbehave(Misbehaviour::once(CUT).on(Interface::CancelBusy));
+    let answer = Change::CancelBusy.ask(&bridge.states, AGENT).await.expect("accepted");
+    assert_eq!(answer.observed_state, ActivityState::Idle);
+    refused(bridge.set_busy(AGENT).await, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
 }
 
 #[tokio::test]

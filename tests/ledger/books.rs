@@ -1,6 +1,6 @@
 //! Compares what callers were told with what the gateway has done.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use ccgateway_sim::{Entry, Interface};
 use tonic::Status;
@@ -36,6 +36,15 @@ const TIME_LIMIT: Duration = Duration::from_millis(200);
 /// The place of `unknown` among the outcomes.
 const UNKNOWN: usize = 4;
 
+/// Changes whose callers were told `unknown`.
+#[derive(Default)]
+struct Unknown {
+    late: usize,
+    at_goal: usize,
+    untold: usize,
+    other: usize,
+}
+
 /// What a call came to at the gateway.
 #[derive(Default)]
 struct Done {
@@ -61,7 +70,7 @@ impl Books {
             }
         }
         let mut sums = [0_usize; 5];
-        let (mut changes, mut unknown_changes) = (0, 0);
+        let (mut changes, mut unknown_changes) = (0, Unknown::default());
         let (mut lies, mut unexplained) = (Vec::new(), Vec::new());
         for told in &self.told {
             let mut of_call = entries.get(&told.trace).cloned().unwrap_or_default();
@@ -70,7 +79,9 @@ impl Books {
             sums[place] += 1;
             if told.step.is_change() {
                 changes += 1;
-                unknown_changes += usize::from(place == UNKNOWN);
+                if place == UNKNOWN {
+                    unknown_changes.note(told);
+                }
             }
             if place == UNKNOWN && !told.is_hidden && !told.is_late() {
                 unexplained.push(told);
@@ -84,7 +95,7 @@ impl Books {
             self.told.len()
         );
         println!("  {seen}");
-        println!("  of {changes} changes {unknown_changes} were told unknown");
+        println!("  of {changes} changes were told unknown: {unknown_changes}");
         let shown: Vec<_> = lies.iter().take(5).collect();
         assert!(lies.is_empty(), "{seen}; {} lies, such as {shown:#?}", lies.len());
         let tried = [accepted, not_sent, refused, unknown];
@@ -136,6 +147,34 @@ impl Told {
             }
         };
         (place, lie.or(twice.then_some("carried out twice")))
+    }
+}
+
+impl Unknown {
+    fn note(&mut self, told: &Told) {
+        let details = told.answer.as_ref().err().map(StatusExt::get_error_details);
+        let info = details.as_ref().and_then(ErrorDetails::error_info);
+        let observed = info.and_then(|info| info.metadata.get("observed_state"));
+        let sum = match (info, observed) {
+            (Some(info), None) if info.reason == "DEADLINE" => &mut self.late,
+            (_, Some(state)) if state == told.step.goal() => &mut self.at_goal,
+            (_, None) => &mut self.untold,
+            (_, Some(_)) => &mut self.other,
+        };
+        *sum += 1;
+    }
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { late, at_goal, untold, other } = self;
+        let sum = late + at_goal + untold + other;
+        write!(
+            f,
+            "{sum}; {late} since their time was over before the gateway could be asked, {untold} since it was asked \
+             and did not tell, {at_goal} of agents who were found in the state that was asked for and may have been \
+             in it before, {other} others"
+        )
     }
 }
 

@@ -31,7 +31,9 @@ use step::LIVES;
 /// In the short form. Each world has a part of them.
 const CALLS: usize = 20_000;
 /// Agents at once.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 96;
+/// Between two calls for an agent. Meanwhile polls bring events.
+const BETWEEN: Duration = Duration::from_millis(250);
 /// How often a caller sends a change again that has failed.
 const AGAIN: usize = 3;
 /// For how long the store fails, and how long it works then.
@@ -80,14 +82,18 @@ impl World {
                           timeouts.request = \"400ms\"\ntimeouts.sign_in = \"400ms\"\n\
                           timeouts.settle = \"200ms\"\n\
                           keep.sign_ins_per_second = 10000\n\
+                          keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n\
+                          breaker.failures = 0\n\
                           [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n";
         let in_redis =
             |redis: &RedisServer| in_redis(&redis.url()) + "timeouts.command = \"100ms\"\n";
         let lines = store.as_ref().map(in_redis).unwrap_or_default();
         let base_url = proxy.as_ref().map(LossyProxy::base_url);
-        let bridge =
-            TestBridge::of(gateway, Setup { tenant, base_url, store: lines, ..<_>::default() })
-                .await;
+        let bridge = TestBridge::of(
+            gateway,
+            Setup { tenant, base_url, store: lines, keep: true, ..<_>::default() },
+        )
+        .await;
         let addr = bridge.bridge.grpc_addr();
         let caller = if setting.with_grpcio {
             Caller::Grpcio(Box::new(Grpcio::start(addr)))
@@ -103,6 +109,7 @@ impl World {
         let mut told = Vec::new();
         for (place, step) in life.iter().enumerate() {
             let trace = u128::from(agent) << 32 | (place as u128 + 1);
+            sleep(BETWEEN).await;
             step.prepare(self, agent).await;
             let spoilt = step.spoil(self, agent, &mut chance);
             let begun = Instant::now();

@@ -146,6 +146,17 @@ impl Step {
         !matches!(self, SignIn | ForceSignIn | GetState | SignOut)
     }
 
+    /// The state that the change leads to, as errors spell it. Empty: it leads to none.
+    pub(crate) fn goal(self) -> &'static str {
+        match self {
+            SetBusy | BatchSetBusy => "ACTIVITY_STATE_BUSY",
+            SetAfterCallWork => "ACTIVITY_STATE_AFTER_CALL_WORK",
+            SetResting => "ACTIVITY_STATE_RESTING",
+            CancelBusy | SetIdle | CancelAfterCallWork | CancelResting => "ACTIVITY_STATE_IDLE",
+            SignIn | ForceSignIn | GetState | SignOut => "",
+        }
+    }
+
     /// Asks for it, and again where gRPC would.
     pub(crate) async fn call(self, world: &World, agent: u32, trace: u128) -> Vec<Answer> {
         let agent_id = agent.to_string();

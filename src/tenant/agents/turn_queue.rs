@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Activity, AgentRecords, Learned};
+use super::{Activity, AgentRecords};
 use crate::{
     call::{CallError, Obstacle, Share},
     gateway::Closing,
@@ -72,7 +72,7 @@ struct Place {
     agent: AgentId,
     gate: Arc<Gate>,
     /// What the call has learned about the agent, to be entered into its record when the turn is over.
-    learned: Learned,
+    learned: Option<Activity>,
 }
 
 // === impl AgentRecords ===
@@ -118,7 +118,7 @@ impl AgentRecords {
         });
         let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         let gate = gate.ok_or(Obstacle::Overloaded { share: Share::AgentQueue, limit })?;
-        Ok(Place { agents: self.clone(), agent, gate, learned: Learned::Nothing })
+        Ok(Place { agents: self.clone(), agent, gate, learned: None })
     }
 }
 
@@ -166,7 +166,7 @@ impl Drop for Place {
             if let Some(queue) = &mut record.queue {
                 queue.places -= 1;
             }
-            record.activity = self.learned.after(record.activity);
+            record.activity = self.learned.or(record.activity);
             record.queue.take_if(|queue| queue.places == 0)
         });
     }
@@ -180,16 +180,16 @@ impl Turn {
     }
 
     /// Notes what the call has learned about what the agent is doing.
-    pub(in crate::tenant) fn learn(&mut self, learned: Learned) {
+    pub(in crate::tenant) fn learn(&mut self, activity: Activity) {
         let Some(place) = &mut self.place else { return };
-        place.learned = learned;
+        place.learned = Some(activity);
     }
 
     /// What the agent was doing when the gateway last said so.
     pub(in crate::tenant) fn activity(&self) -> Option<Activity> {
         let place = self.place.as_ref()?;
-        let known = place.agents.look(place.agent, |record| record.activity).flatten();
-        place.learned.after(known)
+        let of_record = || place.agents.look(place.agent, |record| record.activity).flatten();
+        place.learned.or_else(of_record)
     }
 
     /// Delays the next turn until the gateway has had the time to notice that this request was
