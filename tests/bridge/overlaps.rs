@@ -68,7 +68,8 @@ async fn a_call_that_keeps_overlapping_others_is_refused_in_time() {
 
 #[tokio::test]
 async fn repeated_calls_of_a_tenant_share_one_retry_budget() {
-    let tenant = "limits.requests = 1\nlimits.queue_wait = \"10s\"\n".into();
+    let limits = "limits.requests = 1\nkeep.sign_ins_per_second = 1\n";
+    let tenant = format!("{limits}limits.queue_wait = \"10s\"\n");
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     for agent in AGENT..AGENT + 20 {
         bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
