@@ -55,7 +55,10 @@ impl CallerId {
 
     fn mixed(bits: u64) -> Self {
         let [first, second] = *KEYS;
-        Self((bits ^ first).wrapping_mul(second))
+        // Twice, since addresses that follow each other stay at equal distances after one multiplication.
+        let once = (bits ^ first).wrapping_mul(second);
+        let twice = (once ^ once >> 32).wrapping_mul(second);
+        Self(twice ^ twice >> 29)
     }
 }
 

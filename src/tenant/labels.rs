@@ -58,10 +58,6 @@ impl Vocabulary for TenantVocabulary {
 
     const SHARES: &'static [Share] = &Share::ALL;
     const TAKE_OVERS: &'static [TakeOver] = &[TakeOver::TakenBack, TakeOver::Refused];
-    const READ_BACKS: &'static [ReadBack] =
-        &[ReadBack::Applied, ReadBack::NotApplied, ReadBack::Unproven, ReadBack::Failed];
-    const REPEATS: &'static [Repeat] =
-        &[Repeat::Overlap, Repeat::Guid, Repeat::Address, Repeat::ReadBack];
 }
 
 impl Label for Share {

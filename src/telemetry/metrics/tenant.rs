@@ -53,18 +53,14 @@ pub trait Vocabulary: Debug + 'static {
     /// The result of a sign-in that found the agent with another client.
     type TakeOver: Label + PartialEq;
     /// The result of asking the gateway what became of a change.
-    type ReadBack: Label + PartialEq;
+    type ReadBack: Label;
     /// Why a call sends one more request.
-    type Repeat: Label + PartialEq;
+    type Repeat: Label;
 
     /// All limits. Each has a series from the start.
     const SHARES: &'static [Self::Share];
     /// All results of take-overs. Each has a series from the start.
     const TAKE_OVERS: &'static [Self::TakeOver];
-    /// All results of questions about changes. Each has a series from the start.
-    const READ_BACKS: &'static [Self::ReadBack];
-    /// All causes of repeats. Each has a series from the start.
-    const REPEATS: &'static [Self::Repeat];
 }
 
 /// One tenant's part.
@@ -84,8 +80,6 @@ pub struct TenantMetrics<V: Vocabulary> {
     calls: Vec<Late<CodeLabels, Counter>>,
     overloaded: Counters<V::Share>,
     event_gaps: Counter,
-    read_backs: Counters<V::ReadBack>,
-    repeats: Counters<V::Repeat>,
     repeats_over_limit: Counter,
     /// Sign-ins that the bridge makes by itself.
     pub sign_ins: sign_ins::SignIns<V::TakeOver>,
@@ -221,21 +215,11 @@ impl Tenants {
             let labels = ShareLabels { tenant: tenant.clone(), share };
             self.overloaded.get_or_create(&labels).clone()
         };
-        let read_back = |result| {
-            let labels = ResultLabels { tenant: tenant.clone(), result };
-            self.read_backs.get_or_create(&labels).clone()
-        };
-        let repeat = |cause| {
-            let labels = CauseLabels { tenant: tenant.clone(), cause };
-            self.repeats.get_or_create(&labels).clone()
-        };
         TenantMetrics {
             codes: self.codes,
             calls: late::by_code(&self.calls, self.codes.iter().map(code)),
             overloaded: Counters::new(V::SHARES, overloaded),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
-            read_backs: Counters::new(V::READ_BACKS, read_back),
-            repeats: Counters::new(V::REPEATS, repeat),
             repeats_over_limit: self.repeats_over_limit.get_or_create(&labels).clone(),
             queue_seconds: Late::new(&self.queue_seconds, labels.clone()),
             session_seconds: Late::new(&self.session_seconds, labels.clone()),
@@ -353,13 +337,15 @@ impl<V: Vocabulary> TenantMetrics<V> {
 
     /// Counts that the gateway was asked what became of a change.
     pub fn read_back(&self, result: V::ReadBack) {
-        self.read_backs.inc(result);
+        let labels = ResultLabels { tenant: self.tenant.clone(), result: result.as_str() };
+        self.families.read_backs.get_or_create(&labels).inc();
     }
 
     /// Counts a request that follows one that came to nothing, or one that was too many.
     pub fn repeat(&self, cause: V::Repeat, is_sent: bool) {
         if is_sent {
-            self.repeats.inc(cause);
+            let labels = CauseLabels { tenant: self.tenant.clone(), cause: cause.as_str() };
+            self.families.repeats.get_or_create(&labels).inc();
         } else {
             self.repeats_over_limit.inc();
         }
