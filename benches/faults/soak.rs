@@ -1,0 +1,63 @@
+//! Calls for a long time, one in a hundred of them with a fault: whether memory and descriptors stay as they are.
+
+use std::{env, fs, time::Duration};
+
+use ccgateway_sim::{Fault, Misbehaviour};
+use tokio::time::{Instant, sleep};
+
+use crate::site::{Failure, Site, failed, lasting, plain};
+
+const RATE: f64 = 500.0;
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Until memory is as it stays.
+const WARM: f64 = 30.0;
+
+pub(crate) async fn run() -> Result<(), Failure> {
+    let seconds = env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(600.0);
+    let site = Site::start(plain(), 2000, &[("TENANTS__BENCH__LIMITS__SESSIONS", "10000")]).await?;
+    let faults = [
+        Fault::Hang,
+        Fault::CutBeforeAnswer,
+        Fault::CutMidAnswer,
+        Fault::Html,
+        Fault::CloseAfterAnswer,
+        Fault::Delay(Duration::from_millis(200)),
+        Fault::Retcode { retcode: "100-009".into(), message: String::new() },
+    ];
+    println!("after     calls  failed  memory MiB  descriptors");
+    let (begun, lasts, mut next) = (Instant::now(), lasting(seconds), faults.iter().cycle());
+    let mut first = None;
+    while begun.elapsed() < lasts {
+        let minute = lasts.min(lasting(WARM));
+        let (calling, faulting) = (site.caller.call(RATE, minute, DEADLINE), async {
+            let count = (minute.as_secs_f64() * RATE / 100.0) as usize;
+            for fault in next.by_ref().take(count) {
+                site.gateway.misbehave(Misbehaviour::once(fault.clone()));
+                sleep(Duration::from_secs_f64(100.0 / RATE)).await;
+            }
+        });
+        let (ended, ()) = tokio::join!(calling, faulting);
+        let (memory, open) = (resident()?, fs::read_dir("/proc/self/fd")?.count());
+        let after = begun.elapsed().as_secs_f64();
+        println!(
+            "{after:>4.0} s  {:>7}  {:>6}  {memory:>10.1}  {open:>11}",
+            ended.len(),
+            failed(&ended)
+        );
+        let (since, before, _) = *first.get_or_insert((after, memory, open));
+        if after > since {
+            let slope = (memory - before) / (after - since) * 600.0;
+            println!("        memory grows by {slope:.1} MiB in ten minutes (goal: 1)");
+        }
+    }
+    site.end().await;
+    Ok(())
+}
+
+/// The memory of this process, with the simulated gateway and the callers, in MiB.
+fn resident() -> Result<f64, Failure> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
