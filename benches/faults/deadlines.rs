@@ -18,9 +18,12 @@ const TOO_SHORT: Duration = Duration::from_millis(24);
 
 pub(crate) async fn run() -> Result<(), Failure> {
     let options = Options { latency: Duration::from_secs(1), journal: 100_000, ..plain() };
-    let settings =
-        [("TENANTS__BENCH__LIMITS__REQUESTS", "5000"), ("GATEWAY__HOST_REQUESTS", "10000")];
-    let site = Site::start(options, 5000, &settings).await?;
+    let settings = [
+        ("TENANTS__BENCH__LIMITS__CALLS", "10000"),
+        ("TENANTS__BENCH__LIMITS__REQUESTS", "5000"),
+        ("GATEWAY__HOST_REQUESTS", "10000"),
+    ];
+    let site = Site::start(options, 1001..6001, &settings).await?;
     let mut calls = JoinSet::new();
     for number in 0..many(CALLS) {
         let deadline = Duration::from_millis(rand::rng().random_range(50..300));

@@ -25,7 +25,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
         ("SERVER__DRAIN__TIMEOUT", "5s"),
     ];
     let [first, second] = [bridge(&settings).await?, bridge(&settings).await?];
-    let callers = [Caller::of(&first, 1000, None)?, Caller::of(&second, 1000, None)?];
+    let callers = [Caller::of(&first, 1001..2001, None)?, Caller::of(&second, 2001..3001, None)?];
     callers[0].register(&gateway).await?;
     callers[1].register(&gateway).await?;
 

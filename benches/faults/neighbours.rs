@@ -38,14 +38,14 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let keep = keep.iter().map(|(key, value)| (&**key, *value));
     let settings: Vec<_> = settings.into_iter().chain(keep).collect();
     let bridge = bridge(&settings).await?;
-    let caller = Caller::of(&bridge, 500, Some("good"))?;
+    let caller = Caller::of(&bridge, 1001..1501, Some("good"))?;
     let [of_good, of_hanging, of_frozen, of_broken] = &gateways[..] else {
         return Err("four".into());
     };
     caller.register(of_good).await?;
     let mut neighbours = Vec::new();
     for tenant in DEAD {
-        let neighbour = Caller::of(&bridge, 500, Some(tenant))?;
+        let neighbour = Caller::of(&bridge, 1001..1501, Some(tenant))?;
         neighbour.register(of_hanging).await?;
         neighbours.push(neighbour);
     }

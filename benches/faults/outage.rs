@@ -22,7 +22,6 @@ use tokio::{
 
 use crate::site::{Caller, Ended, Failure, bridge, failed, lasting, percentiles, plain};
 
-const AGENTS: u32 = 200;
 /// Calls a second, over all agents.
 const RATE: f64 = 400.0;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -105,7 +104,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
         ("TENANTS__BENCH__TIMEOUTS__REQUEST", "2s"),
     ];
     let bridge = bridge(&settings).await?;
-    let caller = Caller::of(&bridge, AGENTS, None)?;
+    let caller = Caller::of(&bridge, 1001..1201, None)?;
     caller.register(&gateway).await?;
     let calls = async |seconds: f64| caller.call(RATE, lasting(seconds), DEADLINE).await;
     println!("{:<46} {:>6} {:>6} {:>8} {:>8}", "", "calls", "failed", "p50 ms", "p99 ms");

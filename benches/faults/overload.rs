@@ -24,7 +24,6 @@ struct Row {
     best: f64,
 }
 
-const AGENTS: u32 = 4000;
 const OFFERED: f64 = 3.0;
 const RATE: f64 = 1000.0;
 
@@ -130,7 +129,7 @@ async fn site(
     let adaptive = adaptive.to_string();
     let settings =
         [("GATEWAY__ADAPTIVE_LIMIT", &*adaptive), ("TENANTS__BENCH__BREAKER__FAILURES", "0")];
-    let site = Site::start(plain(), AGENTS, &settings).await?;
+    let site = Site::start(plain(), 1001..5001, &settings).await?;
     let slow = Fault::Load { time, bears, strain };
     site.gateway.misbehave(Misbehaviour::always(slow).on(Interface::SayBusy));
     Ok(site)

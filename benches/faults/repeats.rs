@@ -30,7 +30,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
         let options = Options { journal: 1_000_000, ..plain() };
         // With the breaker, most calls would not be sent.
         let settings = [("TENANTS__BENCH__BREAKER__FAILURES", "0")];
-        let site = Site::start(options, 2000, &settings).await?;
+        let site = Site::start(options, 1001..3001, &settings).await?;
         site.gateway.misbehave(Misbehaviour::always(fault.clone()).on(Interface::SayBusy));
         site.gateway.misbehave(Misbehaviour::always(fault).on(Interface::AgentStatus));
         let ended = site.caller.call(RATE, lasting(10.0), DEADLINE).await;

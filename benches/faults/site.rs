@@ -1,6 +1,6 @@
 //! A bridge before a simulated gateway, and calls at a fixed rate.
 
-use std::{env, error::Error, time::Duration};
+use std::{env, error::Error, ops::Range, time::Duration};
 
 use ccgateway_bridge::{
     client::{self, Channel},
@@ -21,7 +21,6 @@ use tonic::{Code, Request};
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-pub(crate) const FIRST_AGENT: u32 = 1001;
 /// How often calls are begun.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -37,7 +36,7 @@ pub(crate) struct Site {
 pub(crate) struct Caller {
     pub(crate) states: AgentStateClient<Channel>,
     sessions: AgentSessionClient<Channel>,
-    agents: u32,
+    agents: Range<u32>,
     /// The tenant, where the bridge has several.
     tenant: Option<&'static str>,
 }
@@ -87,7 +86,7 @@ pub(crate) async fn bridge(settings: &[(&str, &str)]) -> Result<Bridge, Failure>
 impl Site {
     pub(crate) async fn start(
         options: Options,
-        agents: u32,
+        agents: Range<u32>,
         settings: &[(&str, &str)],
     ) -> Result<Self, Failure> {
         let gateway = Simulator::start(options).await?;
@@ -110,7 +109,7 @@ impl Site {
 impl Caller {
     pub(crate) fn of(
         bridge: &Bridge,
-        agents: u32,
+        agents: Range<u32>,
         tenant: Option<&'static str>,
     ) -> Result<Self, Failure> {
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse()?;
@@ -122,7 +121,7 @@ impl Caller {
     /// Registers the sessions of all agents.
     pub(crate) async fn register(&self, gateway: &Simulator) -> Result<(), Failure> {
         let mut sessions = self.sessions.clone();
-        for agent in FIRST_AGENT..FIRST_AGENT + self.agents {
+        for agent in self.agents.clone() {
             let (agent_id, guid) = (agent.to_string(), gateway.sign_in(agent));
             let message = RegisterSessionRequest {
                 tenant_id: self.tenant.unwrap_or_default().into(),
@@ -137,7 +136,8 @@ impl Caller {
 
     /// A request that makes the agent of this number busy.
     pub(crate) fn busy(&self, number: u32, deadline: Duration) -> Request<SetBusyRequest> {
-        let agent_id = (FIRST_AGENT + number % self.agents).to_string();
+        let count = u32::try_from(self.agents.len()).unwrap_or(u32::MAX);
+        let agent_id = (self.agents.start + number % count).to_string();
         let tenant_id = self.tenant.unwrap_or_default().into();
         let (reason, prolong) = (Some(200), Some(true));
         let message = SetBusyRequest { tenant_id, agent_id, reason, prolong, ..<_>::default() };

@@ -14,7 +14,8 @@ const WARM: f64 = 30.0;
 
 pub(crate) async fn run() -> Result<(), Failure> {
     let seconds = env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(600.0);
-    let site = Site::start(plain(), 2000, &[("TENANTS__BENCH__LIMITS__SESSIONS", "10000")]).await?;
+    let site =
+        Site::start(plain(), 1001..3001, &[("TENANTS__BENCH__LIMITS__SESSIONS", "10000")]).await?;
     let faults = [
         Fault::Hang,
         Fault::CutBeforeAnswer,
