@@ -17,6 +17,7 @@ mod callee;
 mod changes;
 mod cluster;
 mod contract;
+mod drains;
 mod events;
 mod fake;
 mod file;
