@@ -44,17 +44,6 @@ pub struct Missed {
     pub last: u64,
 }
 
-/// What an agent was doing when an event said so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// What it was doing.
-    pub state: AgentState,
-    /// The event's number.
-    pub sequence: u64,
-    /// When the event was fetched.
-    pub fetched: Fetched,
-}
-
 #[derive(Debug)]
 pub(super) struct Log {
     events: VecDeque<Arc<Event>>,
@@ -67,8 +56,7 @@ pub(super) struct Log {
     own_since: u64,
     /// The store's numbers of events that got a higher number here; see [`Events::append_all`].
     behind: BTreeSet<u64>,
-    /// What agents are doing, by the last of their events that says so.
-    told: HashMap<AgentId, Told>,
+    states: HashMap<AgentId, AgentState>,
 }
 
 /// The most numbers in `behind`. A store gives fewer in a minute, and only its last minute is read
@@ -97,7 +85,7 @@ impl Events {
             gone: begin - 1,
             own_since: begin,
             behind: BTreeSet::new(),
-            told: HashMap::new(),
+            states: HashMap::new(),
         };
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
     }
@@ -161,7 +149,7 @@ impl Events {
 
     /// Adds an event, and drops the oldest ones if there is no room.
     fn add(&self, log: &mut Log, event: Event) {
-        log.follow(&event);
+        log.follow(event.agent, &event.what);
         log.last = event.sequence;
         log.weight += event.weight();
         log.events.push_back(Arc::new(event));
@@ -186,9 +174,26 @@ impl Events {
         *self.newest.borrow()
     }
 
-    /// What the agent is doing according to the last of its events that says so.
-    pub fn told(&self, agent: AgentId) -> Option<Told> {
-        self.log().told.get(&agent).copied()
+    /// What the agent is doing according to its events; `None` if they do not say.
+    pub fn state(&self, agent: AgentId) -> Option<AgentState> {
+        self.log().states.get(&agent).copied()
+    }
+
+    /// The states that the agent's events with numbers above `after` and up to `to` tell of, and when each was
+    /// fetched; `None` if some of them are not kept any more.
+    pub fn states_between(
+        &self,
+        agent: AgentId,
+        after: u64,
+        to: u64,
+    ) -> Option<Vec<(AgentState, Fetched)>> {
+        let log = self.log();
+        if after < log.gone {
+            return None;
+        }
+        let between = log.from(after + 1).take_while(|event| event.sequence <= to);
+        let of_agent = between.filter(|event| event.agent == agent);
+        Some(of_agent.filter_map(|event| Some((event.tells_of()?, event.fetched))).collect())
     }
 
     /// Tells of the number of the newest event whenever it changes.
@@ -244,15 +249,15 @@ impl Log {
         self.events.len()
     }
 
-    fn follow(&mut self, event: &Event) {
-        if let Some(state) = event.tells_of() {
-            let Event { sequence, fetched, .. } = *event;
-            self.told.insert(event.agent, Told { state, sequence, fetched });
-        }
-        if let What::Session(change) = &event.what
-            && change.state.is_end()
-        {
-            self.told.remove(&event.agent);
+    fn follow(&mut self, agent: AgentId, what: &What) {
+        match what {
+            What::Gateway(event) => {
+                if let Some(state) = AgentState::after(&event.kind) {
+                    self.states.insert(agent, state);
+                }
+            }
+            What::Session(change) if change.state.is_end() => drop(self.states.remove(&agent)),
+            What::Session(_) => {}
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
-    event::{Moment, Told},
+    event::Moment,
     gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
     id::AgentId,
     session::{Guid, Session},
@@ -46,20 +46,12 @@ pub(super) struct AdmittedCall {
     pub(super) lock: Option<SignInLock>,
     /// When the command was last sent. Events until then may come from another call.
     pub(super) sent: Option<Moment>,
-    /// What the agent was doing then by its events.
-    pub(super) told: Option<Told>,
 }
 
 impl AdmittedCall {
     /// How the call waits for a place as long as `wait`. Its `caller_wait` looks after the deadline.
     pub(super) fn patience(&self, wait: Duration) -> Patience {
         Patience { caller: self.caller, wait, start_by: None }
-    }
-
-    /// Notes that the command is sent now.
-    pub(super) fn note_sent(&mut self) {
-        self.sent = Some(self.tenant.events.moment());
-        self.told = self.tenant.events.told(self.agent);
     }
 
     pub(super) async fn command(

@@ -151,11 +151,8 @@ impl Tenant {
     }
 
     fn obstacle(&self, seen: &Seen) -> Unconfirmed {
-        let delaying = self
-            .events
-            .told(seen.agent)
-            .map(|told| told.state)
-            .filter(|&state| (seen.effect.waits_out)(state));
+        let delaying =
+            self.events.state(seen.agent).filter(|&state| (seen.effect.waits_out)(state));
         match delaying {
             Some(AgentState::Talking) => Unconfirmed::Talking,
             Some(AgentState::AfterCallWork) => Unconfirmed::AfterCallWork,

@@ -57,7 +57,7 @@ impl AdmittedCall {
             }
             if self.sent.is_some() {
                 // Events until now may come from the other call.
-                self.note_sent();
+                self.sent = Some(self.tenant.events.moment());
             }
         }
     }

@@ -137,17 +137,17 @@ impl AdmittedCall {
         if session != Some(now.made) || (is_owners && is_old) {
             return None;
         }
-        let Some(told) =
-            self.told.filter(|told| told.sequence > newest && Some(told.state) != state)
-        else {
+        let told = self.tenant.events.states_between(self.agent, newest, sent.newest)?;
+        let Some(&(last, fetched)) = told.last() else { return state };
+        if Some(last) == state {
             return state;
-        };
+        }
         // The gateway may send an event after it was asked although it happened before, and a later event may be on
         // its way. So this one counts where it is far enough from both.
         let settle = self.tenant.config.timeouts.settle;
-        let fetched = told.fetched.by()?;
+        let fetched = fetched.by()?;
         let is_apart = fetched >= at + settle && sent.at >= fetched + settle;
-        is_apart.then_some(told.state)
+        is_apart.then_some(last)
     }
 
     /// Observes the agent. A caller whose time is over before that is told `error`.

@@ -23,7 +23,7 @@ impl AdmittedCall {
     ) -> Result<Envelope, CallError> {
         let session = self.traced_session(command.interface, &untouched).await;
         let session = untouched.check(session)?;
-        self.note_sent();
+        self.sent = Some(self.tenant.events.moment());
         let refused = match self.send(command, &session, untouched).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.kind().blames_guid() => refusal,
             verdict => return verdict,
@@ -39,7 +39,7 @@ impl AdmittedCall {
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
             Some(newer) if self.tenant.repeats.may(Repeat::Guid) => {
-                self.note_sent();
+                self.sent = Some(self.tenant.events.moment());
                 self.send(command, &newer, untouched).await
             }
             Some(_) | None => Err(CallError::Refused(refused)),

@@ -56,7 +56,7 @@ async fn without_polls_nothing_can_be_confirmed() {
 async fn a_change_that_waits_for_the_end_of_a_call_is_said_to() {
     let world = kept().await;
     assert!(world.gateway.start_call(1001));
-    super::world::until("talking", || world.tenant.events.told(agent(1001)).is_some()).await;
+    super::world::until("talking", || world.tenant.events.state(agent(1001)).is_some()).await;
     let confirmation = confirmed(&world, say_busy(None, None), SHORT).await;
     assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::Talking));
 }
