@@ -139,6 +139,21 @@ impl AdaptiveLimit {
         self.limit()
     }
 
+    /// Takes in that for a while there were too few answers to tell anything, and whether requests waited.
+    pub(super) fn note_few(&mut self, is_pressed: bool) -> usize {
+        self.pressed_since = None;
+        // Nothing says that a lower limit has helped.
+        if let Some(trial) = self.trial.take() {
+            self.limit = trial.limit;
+        }
+        if is_pressed {
+            self.raise(RAISE);
+        } else {
+            self.limit = self.ceiling;
+        }
+        self.limit()
+    }
+
     fn pressed(&mut self, window: &Window, excess: f64, (since, now): (Instant, Instant)) {
         let is_lowest = float(self.limit()) <= self.floor;
         let may_try = !is_lowest && now >= self.next_trial.max(since + PRESSED);
