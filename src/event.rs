@@ -48,16 +48,6 @@ pub enum Fetched {
     Unknown,
 }
 
-impl Fetched {
-    /// The latest time at which it may have been fetched, if that is known.
-    pub fn by(self) -> Option<Instant> {
-        match self {
-            Self::Here(at) | Self::ElsewhereBy(at) => Some(at),
-            Self::Unknown => None,
-        }
-    }
-}
-
 /// A position in a tenant's events: between those that were known at a time and those that came later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
