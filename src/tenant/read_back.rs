@@ -96,7 +96,7 @@ impl AdmittedCall {
         let span = self.trace.child(|| "read_back".into(), SpanKind::Internal);
         // A gateway that has taken too long may take longer.
         let limit = command.interface.time_limit(&self.tenant.config.timeouts);
-        let is_late = sent.at.elapsed() >= limit;
+        let is_late = sent.at.elapsed() >= limit || is_of_time_limit(&error);
         let observed = self.while_caller_waits(&error, lost).await;
         let (result, verdict) = match observed {
             None => (ReadBack::Failed, Err(error)),
@@ -191,7 +191,8 @@ impl AdmittedCall {
         }
         self.take_place(self.wait, &Untouched::at_the_start()).await.ok()?;
         let second = self.ask_activity().await?;
-        let is_settled = state == second;
+        // The change may have been made, and somebody else may have changed the agent back.
+        let is_settled = state == second && !lost.may_be_told_of(&tenant, agent);
         Some(Observed { state: second, is_settled, is_told: false })
     }
 
@@ -227,6 +228,13 @@ impl Lost<'_> {
         state == self.effect.leads_to && self.before.is_none() && self.is_apart
     }
 
+    /// Whether an event since the change was sent says that the agent was in its state, or may have said so.
+    fn may_be_told_of(&self, tenant: &Tenant, agent: AgentId) -> bool {
+        let (events, leads_to) = (&tenant.events, self.effect.leads_to);
+        let since = events.states_between(agent, self.sent.newest, events.newest());
+        since.is_none_or(|since| since.iter().any(|(state, _)| *state == leads_to))
+    }
+
     /// Waits for an event that reports the change.
     async fn told(&self, tenant: &Tenant, agent: AgentId) {
         let Self { command, effect, sent, .. } = *self;
@@ -236,6 +244,12 @@ impl Lost<'_> {
         };
         while !watch.more().await.events.iter().any(is_told) {}
     }
+}
+
+/// Whether a proxy says that the gateway has let the proxy's own time limit pass.
+fn is_of_time_limit(error: &CallError) -> bool {
+    // 524 is the same in the words of one vendor.
+    matches!(error, CallError::HttpStatus { status: 504 | 524 })
 }
 
 /// Whether an agent cannot be in this state once the gateway has accepted the change, except if it has been

@@ -71,6 +71,24 @@ async fn what_an_agent_was_doing_is_not_known_for_long_where_no_events_come() {
     }
 }
 
+/// Somebody else ends the busy state at once.
+#[tokio::test]
+async fn a_change_that_an_event_tells_of_was_made_whatever_the_agent_does_by_now() {
+    let world = signed_in(&FAST).await;
+    world.gateway.misbehave(Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SayBusy));
+    // The question waits until then.
+    let overlap = Misbehaviour::always(refusal("000-007"));
+    world.gateway.misbehave(overlap.on(Interface::AgentStatus));
+    let busy = || world.tenant.events.state(agent(1001)) == Some(AgentState::Busy);
+    let ended = async {
+        until("the event", busy).await;
+        assert!(world.gateway.force_idle(1001));
+        world.gateway.behave();
+    };
+    let (asked, ()) = tokio::join!(ask(&world, say_busy(None, None)), ended);
+    unproven(asked, AgentState::Idle);
+}
+
 /// It is not known whether `sayfree` ends a rest.
 #[tokio::test]
 async fn an_accepted_request_says_nothing_where_it_may_have_had_no_effect() {
@@ -82,6 +100,20 @@ async fn an_accepted_request_says_nothing_where_it_may_have_had_no_effect() {
         ask(&world, Command::plain(interface)).await.expect("accepted");
         lose(&world, Interface::Rest, 502);
         unproven(ask(&world, rest(60, 0, None)).await, AgentState::Resting);
+    }
+}
+
+#[tokio::test]
+async fn an_old_state_proves_nothing_where_a_proxy_says_that_the_gateway_takes_too_long() {
+    for (status, is_late) in [(502, false), (504, true), (524, true)] {
+        let world = signed_in(&UNPOLLED).await;
+        lose(&world, Interface::SayBusy, status);
+        let asked = ask(&world, say_busy(None, None)).await;
+        if is_late {
+            unproven(asked, AgentState::Idle);
+        } else {
+            assert_eq!(asked.expect_err("lost").outcome(), Outcome::NotApplied);
+        }
     }
 }
 
