@@ -17,7 +17,7 @@ use crate::{
     event::{Agents, Event, Fetched, Moment},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
     id::AgentId,
-    session::{Origin, SessionState},
+    session::{Origin, Session, SessionState},
     state::AgentState,
     telemetry::trace::SpanKind,
 };
@@ -65,7 +65,8 @@ impl AdmittedCall {
 
     /// Notes what the agent is doing; `None`: anything. `newest`: the newest event before the gateway was asked.
     pub(super) fn learn(&mut self, state: Option<AgentState>, newest: u64) {
-        let session = self.tenant.sessions.cached(self.agent).map(|session| session.made);
+        let known = || self.tenant.sessions.cached(self.agent).map(|session| session.made);
+        let session = self.made.or_else(known);
         self.turn.learn(Activity { state, newest, at: Instant::now(), session });
     }
 
@@ -131,7 +132,7 @@ impl AdmittedCall {
     /// What the agent was doing when the change was sent, if that is known.
     fn activity_before(&self, sent: Moment) -> Option<AgentState> {
         let Activity { state, newest, at, session } = self.turn.activity()?;
-        let now = self.tenant.sessions.cached(self.agent)?;
+        let now = self.tenant.sessions.cached(self.agent).filter(|now| self.is_of_call(now))?;
         let is_old = sent.at.saturating_duration_since(at) > KNOWN_WITHOUT_EVENTS;
         if session != Some(now.made) || (is_old && !self.gets_events(now.origin)) {
             return None;
@@ -148,6 +149,10 @@ impl AdmittedCall {
         let Fetched::Here(fetched) = fetched else { return None };
         let is_apart = fetched >= at + settle && sent.at >= fetched + settle;
         is_apart.then_some(last)
+    }
+
+    fn is_of_call(&self, session: &Session) -> bool {
+        self.made == Some(session.made)
     }
 
     /// Whether the agent's events come to the bridge as they happen.
@@ -199,6 +204,10 @@ impl AdmittedCall {
     async fn ask_activity(&mut self) -> Option<AgentState> {
         let untouched = Untouched::at_the_start();
         let session = self.stored_session(&untouched).await.ok()?.ok()??;
+        // A sign-in since then would show in the state, and not the change.
+        if !self.is_of_call(&session) {
+            return None;
+        }
         let newest = self.tenant.events.newest();
         let question = Command::plain(&AGENT_STATUS);
         let envelope = self.send_at(Stage::ReadBack, &question, &session, untouched).await.ok()?;

@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime};
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tokio::time::{Instant, sleep};
 
+use super::losing::stored;
 use super::world::{FAST, Setup, UNPOLLED, World, agent, context, prompt, refusal, until};
 use crate::{
     call::{CallError, Outcome},
     event::{Event, Fetched, GatewayEvent, What},
     gateway::{AGENT_STATUS, CANCEL_BUSY, Command, SAY_FREE, rest, say_busy},
-    session::SessionState,
+    session::{Origin, SessionState},
     state::AgentState,
     tenant::{Accepted, Answer, Confirmation},
 };
@@ -20,7 +21,7 @@ const SETTLED: Duration = Duration::from_millis(30);
 
 /// An agent who is signed in, and polled for unless `UNPOLLED` is among the lines.
 async fn signed_in(lines: &[(&str, &str)]) -> World {
-    let lines = [lines, &[SETTLE]].concat();
+    let lines = [&[SETTLE], lines].concat();
     let world = World::of(Setup { gateway: prompt(), lines: &lines, ..Setup::default() }).await;
     world.sign_in(1001).await;
     if !lines.contains(&UNPOLLED[0]) {
@@ -42,10 +43,18 @@ fn lose(world: &World, interface: Interface, status: u16) {
 
 /// The gateway accepts it, and does nothing.
 fn ignore(world: &World, interface: Interface) {
-    let body = br#"{"message":"success","retcode":"0"}"#.to_vec();
-    let (headers, content_type) = (Vec::new(), "application/json".into());
-    let fault = Fault::Status { status: 200, headers, body, content_type };
+    let fault = answer(r#"{"message":"success","retcode":"0"}"#);
     world.gateway.misbehave(Misbehaviour::once(fault).on(interface));
+}
+
+/// The gateway says that the agent is idle, whatever the agent is doing.
+fn idle() -> Fault {
+    answer(r#"{"message":"success","retcode":"0","result":{"agentState":4}}"#)
+}
+
+fn answer(body: &str) -> Fault {
+    let (headers, content_type) = (Vec::new(), "application/json".into());
+    Fault::Status { status: 200, headers, body: body.into(), content_type }
 }
 
 #[track_caller]
@@ -87,6 +96,21 @@ async fn a_change_that_an_event_tells_of_was_made_whatever_the_agent_does_by_now
     };
     let (asked, ()) = tokio::join!(ask(&world, say_busy(None, None)), ended);
     unproven(asked, AgentState::Idle);
+}
+
+/// Another replica signs the agent in anew, who is idle then.
+#[tokio::test]
+async fn what_an_agent_does_in_another_session_says_nothing_about_a_change_in_the_one_before() {
+    let world = signed_in(&[UNPOLLED[0], ("timeouts.settle", "1s")]).await;
+    world.gateway.misbehave(Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SayBusy));
+    world.gateway.misbehave(Misbehaviour::once(idle()).on(Interface::AgentStatus));
+    let anew = async {
+        until("the question", || !world.asked(Interface::AgentStatus).is_empty()).await;
+        let guid = world.gateway.sign_in(1001);
+        stored(&world, &guid, Origin::SignedIn).await;
+    };
+    let (asked, ()) = tokio::join!(ask(&world, say_busy(None, None)), anew);
+    assert_eq!(asked.expect_err("not proven").outcome(), Outcome::Unknown);
 }
 
 /// It is not known whether `sayfree` ends a rest.
