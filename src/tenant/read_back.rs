@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
-    event::{Agents, Event, Fetched, Moment},
+    event::{Agents, Event, Fetched, Moment, Told},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
     id::AgentId,
     session::{Origin, Session, SessionState},
@@ -137,8 +137,8 @@ impl AdmittedCall {
         if session != Some(now.made) || (is_old && !self.gets_events(now.origin)) {
             return None;
         }
-        let told = self.tenant.events.states_between(self.agent, newest, sent.newest)?;
-        let Some(&(last, fetched)) = told.last() else { return state };
+        let told = self.tenant.events.last_told(self.agent, newest, sent.newest)?;
+        let Some(Told { state: last, fetched, .. }) = told else { return state };
         if Some(last) == state {
             return state;
         }
@@ -240,8 +240,8 @@ impl Lost<'_> {
     /// Whether an event since the change was sent says that the agent was in its state, or may have said so.
     fn may_be_told_of(&self, tenant: &Tenant, agent: AgentId) -> bool {
         let (events, leads_to) = (&tenant.events, self.effect.leads_to);
-        let since = events.states_between(agent, self.sent.newest, events.newest());
-        since.is_none_or(|since| since.iter().any(|(state, _)| *state == leads_to))
+        let since = events.told_between(agent, self.sent.newest, events.newest());
+        since.is_none_or(|since| since.iter().any(|told| told.state == leads_to))
     }
 
     /// Waits for an event that reports the change.
