@@ -13,7 +13,7 @@ use std::{borrow::Cow, time::SystemTime};
 use tokio::time::Instant;
 
 pub use self::{
-    log::{Events, Missed, News},
+    log::{Events, Missed, News, Told},
     read::read,
     relay::{NoRelay, Relay},
     watch::{Agents, Batch, Watch},
@@ -46,16 +46,6 @@ pub enum Fetched {
     ElsewhereBy(Instant),
     /// Not known; the event may be old.
     Unknown,
-}
-
-impl Fetched {
-    /// The latest time at which it may have been fetched, if that is known.
-    pub fn by(self) -> Option<Instant> {
-        match self {
-            Self::Here(at) | Self::ElsewhereBy(at) => Some(at),
-            Self::Unknown => None,
-        }
-    }
 }
 
 /// A position in a tenant's events: between those that were known at a time and those that came later.

@@ -56,7 +56,20 @@ pub(super) struct Log {
     own_since: u64,
     /// The store's numbers of events that got a higher number here; see [`Events::append_all`].
     behind: BTreeSet<u64>,
-    states: HashMap<AgentId, AgentState>,
+    /// The highest number of an event that may never have been in the log.
+    missing: u64,
+    /// The last two events that tell of each agent's state, the newer one first.
+    told: HashMap<AgentId, [Option<Told>; 2]>,
+}
+
+/// What an event tells of its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The agent's state.
+    pub state: AgentState,
+    /// When the event was fetched.
+    pub fetched: Fetched,
+    sequence: u64,
 }
 
 /// The most numbers in `behind`. A store gives fewer in a minute, and only its last minute is read
@@ -85,7 +98,8 @@ impl Events {
             gone: begin - 1,
             own_since: begin,
             behind: BTreeSet::new(),
-            states: HashMap::new(),
+            missing: begin - 1,
+            told: HashMap::new(),
         };
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
     }
@@ -141,6 +155,7 @@ impl Events {
     pub fn begin_after(&self, gone: u64) {
         let mut log = self.log();
         log.gone = log.gone.max(gone);
+        log.missing = log.missing.max(gone);
         if log.last < gone {
             (log.last, log.own_since) = (gone, gone + 1);
             self.newest.send_replace(gone);
@@ -149,7 +164,7 @@ impl Events {
 
     /// Adds an event, and drops the oldest ones if there is no room.
     fn add(&self, log: &mut Log, event: Event) {
-        log.follow(event.agent, &event.what);
+        log.follow(&event);
         log.last = event.sequence;
         log.weight += event.weight();
         log.events.push_back(Arc::new(event));
@@ -176,24 +191,36 @@ impl Events {
 
     /// What the agent is doing according to its events; `None` if they do not say.
     pub fn state(&self, agent: AgentId) -> Option<AgentState> {
-        self.log().states.get(&agent).copied()
+        let [last, _] = self.log().told.get(&agent).copied()?;
+        last.map(|last| last.state)
     }
 
-    /// The states that the agent's events with numbers above `after` and up to `to` tell of, and when each was
-    /// fetched; `None` if some of them are not kept any more.
-    pub fn states_between(
-        &self,
-        agent: AgentId,
-        after: u64,
-        to: u64,
-    ) -> Option<Vec<(AgentState, Fetched)>> {
+    /// The last one of the agent's events with numbers above `after` and up to `to` that tells of its state, if there is
+    /// one; `None` if it is not known.
+    pub fn last_told(&self, agent: AgentId, after: u64, to: u64) -> Option<Option<Told>> {
+        let log = self.log();
+        let told = log.told.get(&agent).copied().unwrap_or_default();
+        // Nearly always it is one of these, since `to` is not long ago. To go through the log would take long.
+        let last = told.into_iter().flatten().find(|told| told.sequence <= to);
+        if let Some(last) = last
+            && after >= log.missing
+        {
+            return Some((last.sequence > after).then_some(last));
+        }
+        drop(log);
+        Some(self.told_between(agent, after, to)?.pop())
+    }
+
+    /// The agent's events with numbers above `after` and up to `to` that tell of its state, oldest first; `None` if some
+    /// of them are not kept any more.
+    pub fn told_between(&self, agent: AgentId, after: u64, to: u64) -> Option<Vec<Told>> {
         let log = self.log();
         if after < log.gone {
             return None;
         }
         let between = log.from(after + 1).take_while(|event| event.sequence <= to);
         let of_agent = between.filter(|event| event.agent == agent);
-        Some(of_agent.filter_map(|event| Some((event.tells_of()?, event.fetched))).collect())
+        Some(of_agent.filter_map(|event| Told::by(event)).collect())
     }
 
     /// Tells of the number of the newest event whenever it changes.
@@ -249,15 +276,96 @@ impl Log {
         self.events.len()
     }
 
-    fn follow(&mut self, agent: AgentId, what: &What) {
-        match what {
-            What::Gateway(event) => {
-                if let Some(state) = AgentState::after(&event.kind) {
-                    self.states.insert(agent, state);
-                }
-            }
-            What::Session(change) if change.state.is_end() => drop(self.states.remove(&agent)),
-            What::Session(_) => {}
+    fn follow(&mut self, event: &Event) {
+        if let Some(told) = Told::by(event) {
+            let [last, before] = self.told.entry(event.agent).or_default();
+            *before = last.replace(told);
+        } else if matches!(&event.what, What::Session(change) if change.state.is_end()) {
+            self.told.remove(&event.agent);
         }
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    fn by(event: &Event) -> Option<Self> {
+        let (sequence, fetched) = (event.sequence, event.fetched);
+        event.tells_of().map(|state| Self { state, fetched, sequence })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::{
+        event::{GatewayEvent, SessionChange},
+        id::DEFAULT_AGENT_IDS,
+        session::SessionState,
+    };
+
+    fn agent(id: u32) -> AgentId {
+        AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap()
+    }
+
+    fn events(kept: usize) -> Events {
+        let kept = NonZeroUsize::new(kept).unwrap();
+        Events::beginning(1, config::Events { kept, kept_bytes: NonZeroUsize::MAX, watches: kept })
+    }
+
+    /// Returns the event's number.
+    fn tell(events: &Events, id: u32, kind: &str) -> u64 {
+        let (kind, work_no) = (kind.into(), String::new().into());
+        let event = GatewayEvent { kind, work_no, content: None, generated_at: None };
+        events.publish(agent(id), What::Gateway(event), Instant::now());
+        events.newest()
+    }
+
+    const BUSY: &str = "AgentState_SetNotReady_Success";
+    const IDLE: &str = "AgentState_CancelNotReady_Success";
+
+    fn last(events: &Events, after: u64, to: u64) -> Option<Option<AgentState>> {
+        let told = events.last_told(agent(101), after, to)?;
+        Some(told.map(|told| told.state))
+    }
+
+    #[test]
+    fn the_last_state_between_two_events_is_known_though_the_log_has_dropped_them() {
+        use AgentState::{Busy, Idle, Resting};
+        let events = events(2);
+        let first = tell(&events, 101, BUSY);
+        let second = tell(&events, 101, IDLE);
+        for _ in 0..9 {
+            tell(&events, 102, BUSY);
+        }
+        let third = tell(&events, 101, "AgentState_Unheard_Of");
+        for (after, to, expected) in [
+            (0, third, Some(Some(Idle))),
+            (0, first, Some(Some(Busy))),
+            (first, second, Some(Some(Idle))),
+            (second, third, Some(None)),
+            (first, first, Some(None)),
+        ] {
+            assert_eq!(last(&events, after, to), expected, "{after} {to}");
+        }
+        let rest = tell(&events, 101, "AgentState_SetRest_Success");
+        assert_eq!(last(&events, 0, first), None, "it is not kept");
+        assert_eq!(last(&events, second, rest), Some(Some(Resting)));
+        events.begin_after(rest + 5);
+        assert_eq!(last(&events, second, rest), None, "some may be missing");
+        assert_eq!(last(&events, rest + 5, rest + 6), Some(None));
+    }
+
+    #[test]
+    fn what_was_told_before_a_session_ended_is_still_found() {
+        let events = events(8);
+        let first = tell(&events, 101, BUSY);
+        let change = SessionChange { state: SessionState::Lost, cause: "".into() };
+        events.publish(agent(101), What::Session(change), Instant::now());
+        assert_eq!(events.state(agent(101)), None);
+        assert_eq!(last(&events, 0, events.newest()), Some(Some(AgentState::Busy)));
+        assert_eq!(last(&events, first, events.newest()), Some(None));
     }
 }

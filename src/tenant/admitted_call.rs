@@ -46,6 +46,9 @@ pub(super) struct AdmittedCall {
     pub(super) lock: Option<SignInLock>,
     /// When the command was last sent. Events until then may come from another call.
     pub(super) sent: Option<Moment>,
+    /// The session that it was sent with, by its [`made`](Session::made). `None` while it has not been sent, or a sign-in
+    /// follows.
+    pub(super) made: Option<u64>,
 }
 
 impl AdmittedCall {

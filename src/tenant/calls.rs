@@ -334,7 +334,7 @@ impl Tenant {
         let DetachedWork { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |caller_wait| {
             let request = Some(request);
-            let (lock, sent) = (None, None);
+            let (lock, sent, made) = (None, None, None);
             // A bound for work that goes on after its caller has left: the deadline does not bound
             // it then.
             let wait = wait.min(tenant.sign_in_max());
@@ -351,6 +351,7 @@ impl Tenant {
                 wait,
                 lock,
                 sent,
+                made,
             };
             work(call, untouched)
         })

@@ -55,7 +55,7 @@ impl AdmittedCall {
             if !Box::pin(self.pause(pauses, &untouched)).await {
                 return Ok(reply);
             }
-            if self.sent.is_some() {
+            if self.sent.is_some() && stage != Stage::ReadBack {
                 // Events until now may come from the other call.
                 self.sent = Some(self.tenant.events.moment());
             }

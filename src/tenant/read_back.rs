@@ -14,15 +14,15 @@ use super::{
 };
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
-    event::{Agents, Event, Moment},
+    event::{Agents, Event, Fetched, Moment, Told},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
     id::AgentId,
-    session::Origin,
+    session::{Origin, Session, SessionState},
     state::AgentState,
     telemetry::trace::SpanKind,
 };
 
-/// How long it is known what an agent is doing whose events come to its owner, not to the bridge.
+/// How long it is known what an agent is doing whose events do not come to the bridge.
 const KNOWN_WITHOUT_EVENTS: Duration = Duration::from_secs(10);
 
 /// A change whose answer was lost.
@@ -42,7 +42,7 @@ struct Lost<'a> {
 #[derive(Clone, Copy)]
 struct Observed {
     state: AgentState,
-    /// Whether the agent has been doing that until the gateway cannot be working on the change any more.
+    /// Whether the agent has been doing nothing else until the gateway cannot be working on the change any more.
     is_settled: bool,
     /// Whether an event says that the change was made.
     is_told: bool,
@@ -53,11 +53,11 @@ impl AdmittedCall {
     pub(super) fn learn_from(&mut self, command: &Command, envelope: &Envelope) {
         let Some(sent) = self.sent else { return };
         if let Some(effect) = command.interface.effect {
-            // In a call or another passing state the change may be delayed, or have no effect.
-            let before = self.activity_before(sent);
-            let is_at_once =
-                before.is_some_and(|before| is_lasting(before) && !(effect.waits_out)(before));
-            self.learn(is_at_once.then_some(effect.leads_to), sent.newest);
+            // In a call or another passing state the change may be delayed. Where the old state fits the change, too, as
+            // a rest fits the end of a busy state, it may have had no effect.
+            let is_there = |before| before == effect.leads_to || contradicts(before, effect);
+            let is_known = self.activity_before(sent).is_some_and(is_there);
+            self.learn(is_known.then_some(effect.leads_to), sent.newest);
         } else if let Some(status) = envelope.result.as_deref().and_then(AgentStatus::read) {
             self.learn(Some(status.state), sent.newest);
         }
@@ -65,7 +65,8 @@ impl AdmittedCall {
 
     /// Notes what the agent is doing; `None`: anything. `newest`: the newest event before the gateway was asked.
     pub(super) fn learn(&mut self, state: Option<AgentState>, newest: u64) {
-        let session = self.tenant.sessions.cached(self.agent).map(|session| session.made);
+        let known = || self.tenant.sessions.cached(self.agent).map(|session| session.made);
+        let session = self.made.or_else(known);
         self.turn.learn(Activity { state, newest, at: Instant::now(), session });
     }
 
@@ -95,8 +96,8 @@ impl AdmittedCall {
         }
         let span = self.trace.child(|| "read_back".into(), SpanKind::Internal);
         // A gateway that has taken too long may take longer.
-        let is_late =
-            sent.at.elapsed() >= command.interface.time_limit(&self.tenant.config.timeouts);
+        let limit = command.interface.time_limit(&self.tenant.config.timeouts);
+        let is_late = sent.at.elapsed() >= limit || is_of_time_limit(&error);
         let observed = self.while_caller_waits(&error, lost).await;
         let (result, verdict) = match observed {
             None => (ReadBack::Failed, Err(error)),
@@ -131,23 +132,35 @@ impl AdmittedCall {
     /// What the agent was doing when the change was sent, if that is known.
     fn activity_before(&self, sent: Moment) -> Option<AgentState> {
         let Activity { state, newest, at, session } = self.turn.activity()?;
-        let now = self.tenant.sessions.cached(self.agent)?;
-        let is_owners = now.origin == Origin::Registered;
+        let now = self.tenant.sessions.cached(self.agent).filter(|now| self.is_of_call(now))?;
         let is_old = sent.at.saturating_duration_since(at) > KNOWN_WITHOUT_EVENTS;
-        if session != Some(now.made) || (is_owners && is_old) {
+        if session != Some(now.made) || (is_old && !self.gets_events(now.origin)) {
             return None;
         }
-        let told = self.tenant.events.states_between(self.agent, newest, sent.newest)?;
-        let Some(&(last, fetched)) = told.last() else { return state };
+        let told = self.tenant.events.last_told(self.agent, newest, sent.newest)?;
+        let Some(Told { state: last, fetched, .. }) = told else { return state };
         if Some(last) == state {
             return state;
         }
         // The gateway may send an event after it was asked although it happened before, and a later event may be on
-        // its way. So this one counts where it is far enough from both.
+        // its way. So this one counts where it is far enough from both. When another replica has fetched one is not
+        // known.
         let settle = self.tenant.config.timeouts.settle;
-        let fetched = fetched.by()?;
+        let Fetched::Here(fetched) = fetched else { return None };
         let is_apart = fetched >= at + settle && sent.at >= fetched + settle;
         is_apart.then_some(last)
+    }
+
+    fn is_of_call(&self, session: &Session) -> bool {
+        self.made == Some(session.made)
+    }
+
+    /// Whether the agent's events come to the bridge as they happen.
+    fn gets_events(&self, origin: Origin) -> bool {
+        match self.tenant.session_state(self.agent) {
+            Some(state) => state == SessionState::Kept,
+            None => origin == Origin::SignedIn && self.tenant.is_kept_by_replicas(),
+        }
     }
 
     /// Observes the agent. A caller whose time is over before that is told `error`.
@@ -183,12 +196,18 @@ impl AdmittedCall {
         }
         self.take_place(self.wait, &Untouched::at_the_start()).await.ok()?;
         let second = self.ask_activity().await?;
-        Some(Observed { state: second, is_settled: state == second, is_told: false })
+        // The change may have been made, and somebody else may have changed the agent back.
+        let is_settled = state == second && !lost.may_be_told_of(&tenant, agent);
+        Some(Observed { state: second, is_settled, is_told: false })
     }
 
     async fn ask_activity(&mut self) -> Option<AgentState> {
         let untouched = Untouched::at_the_start();
         let session = self.stored_session(&untouched).await.ok()?.ok()??;
+        // A sign-in since then would show in the state, and not the change.
+        if !self.is_of_call(&session) {
+            return None;
+        }
         let newest = self.tenant.events.newest();
         let question = Command::plain(&AGENT_STATUS);
         let envelope = self.send_at(Stage::ReadBack, &question, &session, untouched).await.ok()?;
@@ -218,6 +237,13 @@ impl Lost<'_> {
         state == self.effect.leads_to && self.before.is_none() && self.is_apart
     }
 
+    /// Whether an event since the change was sent says that the agent was in its state, or may have said so.
+    fn may_be_told_of(&self, tenant: &Tenant, agent: AgentId) -> bool {
+        let (events, leads_to) = (&tenant.events, self.effect.leads_to);
+        let since = events.told_between(agent, self.sent.newest, events.newest());
+        since.is_none_or(|since| since.iter().any(|told| told.state == leads_to))
+    }
+
     /// Waits for an event that reports the change.
     async fn told(&self, tenant: &Tenant, agent: AgentId) {
         let Self { command, effect, sent, .. } = *self;
@@ -227,6 +253,12 @@ impl Lost<'_> {
         };
         while !watch.more().await.events.iter().any(is_told) {}
     }
+}
+
+/// Whether a proxy says that the gateway has let the proxy's own time limit pass.
+fn is_of_time_limit(error: &CallError) -> bool {
+    // 524 is the same in the words of one vendor.
+    matches!(error, CallError::HttpStatus { status: 504 | 524 })
 }
 
 /// Whether an agent cannot be in this state once the gateway has accepted the change, except if it has been

@@ -23,13 +23,13 @@ impl AdmittedCall {
     ) -> Result<Envelope, CallError> {
         let session = self.traced_session(command.interface, &untouched).await;
         let session = untouched.check(session)?;
-        self.sent = Some(self.tenant.events.moment());
+        self.note_sending(&session);
         let refused = match self.send(command, &session, untouched).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.kind().blames_guid() => refusal,
             verdict => return verdict,
         };
         // A sign-in may follow, and what comes of it says nothing about the command.
-        self.sent = None;
+        (self.sent, self.made) = (None, None);
         let untouched = Untouched::after(refused.clone());
         // After the agents were moved to another site, owners sign all their agents in again. If
         // the bridge were quicker, it would take the agent over from its owner.
@@ -39,11 +39,16 @@ impl AdmittedCall {
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
             Some(newer) if self.tenant.repeats.may(Repeat::Guid) => {
-                self.sent = Some(self.tenant.events.moment());
+                self.note_sending(&newer);
                 self.send(command, &newer, untouched).await
             }
             Some(_) | None => Err(CallError::Refused(refused)),
         }
+    }
+
+    fn note_sending(&mut self, session: &Session) {
+        self.sent = Some(self.tenant.events.moment());
+        self.made = Some(session.made);
     }
 
     /// Replaces a lost session: by a newer one that was stored meanwhile, or else by signing in.

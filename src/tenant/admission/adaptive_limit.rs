@@ -29,6 +29,8 @@ pub(super) struct AdaptiveLimit {
     limit: f64,
     /// What each interface usually takes.
     usual: Box<[Option<f64>]>,
+    /// The part of requests that usually get no answer.
+    lost: f64,
     trial: Option<Trial>,
     /// When a lower limit is tried although answers come as usual: the usual time may be that of a gateway that has
     /// had too much to do from the start.
@@ -102,6 +104,7 @@ impl AdaptiveLimit {
             ceiling,
             limit: ceiling,
             usual: vec![None; interfaces].into(),
+            lost: 0.0,
             trial: None,
             next_trial: now,
             probe: PROBE,
@@ -136,9 +139,24 @@ impl AdaptiveLimit {
         self.limit()
     }
 
+    /// Takes in that for a while there were too few answers to tell anything, and whether requests waited.
+    pub(super) fn note_few(&mut self, is_pressed: bool) -> usize {
+        self.pressed_since = None;
+        // Nothing says that a lower limit has helped.
+        if let Some(trial) = self.trial.take() {
+            self.limit = trial.limit;
+        }
+        if is_pressed {
+            self.raise(RAISE);
+        } else {
+            self.limit = self.ceiling;
+        }
+        self.limit()
+    }
+
     fn pressed(&mut self, window: &Window, excess: f64, (since, now): (Instant, Instant)) {
-        let may_try =
-            float(self.limit()) > self.floor && now >= self.next_trial.max(since + PRESSED);
+        let is_lowest = float(self.limit()) <= self.floor;
+        let may_try = !is_lowest && now >= self.next_trial.max(since + PRESSED);
         match self.trial.take() {
             Some(trial) if trial.is_settling => {
                 self.trial = Some(Trial { is_settling: false, ..trial });
@@ -150,7 +168,9 @@ impl AdaptiveLimit {
             }
             None if may_try => self.try_fewer(window, excess, self.probe),
             None if excess < SHORT && float(window.most) >= self.limit.floor() => self.raise(RAISE),
-            None => {}
+            // No lower limit can show whether these times are the gateway's own.
+            None if is_lowest => self.follow(window, FOLLOW),
+            None => self.follow_lost(window, FOLLOW.0),
         }
     }
 
@@ -196,7 +216,7 @@ impl AdaptiveLimit {
                 count += answers;
             }
         }
-        (count > 0.0).then(|| sum / count)
+        (count > 0.0).then(|| sum / count - UNANSWERED * self.lost)
     }
 
     /// Moves the usual times towards those that were seen, by the first part to longer and by the second to shorter ones.
@@ -207,6 +227,14 @@ impl AdaptiveLimit {
                 *usual += difference * if difference > 0.0 { longer } else { shorter };
             }
         }
+        self.follow_lost(window, longer);
+    }
+
+    fn follow_lost(&mut self, window: &Window, part: f64) {
+        let unanswered = f64::from(window.unanswered);
+        let answered: f64 = window.answered.iter().map(|(answers, _)| f64::from(*answers)).sum();
+        let lost = unanswered / (unanswered + answered).max(1.0);
+        self.lost += (lost - self.lost) * part;
     }
 }
 

@@ -1,40 +1,44 @@
 //! A queue in which one who comes with very many does not keep the others waiting.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::tenant::CallerId;
 
 /// Those who wait, in a line for each caller. The lines take turns.
 ///
 /// Each line has a round in which its turn comes, and the next one is a round later. A line that is new has its turn in
-/// the round after the present one. So no line gets more than one turn before each of the others has had one.
+/// the present round, if its caller has had none in it. So no line gets more than one turn before each of the others has
+/// had one, and a caller with few calls does not wait until all who have many have had theirs once more.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     round: u64,
     lines: HashMap<CallerId, Line<T>>,
-    /// One for each line.
-    turns: BTreeSet<(u64, CallerId)>,
-    /// The number of the next one who comes.
-    next: u64,
+    turns: BTreeMap<Turn, CallerId>,
+    /// The callers who have had their turn in this round.
+    served: HashSet<CallerId>,
+    /// The last number that was given.
+    last: i64,
     len: usize,
 }
 
 #[derive(Debug)]
 struct Line<T> {
-    /// The round of its next turn.
-    turn: u64,
+    turn: Turn,
     /// By number.
-    waiting: BTreeMap<u64, T>,
+    waiting: BTreeMap<i64, T>,
 }
+
+/// The round of a line's next turn, and its number in it.
+type Turn = (u64, i64);
 
 /// Who waits in a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
     caller: CallerId,
-    number: u64,
+    number: i64,
 }
 
-/// Which one of a caller's line comes first.
+/// Which one of a caller's line comes first, and which of the lines that are new in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Oldest,
@@ -43,7 +47,14 @@ pub(super) enum Order {
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { round: 0, lines: HashMap::default(), turns: BTreeSet::default(), next: 0, len: 0 }
+        Self {
+            round: 0,
+            lines: HashMap::default(),
+            turns: BTreeMap::default(),
+            served: HashSet::default(),
+            last: 0,
+            len: 0,
+        }
     }
 }
 
@@ -54,12 +65,12 @@ impl<T> FairQueue<T> {
     }
 
     pub(super) fn push(&mut self, caller: CallerId, one: T) -> Ticket {
-        let (number, turn) = (self.next, self.round + 1);
+        let number = self.number();
+        let turn = (self.round + u64::from(self.served.contains(&caller)), number);
         let line =
             self.lines.entry(caller).or_insert_with(|| Line { turn, waiting: BTreeMap::new() });
         line.waiting.insert(number, one);
-        self.turns.insert((line.turn, caller));
-        self.next += 1;
+        self.turns.insert(line.turn, caller);
         self.len += 1;
         Ticket { caller, number }
     }
@@ -71,20 +82,30 @@ impl<T> FairQueue<T> {
 
     /// Takes out the next one.
     pub(super) fn pop(&mut self, order: Order) -> Option<T> {
-        let (turn, caller) = self.turns.pop_first()?;
+        let turn = self.next_turn(order)?;
+        let caller = self.turns.remove(&turn)?;
+        // Lines that go on keep their order among themselves, and come after those that are new.
+        let number = match order {
+            Order::Oldest => self.number(),
+            Order::Newest => -self.number(),
+        };
         let line = self.lines.get_mut(&caller)?;
         let (_, one) = match order {
             Order::Oldest => line.waiting.pop_first()?,
             Order::Newest => line.waiting.pop_last()?,
         };
-        self.len -= 1;
-        self.round = turn;
-        line.turn = turn + 1;
+        if turn.0 > self.round {
+            self.served.clear();
+        }
+        self.round = turn.0;
+        self.served.insert(caller);
+        line.turn = (turn.0 + 1, number);
         if line.waiting.is_empty() {
             self.lines.remove(&caller);
         } else {
-            self.turns.insert((turn + 1, caller));
+            self.turns.insert(line.turn, caller);
         }
+        self.one_less();
         Some(one)
     }
 
@@ -92,12 +113,32 @@ impl<T> FairQueue<T> {
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
         let line = self.lines.get_mut(&ticket.caller)?;
         let one = line.waiting.remove(&ticket.number)?;
-        self.len -= 1;
         if line.waiting.is_empty() {
-            self.turns.remove(&(line.turn, ticket.caller));
+            self.turns.remove(&line.turn);
             self.lines.remove(&ticket.caller);
         }
+        self.one_less();
         Some(one)
+    }
+
+    fn next_turn(&self, order: Order) -> Option<Turn> {
+        let (&first, _) = self.turns.first_key_value()?;
+        match order {
+            Order::Oldest => Some(first),
+            Order::Newest => Some(*self.turns.range(..(first.0 + 1, i64::MIN)).next_back()?.0),
+        }
+    }
+
+    fn number(&mut self) -> i64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn one_less(&mut self) {
+        self.len -= 1;
+        if self.len == 0 {
+            self.served.clear();
+        }
     }
 }
 
@@ -124,7 +165,7 @@ mod tests {
         let waiting = [(1, 0), (1, 1), (1, 2), (2, 3), (1, 4), (2, 5), (3, 6)];
         for (order, expected) in [
             (Order::Oldest, [(1, 0), (2, 3), (3, 6), (1, 1), (2, 5), (1, 2), (1, 4)]),
-            (Order::Newest, [(1, 4), (2, 5), (3, 6), (1, 2), (2, 3), (1, 1), (1, 0)]),
+            (Order::Newest, [(3, 6), (2, 5), (1, 4), (2, 3), (1, 2), (1, 1), (1, 0)]),
         ] {
             assert_eq!(all(&mut queue(&waiting), order), expected, "{order:?}");
         }
@@ -149,7 +190,20 @@ mod tests {
         assert_eq!(queue.remove(second), None);
         assert_eq!(queue.remove(third), Some((2, 2)));
         assert_eq!((queue.len(), all(&mut queue, Order::Oldest)), (1, vec![(1, 0)]));
-        assert!(queue.lines.is_empty() && queue.turns.is_empty());
+        assert!(queue.lines.is_empty() && queue.turns.is_empty() && queue.served.is_empty());
+    }
+
+    #[test]
+    fn whoever_had_no_turn_in_a_round_comes_before_those_who_have_their_next_one() {
+        for order in [Order::Oldest, Order::Newest] {
+            let mut queue = queue(&[(1, 0), (1, 1), (2, 2), (2, 3)]);
+            let first = queue.pop(order).expect("one");
+            queue.push(CallerId::of_test(9), (9, 4));
+            queue.push(CallerId::of_test(0), (0, 5));
+            queue.push(CallerId::of_test(first.0), (first.0, 6));
+            let next = [(); 3].map(|()| queue.pop(order).expect("one").0);
+            assert!(next.contains(&9) && next.contains(&0), "{order:?}: {first:?} {next:?}");
+        }
     }
 
     proptest! {

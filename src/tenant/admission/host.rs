@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -53,6 +54,9 @@ pub struct HostUsage {
     /// Requests that got no place since the start.
     pub refused: u64,
 }
+
+/// Counts a request that ends without a place, also one that is dropped, as at its deadline.
+struct Without<'a>(Option<&'a AtomicU64>);
 
 impl Hosts {
     /// Limits each host like this.
@@ -103,12 +107,10 @@ impl Host {
             return Ok(place);
         }
         self.press();
-        let typical = self.latencies.as_ref().and_then(Latencies::typical);
-        let taken = self.places.take(patience, typical).await;
-        if taken.is_err() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        taken
+        let mut without = Without(Some(&self.refused));
+        let place = self.places.take(patience, self.typical()).await?;
+        without.0 = None;
+        Ok(place)
     }
 
     /// Notes that a request for this host waits.
@@ -119,7 +121,7 @@ impl Host {
     }
 
     /// What a request usually takes, if that is known.
-    pub(super) fn typical(&self) -> Option<std::time::Duration> {
+    pub(super) fn typical(&self) -> Option<Duration> {
         self.latencies.as_ref().and_then(Latencies::typical)
     }
 
@@ -148,6 +150,14 @@ impl Host {
             ceiling: self.ceiling.get(),
             waiting: self.places.waiting(),
             refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Without<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.0 {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

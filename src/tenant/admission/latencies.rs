@@ -45,7 +45,7 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 const ENOUGH: u32 = 100;
 /// A gateway that gives few answers is looked at with so many after this time.
 const FEW: (u32, Duration) = (30, Duration::from_secs(3));
-/// Fewer still are left out after this time.
+/// Fewer still are left out after this time: they do not tell how long answers take.
 const STALE: Duration = Duration::from_secs(10);
 
 impl Latencies {
@@ -120,12 +120,13 @@ impl Latencies {
             return None;
         }
         window.most = most();
-        let looked = is_enough.then(|| limit.note(window, now));
+        let looked =
+            if is_enough { limit.note(window, now) } else { limit.note_few(window.pressed) };
         let typical = if is_enough && answers > window.unanswered { look_nanos(mean) } else { 0 };
         self.typical.store(typical, Ordering::Relaxed);
         window.answered.fill((0, 0.0));
         (window.unanswered, window.pressed, *since) = (0, false, now);
-        looked
+        Some(looked)
     }
 
     fn collect(&self, window: &mut Window) {
@@ -201,7 +202,7 @@ mod tests {
 
         note(FEW.0 - 1);
         tokio::time::advance(STALE * 2).await;
-        assert_eq!(latencies.look(Instant::now(), || 1), None, "they are old");
+        assert_eq!(latencies.look(Instant::now(), || 1), Some(64), "they are old");
         assert_eq!(latencies.typical(), None);
         note(FEW.0 - 1);
         tokio::time::advance(SECOND).await;
@@ -216,5 +217,24 @@ mod tests {
         tokio::time::advance(SECOND).await;
         assert_eq!(latencies.look(Instant::now(), || 64), Some(32));
         assert_eq!(latencies.typical(), None);
+
+        latencies.note(0, Some(SECOND / 100));
+        tokio::time::advance(STALE * 2).await;
+        assert_eq!(latencies.look(Instant::now(), || 1), Some(64), "nobody has waited since");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_with_few_answers_is_not_left_with_a_limit_that_was_only_tried() {
+        let latencies = Latencies::new(16, 1);
+        let mut limits = vec![16];
+        for _ in 0..1000 {
+            let limit = limits.last().copied().unwrap_or_default();
+            tokio::time::advance(SECOND * 5 / u32::try_from(limit).unwrap()).await;
+            latencies.note(0, Some(SECOND * 5));
+            latencies.press();
+            limits.push(latencies.look(Instant::now(), || limit).unwrap_or(limit));
+        }
+        let late: usize = limits[500..].iter().sum();
+        assert!(late > 501 * 14, "{limits:?}");
     }
 }

@@ -1,6 +1,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use super::*;
 use crate::{
@@ -145,4 +146,17 @@ async fn a_host_that_has_too_much_to_do_gets_fewer_requests_if_that_is_wanted_al
         assert_eq!((usage[0].places.limit, usage[0].ceiling), (expected, 64));
         assert_eq!(after.hosts[0].places.limit(), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_has_to_start_before_it_gets_a_place_counts_as_one_without() {
+    let hosts = hosts(false);
+    let admission = at(&hosts, &["a"]);
+    let place = admission.hosts[0].take(SHORT).await.expect("a place");
+    let until = Instant::now() + SHORT.wait / 2;
+    assert!(timeout_at(until, admission.hosts[0].take(SHORT)).await.is_err(), "too late");
+    assert!(admission.hosts[0].take(SHORT).await.is_err(), "it has waited");
+    drop(place);
+    admission.hosts[0].take(SHORT).await.expect("a place");
+    assert_eq!(hosts.usage()[0].refused, 2);
 }

@@ -38,7 +38,7 @@ fn accepted() -> Fault {
     Fault::Status { status: 200, headers, body, content_type }
 }
 
-async fn stored(world: &World, guid: &str, origin: Origin) -> u64 {
+pub(super) async fn stored(world: &World, guid: &str, origin: Origin) -> u64 {
     let guid = Guid::parse(guid).expect("a Guid");
     let session = NewSession { guid, origin, ttl: None, cookies: Arc::default() };
     world.tenant.sessions.put(agent(1001), session).await.expect("stored").version

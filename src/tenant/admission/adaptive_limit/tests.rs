@@ -21,6 +21,8 @@ struct World {
     now: Instant,
     at_once: f64,
     chance: u64,
+    /// The part of requests that get no answer.
+    lost: f64,
 }
 
 const CEILING: usize = 128;
@@ -35,7 +37,7 @@ impl Host {
 impl World {
     fn new(at_once: f64) -> Self {
         let now = Instant::now();
-        Self { limit: AdaptiveLimit::new(CEILING, 2, now), now, at_once, chance: 1 }
+        Self { limit: AdaptiveLimit::new(CEILING, 2, now), now, at_once, chance: 1, lost: 0.0 }
     }
 
     /// Between 0 and 1, and always the same ones.
@@ -60,7 +62,7 @@ impl World {
             let each = (per_second * lasts / 2.0).ceil() as u32;
             let mut window = Window {
                 answered: Vec::new(),
-                unanswered: 0,
+                unanswered: (f64::from(each) * 2.0 * self.lost) as u32,
                 most: at_once as usize,
                 pressed: self.at_once > f64::from(limit),
             };
@@ -150,6 +152,34 @@ fn a_limit_that_nobody_waits_for_returns_to_its_ceiling() {
     world.at_once = 4.0;
     world.run(host, 20.0);
     assert_eq!(world.limit.limit(), CEILING);
+}
+
+/// Where a gateway has become slower by a quarter while it had too much to do, that is no reason to give it little for
+/// ever.
+#[test]
+fn a_gateway_that_bears_more_again_gets_more_though_it_has_become_a_little_slower() {
+    for slower in [1.0, 1.2, 1.25, 1.3, 1.5] {
+        let mut world = World::new(500.0);
+        world.run(FAST, 10.0);
+        world.run(Host { bears: 3.0, strain: 2.0, ..FAST }, 30.0);
+        assert!(world.limit.limit() < 10, "{slower}: {}", world.limit.limit());
+        world.run(Host { alone: [0.01 * slower; 2], ..FAST }, 60.0);
+        assert_eq!(world.limit.limit(), CEILING, "{slower}");
+    }
+}
+
+/// As where one of several servers behind a host fails.
+#[test]
+fn requests_of_which_a_part_always_fails_get_as_much_as_before() {
+    for lost in [0.05, 0.2, 0.5] {
+        let mut world = World::new(500.0);
+        world.run(Host { bears: 8.0, strain: 2.0, ..FAST }, 30.0);
+        world.lost = lost;
+        world.run(FAST, 60.0);
+        let answers = world.run(FAST, 60.0);
+        let best = 128.0 / 0.01;
+        assert!(answers > 0.85 * best, "{lost}: {answers} of {best}");
+    }
 }
 
 fn windows() -> impl Strategy<Value = Vec<Window>> {
