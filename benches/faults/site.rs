@@ -6,8 +6,8 @@ use ccgateway_bridge::{
     client::{self, Channel},
     config::{Sources, load},
     rpc::proto::{
-        RegisterSessionRequest, SetBusyRequest, agent_session_client::AgentSessionClient,
-        agent_state_client::AgentStateClient,
+        RegisterSessionRequest, SetBusyRequest, SignInRequest,
+        agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
     server::Bridge,
 };
@@ -130,6 +130,18 @@ impl Caller {
                 ..<_>::default()
             };
             sessions.register_session(message).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs all agents in.
+    pub(crate) async fn sign_in(&self, password: &str) -> Result<(), Failure> {
+        let mut sessions = self.sessions.clone();
+        for agent in self.agents.clone() {
+            let (agent_id, password) = (agent.to_string(), Some(password.into()));
+            let tenant_id = self.tenant.unwrap_or_default().into();
+            let message = SignInRequest { tenant_id, agent_id, password, ..<_>::default() };
+            sessions.sign_in(message).await?;
         }
         Ok(())
     }

@@ -2,20 +2,27 @@
 
 use std::{env, fs, time::Duration};
 
-use ccgateway_sim::{Fault, Misbehaviour};
+use ccgateway_sim::{Fault, Misbehaviour, Options, Simulator};
 use tokio::time::{Instant, sleep};
 
-use crate::site::{Failure, Site, failed, lasting, plain};
+use crate::site::{Caller, Failure, bridge, failed, lasting, plain};
 
 const RATE: f64 = 500.0;
+const PASSWORD: &str = "soak";
 const DEADLINE: Duration = Duration::from_secs(5);
+const PART: f64 = 30.0;
 /// Until memory is as it stays.
-const WARM: f64 = 30.0;
+const WARM: f64 = 120.0;
 
 pub(crate) async fn run() -> Result<(), Failure> {
     let seconds = env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(600.0);
-    let site =
-        Site::start(plain(), 1001..3001, &[("TENANTS__BENCH__LIMITS__SESSIONS", "10000")]).await?;
+    // Agents who are polled, and signed in again where a fault costs their session.
+    let gateway = Options { default_password: Some(PASSWORD.into()), ..plain() };
+    let gateway = Simulator::start(gateway).await?;
+    let url = gateway.base_url();
+    let bridge = bridge(&[("TENANTS__BENCH__BASE_URLS", &*url)]).await?;
+    let caller = Caller::of(&bridge, 1001..1501, None)?;
+    caller.sign_in(PASSWORD).await?;
     let faults = [
         Fault::Hang,
         Fault::CutBeforeAnswer,
@@ -29,11 +36,11 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let (begun, lasts, mut next) = (Instant::now(), lasting(seconds), faults.iter().cycle());
     let mut first = None;
     while begun.elapsed() < lasts {
-        let minute = lasts.min(lasting(WARM));
-        let (calling, faulting) = (site.caller.call(RATE, minute, DEADLINE), async {
+        let minute = lasts.min(lasting(PART));
+        let (calling, faulting) = (caller.call(RATE, minute, DEADLINE), async {
             let count = (minute.as_secs_f64() * RATE / 100.0) as usize;
             for fault in next.by_ref().take(count) {
-                site.gateway.misbehave(Misbehaviour::once(fault.clone()));
+                gateway.misbehave(Misbehaviour::once(fault.clone()));
                 sleep(Duration::from_secs_f64(100.0 / RATE)).await;
             }
         });
@@ -45,13 +52,16 @@ pub(crate) async fn run() -> Result<(), Failure> {
             ended.len(),
             failed(&ended)
         );
-        let (since, before, _) = *first.get_or_insert((after, memory, open));
+        if begun.elapsed() < lasting(WARM) {
+            continue;
+        }
+        let (since, before) = *first.get_or_insert((after, memory));
         if after > since {
             let slope = (memory - before) / (after - since) * 600.0;
             println!("        memory grows by {slope:.1} MiB in ten minutes (goal: 1)");
         }
     }
-    site.end().await;
+    gateway.stop().await;
     Ok(())
 }
 
