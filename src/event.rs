@@ -13,7 +13,7 @@ use std::{borrow::Cow, time::SystemTime};
 use tokio::time::Instant;
 
 pub use self::{
-    log::{Events, Missed, News, Told},
+    log::{Events, Missed, News, NotKept, Told},
     read::read,
     relay::{NoRelay, Relay},
     watch::{Agents, Batch, Watch},

@@ -72,6 +72,10 @@ pub struct Told {
     sequence: u64,
 }
 
+/// Some of the events that were asked for are not kept any more, or have never come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotKept;
+
 /// The most numbers in `behind`. A store gives fewer in a minute, and only its last minute is read
 /// again.
 const BEHIND_MAX: usize = 16 * 1024;
@@ -196,8 +200,12 @@ impl Events {
     }
 
     /// The last one of the agent's events with numbers above `after` and up to `to` that tells of its state, if there is
-    /// one; `None` if it is not known.
-    pub fn last_told(&self, agent: AgentId, after: u64, to: u64) -> Option<Option<Told>> {
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// [`NotKept`] if that is not known.
+    pub fn last_told(&self, agent: AgentId, after: u64, to: u64) -> Result<Option<Told>, NotKept> {
         let log = self.log();
         let told = log.told.get(&agent).copied().unwrap_or_default();
         // Nearly always it is one of these, since `to` is not long ago. To go through the log would take long.
@@ -205,22 +213,25 @@ impl Events {
         if let Some(last) = last
             && after >= log.missing
         {
-            return Some((last.sequence > after).then_some(last));
+            return Ok((last.sequence > after).then_some(last));
         }
         drop(log);
-        Some(self.told_between(agent, after, to)?.pop())
+        Ok(self.told_between(agent, after, to)?.pop())
     }
 
-    /// The agent's events with numbers above `after` and up to `to` that tell of its state, oldest first; `None` if some
-    /// of them are not kept any more.
-    pub fn told_between(&self, agent: AgentId, after: u64, to: u64) -> Option<Vec<Told>> {
+    /// The agent's events with numbers above `after` and up to `to` that tell of its state, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`NotKept`].
+    pub fn told_between(&self, agent: AgentId, after: u64, to: u64) -> Result<Vec<Told>, NotKept> {
         let log = self.log();
         if after < log.gone {
-            return None;
+            return Err(NotKept);
         }
         let between = log.from(after + 1).take_while(|event| event.sequence <= to);
         let of_agent = between.filter(|event| event.agent == agent);
-        Some(of_agent.filter_map(|event| Told::by(event)).collect())
+        Ok(of_agent.filter_map(|event| Told::by(event)).collect())
     }
 
     /// Tells of the number of the newest event whenever it changes.
@@ -326,9 +337,9 @@ mod tests {
     const BUSY: &str = "AgentState_SetNotReady_Success";
     const IDLE: &str = "AgentState_CancelNotReady_Success";
 
-    fn last(events: &Events, after: u64, to: u64) -> Option<Option<AgentState>> {
+    fn last(events: &Events, after: u64, to: u64) -> Result<Option<AgentState>, NotKept> {
         let told = events.last_told(agent(101), after, to)?;
-        Some(told.map(|told| told.state))
+        Ok(told.map(|told| told.state))
     }
 
     #[test]
@@ -342,20 +353,20 @@ mod tests {
         }
         let third = tell(&events, 101, "AgentState_Unheard_Of");
         for (after, to, expected) in [
-            (0, third, Some(Some(Idle))),
-            (0, first, Some(Some(Busy))),
-            (first, second, Some(Some(Idle))),
-            (second, third, Some(None)),
-            (first, first, Some(None)),
+            (0, third, Ok(Some(Idle))),
+            (0, first, Ok(Some(Busy))),
+            (first, second, Ok(Some(Idle))),
+            (second, third, Ok(None)),
+            (first, first, Ok(None)),
         ] {
             assert_eq!(last(&events, after, to), expected, "{after} {to}");
         }
         let rest = tell(&events, 101, "AgentState_SetRest_Success");
-        assert_eq!(last(&events, 0, first), None, "it is not kept");
-        assert_eq!(last(&events, second, rest), Some(Some(Resting)));
+        assert_eq!(last(&events, 0, first), Err(NotKept), "it is not kept");
+        assert_eq!(last(&events, second, rest), Ok(Some(Resting)));
         events.begin_after(rest + 5);
-        assert_eq!(last(&events, second, rest), None, "some may be missing");
-        assert_eq!(last(&events, rest + 5, rest + 6), Some(None));
+        assert_eq!(last(&events, second, rest), Err(NotKept), "some may be missing");
+        assert_eq!(last(&events, rest + 5, rest + 6), Ok(None));
     }
 
     #[test]
@@ -365,7 +376,7 @@ mod tests {
         let change = SessionChange { state: SessionState::Lost, cause: "".into() };
         events.publish(agent(101), What::Session(change), Instant::now());
         assert_eq!(events.state(agent(101)), None);
-        assert_eq!(last(&events, 0, events.newest()), Some(Some(AgentState::Busy)));
-        assert_eq!(last(&events, first, events.newest()), Some(None));
+        assert_eq!(last(&events, 0, events.newest()), Ok(Some(AgentState::Busy)));
+        assert_eq!(last(&events, first, events.newest()), Ok(None));
     }
 }

@@ -137,7 +137,7 @@ impl AdmittedCall {
         if session != Some(now.made) || (is_old && !self.gets_events(now.origin)) {
             return None;
         }
-        let told = self.tenant.events.last_told(self.agent, newest, sent.newest)?;
+        let told = self.tenant.events.last_told(self.agent, newest, sent.newest).ok()?;
         let Some(Told { state: last, fetched, .. }) = told else { return state };
         if Some(last) == state {
             return state;
@@ -241,7 +241,7 @@ impl Lost<'_> {
     fn may_be_told_of(&self, tenant: &Tenant, agent: AgentId) -> bool {
         let (events, leads_to) = (&tenant.events, self.effect.leads_to);
         let since = events.told_between(agent, self.sent.newest, events.newest());
-        since.is_none_or(|since| since.iter().any(|told| told.state == leads_to))
+        since.map_or(true, |since| since.iter().any(|told| told.state == leads_to))
     }
 
     /// Waits for an event that reports the change.

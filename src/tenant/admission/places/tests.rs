@@ -74,6 +74,10 @@ async fn call_forty_times(places: Arc<Places>, patience: Patience) -> u32 {
     served
 }
 
+async fn take(places: Arc<Places>, patience: Patience) -> Option<Place> {
+    places.take(patience, None).await.ok()
+}
+
 /// The others have so much waiting that their turns come only after 200 ms, which is longer than a call waits in an
 /// overload.
 #[tokio::test(start_paused = true)]
@@ -85,12 +89,10 @@ async fn a_caller_with_one_call_at_a_time_gets_its_turn_among_many_with_very_man
         let own = tokio::spawn(call_forty_times(places.clone(), patience(number)));
         while !own.is_finished() {
             for other in (1..80).step_by(2) {
-                while places.queue().waiting.line(CallerId::of_test(other)) < 3 {
-                    let places = places.clone();
-                    others.spawn(async move { places.take(patience(other), None).await.ok() });
-                    yield_now().await;
-                }
+                let waiting = places.queue().waiting.line(CallerId::of_test(other));
+                others.extend((waiting..3).map(|_| take(places.clone(), patience(other))));
             }
+            yield_now().await;
             advance(WAIT / 20).await;
             drop(place.take());
             yield_now().await;
