@@ -17,7 +17,8 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval},
 };
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
@@ -46,6 +47,8 @@ pub(crate) struct Ended {
     pub(crate) came: Duration,
     pub(crate) took: Duration,
     pub(crate) code: Code,
+    /// The reason of an error; empty for others and for success.
+    pub(crate) reason: String,
 }
 
 /// What a simulated gateway is like, where nothing else is said.
@@ -171,14 +174,23 @@ impl Caller {
                 calls.spawn(async move {
                     let came = begun.elapsed();
                     let answer = states.set_busy(request).await;
-                    let code = answer.map_or_else(|status| status.code(), |_| Code::Ok);
-                    Ended { came, took: begun.elapsed().saturating_sub(came), code }
+                    let took = begun.elapsed().saturating_sub(came);
+                    let (code, reason) = match answer {
+                        Ok(_) => (Code::Ok, String::new()),
+                        Err(error) => (error.code(), reason(&error)),
+                    };
+                    Ended { came, took, code, reason }
                 });
             }
             made = made.max(due);
         }
         calls.join_all().await
     }
+}
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
 /// The median and the time that 99 % are below, in milliseconds.

@@ -1,9 +1,10 @@
 //! Calls for a long time, one in a hundred of them with a fault: whether memory and descriptors stay as they are.
 
-use std::{env, fs, time::Duration};
+use std::{collections::BTreeMap, env, fs, time::Duration};
 
 use ccgateway_sim::{Fault, Misbehaviour, Options, Simulator};
 use tokio::time::{Instant, sleep};
+use tonic::Code;
 
 use crate::site::{Caller, Failure, bridge, failed, lasting, plain};
 
@@ -52,6 +53,11 @@ pub(crate) async fn run() -> Result<(), Failure> {
             ended.len(),
             failed(&ended)
         );
+        let mut reasons = BTreeMap::<_, usize>::new();
+        for one in ended.iter().filter(|one| one.code != Code::Ok) {
+            *reasons.entry(&*one.reason).or_default() += 1;
+        }
+        println!("        {reasons:?}");
         if begun.elapsed() < lasting(WARM) {
             continue;
         }
