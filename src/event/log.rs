@@ -58,8 +58,16 @@ pub(super) struct Log {
     behind: BTreeSet<u64>,
     /// The highest number of an event that may never have been in the log.
     missing: u64,
-    /// The last two events that tell of each agent's state, the newer one first.
-    told: HashMap<AgentId, [Option<Told>; 2]>,
+    told: HashMap<AgentId, LastTold>,
+}
+
+/// What an agent's last events told. It stays when the agent's session ends, so there is one for each agent id at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastTold {
+    /// The last two that tell of its state, the newer one first.
+    events: [Option<Told>; 2],
+    /// The session has ended since.
+    is_over: bool,
 }
 
 /// What an event tells of its agent.
@@ -195,7 +203,8 @@ impl Events {
 
     /// What the agent is doing according to its events; `None` if they do not say.
     pub fn state(&self, agent: AgentId) -> Option<AgentState> {
-        let [last, _] = self.log().told.get(&agent).copied()?;
+        let told = self.log().told.get(&agent).copied().filter(|told| !told.is_over)?;
+        let [last, _] = told.events;
         last.map(|last| last.state)
     }
 
@@ -207,13 +216,12 @@ impl Events {
     /// [`NotKept`] if that is not known.
     pub fn last_told(&self, agent: AgentId, after: u64, to: u64) -> Result<Option<Told>, NotKept> {
         let log = self.log();
-        let told = log.told.get(&agent).copied().unwrap_or_default();
-        // Nearly always it is one of these, since `to` is not long ago. To go through the log would take long.
-        let last = told.into_iter().flatten().find(|told| told.sequence <= to);
-        if let Some(last) = last
-            && after >= log.missing
-        {
-            return Ok((last.sequence > after).then_some(last));
+        let LastTold { events, .. } = log.told.get(&agent).copied().unwrap_or_default();
+        let last = events.into_iter().flatten().find(|told| told.sequence <= to);
+        // Nearly always it is one of these, since `to` is not long ago. Where there are fewer than two, there has never
+        // been another one. To go through the log would take long.
+        if (last.is_some() || events.contains(&None)) && after >= log.missing {
+            return Ok(last.filter(|last| last.sequence > after));
         }
         drop(log);
         Ok(self.told_between(agent, after, to)?.pop())
@@ -289,10 +297,14 @@ impl Log {
 
     fn follow(&mut self, event: &Event) {
         if let Some(told) = Told::by(event) {
-            let [last, before] = self.told.entry(event.agent).or_default();
-            *before = last.replace(told);
-        } else if matches!(&event.what, What::Session(change) if change.state.is_end()) {
-            self.told.remove(&event.agent);
+            let LastTold { events: [last, before], is_over } =
+                self.told.entry(event.agent).or_default();
+            (*before, *is_over) = (last.replace(told), false);
+        } else if let What::Session(change) = &event.what
+            && change.state.is_end()
+            && let Some(told) = self.told.get_mut(&event.agent)
+        {
+            told.is_over = true;
         }
     }
 }
@@ -364,6 +376,8 @@ mod tests {
         let rest = tell(&events, 101, "AgentState_SetRest_Success");
         assert_eq!(last(&events, 0, first), Err(NotKept), "it is not kept");
         assert_eq!(last(&events, second, rest), Ok(Some(Resting)));
+        let never = events.last_told(agent(103), 0, rest);
+        assert_eq!(never.map(|told| told.is_none()), Ok(true), "nothing was ever told of it");
         events.begin_after(rest + 5);
         assert_eq!(last(&events, second, rest), Err(NotKept), "some may be missing");
         assert_eq!(last(&events, rest + 5, rest + 6), Ok(None));
