@@ -6,7 +6,7 @@
 //! the gateway renews a dynamic Guid (cec_07_0005). A lost session is made anew by signing in, at a
 //! limited rate for all agents of the tenant, and for a limited time.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use tokio::{
@@ -72,9 +72,10 @@ struct Keeping {
     wake: Arc<Notify>,
     /// The pause before the first poll.
     delay: Duration,
-    /// Whether the Guid may be out of date, because another process polled before. It may have
-    /// ended, or lost its lease, after an answer with a newer Guid and before it stored that Guid.
-    /// The gateway need not send the new Guid again, and soon refuses the old one.
+    /// Whether the Guid may be out of date. The answer to a poll that brought a newer one may have been
+    /// lost on its way, or with the process that polled before, which may have ended, or lost its lease,
+    /// before it stored that Guid. The gateway need not send the new Guid again, and soon refuses the
+    /// old one.
     may_be_old: bool,
     /// The session that was seen last.
     last: Option<Arc<Session>>,
@@ -202,7 +203,8 @@ impl Keeping {
     /// Asks for a new Guid if the known one may be out of date. Polls wait only a short time for
     /// it: without polls the gateway signs the agent out.
     async fn renew_old(&mut self) {
-        if !self.may_be_old || self.finish.is_cancelled() {
+        // Where polls are not allowed, each turn asks for one.
+        if !self.may_be_old || !self.polls || self.finish.is_cancelled() {
             return;
         }
         let renewing = async {
@@ -239,6 +241,8 @@ impl Keeping {
             Finding::PolledElsewhere => self.contested(&session).await,
             finding => finding,
         };
+        self.may_be_old |=
+            finding == Finding::AnswerLost && self.tenant.config.auth_mode == AuthMode::Dynamic;
         if self.is_lost(finding, &session).await? {
             // Without a lease, another replica may have renewed the Guid, so that it is refused
             // here. A sign-in would take the agent away from that replica.
@@ -304,7 +308,7 @@ impl Keeping {
             Finding::PolledElsewhere => return Ok(false),
             // The agent is being moved to another site, where its Guid stays good.
             Finding::Switchover => false,
-            Finding::Silent => {
+            Finding::AnswerLost | Finding::Silent => {
                 let now = Instant::now();
                 let silence = self.silence.get_or_insert(Silence { since: now, polls: 0 });
                 silence.polls += 1;
@@ -339,6 +343,9 @@ impl Keeping {
         self.found(Health::Recovering, finding.cause());
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
         self.give_way().await?;
+        if mem::take(&mut self.may_be_old) {
+            self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
+        }
         self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());
         loop {
             self.tenant = self.tenant.newest();
@@ -364,7 +371,9 @@ impl Keeping {
                 // A call has found meanwhile that another client has the agent.
                 Err(Obstacle::TakenOver { .. }) => self.give_way().await?,
                 Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
-                Err(error) if error.is_signed_in_elsewhere() => self.give_way().await?,
+                Err(error) if error.is_signed_in_elsewhere() && !self.is_permitted() => {
+                    self.give_way().await?;
+                }
                 Err(_) if spent >= limit => return Err(End::GaveUp),
                 // Full jitter, so that agents which were lost together are not signed in together.
                 Err(_) => {
@@ -375,6 +384,10 @@ impl Keeping {
                 }
             }
         }
+    }
+
+    fn is_permitted(&self) -> bool {
+        self.tenant.agents.permission(self.agent, Instant::now()) == Permission::Now
     }
 
     /// Waits as long as the agent must be left to another client. An error: it is given up.
@@ -406,7 +419,8 @@ impl Keeping {
     /// poll at this interval.
     fn pause(&self) -> Duration {
         let keep = &self.tenant.config.keep;
-        let pause = if self.polls {
+        // A renewal without an answer is tried again soon: the Guid ends before the next one is due.
+        let pause = if self.polls || self.silence.is_some() {
             rand::rng().random_range(keep.pause_min..=keep.pause_max)
         } else {
             keep.guid_interval

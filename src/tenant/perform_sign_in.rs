@@ -172,7 +172,11 @@ impl AdmittedCall {
         }
         debug!(ccgw.tenant.id = %id, ccgw.agent.id = %self.agent, "signing the agent in");
         self.tenant.note(self.agent, Event::Begun(Attempt::SignIn));
-        let mut made = self.sign_in_once_or_twice(sign_in, stage, untouched, room).await?;
+        let made = self.sign_in_once_or_twice(sign_in, stage, untouched, room).await;
+        if made.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
+            self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
+        }
+        let mut made = made?;
         if self.tenant.config.reset_skills_after_sign_in {
             made.skills = Some(self.reset_skills(&made.session).await);
         }
@@ -280,7 +284,10 @@ impl AdmittedCall {
                 self.warn_of_guid(guid.is_some());
                 Guid::absent()
             }
-            Some(guid) => guid,
+            Some(guid) => {
+                self.tenant.agents.guid_known(self.agent);
+                guid
+            }
             None => {
                 // Another sign-in would have the same result, and disturb the agent again.
                 self.reject(sign_in, Rejection::WithoutGuid).await;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Tenant;
 use crate::{
-    call::{CallError, CallerWait, Stage, Untouched},
+    call::{CallError, CallerWait, Outcome, Stage, Untouched},
     event::{self, What},
     gateway::{Command, Envelope, Interface, NoSeat, POLL, Reply, Request},
     id::AgentId,
@@ -34,7 +34,9 @@ pub(super) enum Finding {
     PolledElsewhere,
     /// The gateway allows no polls for one agent (000-001).
     PollsDisabled,
-    /// No usable answer.
+    /// The request was sent, and its answer was lost or cannot be read. It may have brought a new Guid.
+    AnswerLost,
+    /// No answer, or one that says nothing about the session.
     Silent,
 }
 
@@ -44,7 +46,12 @@ const SIGNED_OUT_BY_OTHERS: &str =
 impl Finding {
     /// What a failed request says about the session.
     pub(super) fn of(error: &CallError) -> Self {
-        let Some(refusal) = error.refusal() else { return Self::Silent };
+        let Some(refusal) = error.refusal() else {
+            return match error.outcome() {
+                Outcome::Unknown => Self::AnswerLost,
+                _ => Self::Silent,
+            };
+        };
         match refusal.retcode.kind() {
             Kind::PollsDisabled => Self::PollsDisabled,
             Kind::OperationInProgress => Self::PolledElsewhere,
@@ -65,6 +72,7 @@ impl Finding {
             Self::Switchover => "the agent is being switched over",
             Self::PolledElsewhere => "another poll is open (000-007)",
             Self::PollsDisabled => "polls for one agent are not allowed (000-001)",
+            Self::AnswerLost => "the answer to a poll was lost",
             Self::Silent => "no usable answer to a poll",
         }
     }
@@ -92,7 +100,7 @@ impl Tenant {
                 }
                 finding
             }
-            Err(_) => Finding::Silent,
+            Err(error) => Finding::of(&error),
         }
     }
 
@@ -147,7 +155,10 @@ impl Tenant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{call::Refusal, retcode::Retcode};
+    use crate::{
+        call::{Obstacle, Refusal},
+        retcode::Retcode,
+    };
 
     #[test]
     fn refused_polls_are_read_for_what_they_say_about_the_session() {
@@ -167,7 +178,9 @@ mod tests {
             let refusal = Refusal { retcode, message: String::new(), node: None, http_status: 200 };
             assert_eq!(Finding::of(&CallError::Refused(refusal)), expected);
         }
-        assert_eq!(Finding::of(&CallError::BadReply(String::new())), Finding::Silent);
+        assert_eq!(Finding::of(&CallError::BadReply(String::new())), Finding::AnswerLost);
+        let unasked = CallError::unasked(Obstacle::ShuttingDown);
+        assert_eq!(Finding::of(&unasked), Finding::Silent);
     }
 
     #[test]
@@ -180,6 +193,7 @@ mod tests {
             Finding::Switchover,
             Finding::PolledElsewhere,
             Finding::PollsDisabled,
+            Finding::AnswerLost,
             Finding::Silent,
         ];
         let causes: std::collections::BTreeSet<_> =

@@ -23,6 +23,8 @@ pub(super) struct Losses {
     /// The gateway has said that somebody signed the agent out, and no sign-in has been tried
     /// since.
     is_signed_out: bool,
+    /// When an answer was lost that may have brought the Guid of a session of the bridge's own.
+    guid_lost: Option<Instant>,
     ticket: Option<Ticket>,
 }
 
@@ -31,6 +33,9 @@ pub(super) struct Losses {
 pub(in crate::tenant) enum Loss {
     /// The gateway says that somebody other than the bridge has signed the agent out.
     SignedOut,
+    /// An answer was lost, or could not be read, that may have brought the Guid of a session of the
+    /// bridge's own. A sign-in then finds the agent signed in, although no other client is there.
+    Guid,
     /// A keeper is about to have its agent's session made anew.
     Recovering,
     /// The bridge has tried to sign the agent in. `with_another`: another client had signed it in.
@@ -77,6 +82,10 @@ const CALM_PAUSES: u32 = 120;
 /// recoveries in a row that did not last.
 const RECOVERIES_FACTOR: u32 = 4;
 
+/// How long the gateway may keep a session whose Guid was lost: it ends two minutes after its last
+/// request (cec_07_1202), and the gateway need not notice at once.
+const GUIDLESS_MAX: Duration = Duration::from_secs(150);
+
 /// For each agent with a first loss, up to `LOOKS_MAX` older entries are checked, and removed if
 /// they have ended. The check stops after `LIVE_LOOKS` entries that have not ended.
 const LOOKS_MAX: usize = 16;
@@ -104,6 +113,15 @@ impl AgentRecords {
         let mut known = self.known();
         if known.losses(agent).is_some() {
             known.set_losses(agent, None);
+        }
+    }
+
+    /// Notes that the Guid of the agent's newest session is known.
+    pub(in crate::tenant) fn guid_known(&self, agent: AgentId) {
+        let mut known = self.known();
+        if let Some(losses) = known.losses(agent).filter(|losses| losses.guid_lost.is_some()) {
+            let losses = Losses { guid_lost: None, ..losses };
+            known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
         }
     }
 
@@ -191,18 +209,37 @@ impl Known {
 
 impl Losses {
     fn none(now: Instant) -> Self {
-        Self { recoveries: 0, contested: 0, last: now, is_signed_out: false, ticket: None }
+        Self {
+            recoveries: 0,
+            contested: 0,
+            last: now,
+            is_signed_out: false,
+            guid_lost: None,
+            ticket: None,
+        }
     }
 
     fn is_none(&self) -> bool {
-        self.recoveries == 0 && self.contested == 0 && !self.is_signed_out
+        self.recoveries == 0
+            && self.contested == 0
+            && !self.is_signed_out
+            && self.guid_lost.is_none()
+    }
+
+    /// Whether a session of the bridge's own may still be there, without its Guid.
+    fn may_be_own(&self, now: Instant) -> bool {
+        self.guid_lost.is_some_and(|at| now.saturating_duration_since(at) < GUIDLESS_MAX)
     }
 
     /// Counts a loss. Returns whether another client had taken the agent from the bridge.
     fn on(&mut self, loss: Loss, now: Instant, rules: TakeBacks) -> bool {
         match loss {
             Loss::SignedOut => {
-                self.is_signed_out = true;
+                (self.is_signed_out, self.guid_lost) = (true, None);
+                false
+            }
+            Loss::Guid => {
+                (self.guid_lost, self.last) = (Some(now), now);
                 false
             }
             Loss::Recovering => {
@@ -211,7 +248,12 @@ impl Losses {
                 false
             }
             Loss::Attempted { with_another, asked } => {
-                let was_taken = with_another | mem::take(&mut self.is_signed_out);
+                let is_own = with_another && self.may_be_own(now);
+                let is_taken = with_another && !is_own;
+                let was_taken = is_taken | mem::take(&mut self.is_signed_out);
+                if !was_taken && is_own {
+                    return false;
+                }
                 if !was_taken {
                     // The other client has left.
                     self.contested = 0;
@@ -353,6 +395,28 @@ mod tests {
         assert!(agents.lost(agent(), attempted(true, false), now));
         assert_eq!(agents.taken_over(now)[0].attempts, 1);
         assert_eq!(agents.permission(agent(), now), Permission::After(5 * SECOND));
+    }
+
+    #[test]
+    fn a_session_whose_guid_was_lost_is_nobody_elses_for_as_long_as_it_can_last() {
+        let (agents, now) = (agents(), Instant::now());
+        agents.lost(agent(), Loss::Guid, now);
+        assert!(!agents.lost(agent(), attempted(true, false), now + 149 * SECOND));
+        assert_eq!(agents.permission(agent(), now + 149 * SECOND), Permission::Now);
+        assert!(agents.lost(agent(), attempted(true, false), now + 150 * SECOND));
+        assert_eq!(agents.taken_over(now + 150 * SECOND)[0].attempts, 1);
+
+        // A sign-in that was accepted has ended that session, and so does whoever signs the agent out.
+        agents.decided(agent());
+        agents.lost(agent(), Loss::Guid, now);
+        agents.guid_known(agent());
+        assert_eq!(agents.len(), 0);
+        assert!(agents.lost(agent(), attempted(true, false), now));
+        agents.lost(agent(), Loss::Guid, now);
+        assert!(!agents.lost(agent(), attempted(true, false), now), "neither is counted");
+        assert_eq!(agents.taken_over(now)[0].attempts, 1);
+        agents.lost(agent(), Loss::SignedOut, now);
+        assert!(agents.lost(agent(), attempted(true, false), now));
     }
 
     #[test]

@@ -146,6 +146,75 @@ async fn a_guid_that_is_refused_twice_is_not_lost_and_three_times_it_is() {
 }
 
 #[tokio::test]
+async fn a_session_of_a_sign_in_whose_answer_was_lost_is_not_another_clients() {
+    let world = kept(&[("keep.take_backs", "2")], &[]).await;
+    let lost = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignIn);
+    world.gateway.misbehave(lost);
+    world.gateway.sign_out(1001);
+    until("lost and tried again", || world.asked(Interface::SignIn).len() >= 3).await;
+    let asked = world.asked(Interface::SignIn).len();
+    until("tried on", || world.asked(Interface::SignIn).len() >= asked + 3).await;
+    assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Recovering));
+    // The sign-out counts as one loss.
+    assert!(world.tenant.taken_over().iter().all(|taken| taken.attempts == 1));
+    // The gateway gives it up, since nobody polls.
+    world.gateway.sign_out(1001);
+    world.until_state(1001, Some(SessionState::Kept)).await;
+}
+
+#[tokio::test]
+async fn a_session_whose_guid_was_lost_is_made_anew_by_force_without_being_taken_over() {
+    let world = World::polling(&[1001]).await;
+    let lost = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignIn);
+    world.gateway.misbehave(lost);
+    world.busy(1001).await.expect_err("its sign-in had no answer");
+    world.busy(1001).await.expect("accepted");
+    assert_eq!(world.asked(Interface::ForceSignIn).len(), 1);
+    assert_eq!(world.tenant.taken_over(), []);
+    assert_eq!(world.counted("ccgw_take_overs_total", ""), 0);
+}
+
+/// The Guid of the newest request through this interface.
+fn last_guid(world: &World, interface: Interface) -> Option<String> {
+    world.asked(interface).last().and_then(|asked| asked.header("guid").map(str::to_owned))
+}
+
+#[tokio::test]
+async fn a_guid_that_was_lost_with_the_answer_to_a_poll_is_asked_for() {
+    for fault in [Fault::CutBeforeAnswer, Fault::CutMidAnswer, Fault::Hang] {
+        // The simulator announces each Guid once.
+        let world = kept(&[("timeouts.poll", "100ms")], &[]).await;
+        polled_on(&world).await;
+        let first = last_guid(&world, POLL);
+        world.gateway.misbehave(Misbehaviour::always(fault.clone()).on(POLL));
+        let lost = world.gateway.renew_guid(1001);
+        let asked = polls(&world);
+        until("the Guid is lost", || polls(&world) >= asked + 2).await;
+        world.gateway.behave();
+        polled_on(&world).await;
+        let newest = last_guid(&world, POLL);
+        assert!(newest != first && newest != lost, "{fault:?}: {first:?} {lost:?} {newest:?}");
+        let updates = world.asked(Interface::UpdateGuid).len();
+        polled_on(&world).await;
+        assert_eq!(world.asked(Interface::UpdateGuid).len(), updates, "{fault:?}: asked for once");
+        assert_eq!(world.asked(Interface::SignIn).len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_guid_that_cannot_have_been_lost_is_not_asked_for() {
+    // The answer is whole, or Guids stay as they are.
+    for (mode, fault) in [("dynamic", refusal("999-999")), ("static", Fault::CutBeforeAnswer)] {
+        let world = kept(&[("auth_mode", mode)], &[]).await;
+        world.gateway.misbehave(Misbehaviour::always(fault).on(POLL));
+        polled_on(&world).await;
+        world.gateway.behave();
+        polled_on(&world).await;
+        assert!(world.asked(Interface::UpdateGuid).is_empty(), "{mode}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_else_polls_leaves_the_session_good() {
     let world = kept(&[], &[]).await;
     world.gateway.misbehave(Misbehaviour::always(refusal("000-007")).on(POLL));
