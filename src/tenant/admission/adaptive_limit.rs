@@ -2,7 +2,8 @@
 //!
 //! Nobody says what a gateway bears, and a gateway does not say when it is too much: its answers only take longer. So the
 //! limit follows their times. A time alone does not tell whether a gateway has more to do than it can, or is just slow,
-//! or has become slow by the work of others. What tells it is whether fewer requests at once make it faster:
+//! or has become slow by the work of others. What tells it is whether fewer requests at once make it faster, so much that
+//! it does as much as before:
 //!
 //! ```text
 //!            answers take too long,                fewer requests have made
@@ -35,7 +36,7 @@ pub(super) struct AdaptiveLimit {
     /// When a lower limit is tried although answers come as usual: the usual time may be that of a gateway that has
     /// had too much to do from the start.
     next_trial: Instant,
-    /// By how much the limit is lowered then.
+    /// By how much the limit is lowered then. After a step that was too large a smaller one is tried.
     probe: f64,
     pause: Duration,
     /// Since when there have always been requests that waited.
@@ -72,15 +73,18 @@ struct Trial {
 const FLOOR: f64 = 4.0;
 /// Above this, answers take too long: 1.32 times as long as usual.
 const LONG: f64 = 0.4;
-/// Below this, a limit that is reached is raised: 1.19 times as long as usual.
-const SHORT: f64 = 0.25;
+/// Below this, a limit that is reached is raised: 1.11 times as long as usual.
+const SHORT: f64 = 0.15;
+/// What a limit is lowered for: answers that take this much longer than usual are just what many requests at once bring.
+const BORNE: f64 = 0.25;
 /// The least and the most by which a limit is lowered at a time: to 0.84 and 0.5 of it.
 const STEP: (f64, f64) = (0.25, 1.0);
-/// By how much, where answers come as usual: to 0.71 of it. If that has helped, it is the most the next time, since there
-/// may be far too much.
-const PROBE: f64 = 0.5;
-/// A trial has helped if answers are faster by this part of what they are where all that was too much had waited.
-const HELPED: f64 = 0.4;
+/// The same, where answers come as usual: the most at first, since there may be far too much, and the least, to 0.71 of
+/// it, before a pause.
+const PROBE: (f64, f64) = (0.5, 1.0);
+/// A trial has helped if answers are faster by this part of what they are where all that was too much had waited. The
+/// rest is for chance: where answers take as long as before, half as many requests are half as much work.
+const HELPED: f64 = 0.7;
 /// How much longer than usual an answer took that did not come.
 const UNANSWERED: f64 = 4.0;
 /// The part by which a limit is raised.
@@ -107,7 +111,7 @@ impl AdaptiveLimit {
             lost: 0.0,
             trial: None,
             next_trial: now,
-            probe: PROBE,
+            probe: PROBE.1,
             pause: PAUSE,
             pressed_since: None,
         }
@@ -122,6 +126,11 @@ impl AdaptiveLimit {
         )]
         let limit = self.limit as usize;
         limit.max(1)
+    }
+
+    /// Whether a lower limit has just been tried, so that answers are still of requests that were sent before.
+    pub(super) fn is_settling(&self) -> bool {
+        self.trial.is_some_and(|trial| trial.is_settling)
     }
 
     /// Takes in what was seen, and returns the limit.
@@ -163,7 +172,7 @@ impl AdaptiveLimit {
             }
             Some(trial) => self.judge(trial, window, (excess, now)),
             None if excess > LONG => {
-                let too_much = (excess - SHORT).clamp(STEP.0, STEP.1);
+                let too_much = (excess - BORNE).clamp(STEP.0, STEP.1);
                 self.try_fewer(window, excess, too_much);
             }
             None if may_try => self.try_fewer(window, excess, self.probe),
@@ -188,14 +197,21 @@ impl AdaptiveLimit {
 
     fn judge(&mut self, trial: Trial, window: &Window, (excess, now): (f64, Instant)) {
         if trial.excess - excess >= trial.step * HELPED {
-            // Shorter times are nearer to those of a gateway that has little to do. There may be still shorter ones.
-            self.follow(window, (0.0, 0.3));
-            self.probe = STEP.1;
+            // Shorter times are nearer to those of a gateway that has little to do.
+            self.follow(window, (0.0, 0.5));
+            self.probe = PROBE.1;
+            // There may be still shorter ones.
+            if let Some(excess) = self.excess(window).filter(|_| now >= self.next_trial) {
+                self.try_fewer(window, excess, self.probe);
+            }
             return;
         }
         self.limit = trial.limit;
-        self.probe = PROBE;
-        self.follow(window, (0.5, 0.5));
+        self.follow(window, (0.5, 0.7));
+        if self.probe > PROBE.0 && trial.step > PROBE.0 {
+            self.probe = PROBE.0;
+            return;
+        }
         self.next_trial = now + self.pause;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }

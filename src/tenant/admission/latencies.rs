@@ -111,8 +111,10 @@ impl Latencies {
             .fold((0, 0.0), |(answers, times), one| (answers + one.0, times + one.1));
         let mean = times / f64::from(answers.max(1));
         let (known, age) = (answers + window.unanswered, now.saturating_duration_since(*since));
-        let is_enough = known >= ENOUGH || (known >= FEW.0 && age >= FEW.1);
         let is_stale = age > STALE;
+        let is_enough = known >= ENOUGH
+            || (known >= FEW.0 && age >= FEW.1)
+            || (limit.is_settling() && !is_stale);
         let look = Duration::from_secs_f64(mean.exp2() * 2e-9).clamp(LOOK.0, LOOK.1);
         self.due
             .store(nanos((now + look).saturating_duration_since(self.begun)), Ordering::Relaxed);
@@ -122,8 +124,11 @@ impl Latencies {
         window.most = most();
         let looked =
             if is_enough { limit.note(window, now) } else { limit.note_few(window.pressed) };
-        let typical = if is_enough && answers > window.unanswered { look_nanos(mean) } else { 0 };
-        self.typical.store(typical, Ordering::Relaxed);
+        if known >= FEW.0 || !is_enough {
+            let is_known = is_enough && answers > window.unanswered;
+            let typical = if is_known { look_nanos(mean) } else { 0 };
+            self.typical.store(typical, Ordering::Relaxed);
+        }
         window.answered.fill((0, 0.0));
         (window.unanswered, window.pressed, *since) = (0, false, now);
         Some(looked)
