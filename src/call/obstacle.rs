@@ -122,7 +122,9 @@ pub enum Obstacle {
 
     /// The agent's session may be known to other replicas, and the store that they share cannot be
     /// asked.
-    #[error("the store that replicas share {0}, and this replica does not know the agent")]
+    #[error(
+        "the store that replicas share {0}, and this replica does not know the agent's session"
+    )]
     StoreUnavailable(StoreTrouble),
 
     /// Another obstacle, after addresses of the gateway had been tried in vain.

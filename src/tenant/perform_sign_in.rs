@@ -15,7 +15,7 @@ use super::{
     sign_in_lock::SignInLock,
 };
 use crate::{
-    call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, Untouched, Wait},
+    call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, StoreTrouble, Untouched, Wait},
     config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, InitialState, Interface, Reply, SIGN_IN, SIGN_OUT,
@@ -107,9 +107,12 @@ impl AdmittedCall {
         let made = match self.make_session(sign_in, Stage::SignIn, untouched.for_another()).await {
             Err(CallError::Refused(refusal)) => {
                 let made = self.made_elsewhere(&refusal, refused).await;
-                made.ok_or(CallError::Refused(refusal))
+                made.ok_or_else(|| match self.may_be_anothers(&refusal) {
+                    true => Obstacle::StoreUnavailable(StoreTrouble::Silent),
+                    false => CallError::Refused(refusal).into(),
+                })
             }
-            made => made.map(|signed_in| signed_in.session),
+            made => made.map(|signed_in| signed_in.session).map_err(Obstacle::from),
         };
         self.lock = None;
         match &made {
@@ -118,7 +121,7 @@ impl AdmittedCall {
             Ok(_) => self.tenant.note(self.agent, Event::Overtaken),
             Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, refused),
         }
-        made.map_err(Obstacle::from)
+        made
     }
 
     /// Waits for a place among the requests, after the call has released its own.
@@ -198,8 +201,11 @@ impl AdmittedCall {
         let may_force =
             elsewhere.as_ref().is_some_and(|r| r.retcode.kind() != Kind::ForceNotAllowed);
         let was_elsewhere = elsewhere.is_some();
+        let may_be_ours = elsewhere.as_ref().is_some_and(|refusal| self.may_be_anothers(refusal));
         let again = elsewhere.map(Untouched::after);
-        let ours = was_elsewhere && unasked && before.check(self.is_contested(&before).await)?;
+        let ours = was_elsewhere
+            && unasked
+            && (may_be_ours && !sign_in.force || before.check(self.is_contested(&before).await)?);
         let taken = unasked && !ours && self.note_attempt(was_elsewhere);
         if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !ours) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;

@@ -88,6 +88,14 @@ impl AdmittedCall {
         Ok(now.is_ok_and(|now| now.others > 0 || now.stored > lock.claim.replaces))
     }
 
+    /// Whether the agent whom this refusal calls signed in may be another replica's: the store does not
+    /// answer, so this one cannot know.
+    pub(super) fn may_be_anothers(&self, refusal: &Refusal) -> bool {
+        refusal.retcode.kind().is_signed_in_elsewhere()
+            && self.lock.is_none()
+            && self.tenant.sign_ins.shared().is_some()
+    }
+
     /// Waits for the session that another replica is making, after the gateway has refused this
     /// replica's sign-in for that reason. `None`: no replica is making one, or it failed.
     pub(super) async fn made_elsewhere(

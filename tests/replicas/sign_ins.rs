@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::SetBusyResponse;
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
-use ccgateway_test_support::{Clients, set_busy};
+use ccgateway_test_support::{Clients, refused, set_busy};
 use tokio::{
     task::JoinSet,
     time::{interval, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     proxy::Wire,
@@ -143,6 +143,22 @@ async fn a_replica_cut_off_while_it_signs_in_costs_one_sign_in_and_no_call() {
     wire.mend();
     all_are_served(at_others).await;
     two_sign_ins_at_most(&centre, AGENT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_cut_off_does_not_take_another_replica_for_another_client() {
+    let centre = Centre::open_with(|gateway| gateway.old_guid_lives = false).await;
+    let wire = Wire::to(centre.redis.port()).await;
+    let (first, other) = (centre.replica_with(None, &wire.url()).await, centre.replica(None).await);
+    first.set_busy(AGENT).await.expect("signed in");
+    other.set_busy(AGENT).await.expect("accepted");
+    wire.cut();
+    centre.gateway.set_guid_on_next_reply(AGENT);
+    other.set_busy(AGENT).await.expect("accepted, with a new Guid");
+    // The first replica knows the former Guid, and its sign-in finds the agent signed in.
+    let call = first.set_busy(AGENT).await;
+    refused(call, Code::Unavailable, "STORE_UNAVAILABLE", "refused");
+    assert_eq!(centre.asked(Interface::ForceSignIn), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
