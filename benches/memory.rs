@@ -7,27 +7,21 @@
 
 #![allow(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 
-use std::{
-    env,
-    error::Error,
-    fmt::Write as _,
-    fs,
-    io::{BufRead as _, BufReader},
-    process::{Child, ChildStderr, Command, Stdio},
-    thread,
-};
+mod process;
+
+use std::{env, error::Error, fmt::Write as _, fs};
 
 use ccgateway_bridge::{
-    client::{self, Channel},
+    client,
     rpc::proto::{RegisterSessionRequest, SetBusyRequest},
 };
 use ccgateway_sim::{Options, Simulator};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http::Uri;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::Value;
 use tempfile::TempDir;
 use tonic::Status;
+
+use self::process::Process;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -35,11 +29,9 @@ const FIRST_AGENT: u32 = 1001;
 const PASSWORD: &str = "memory";
 const CALLS_AT_ONCE: usize = 32;
 
-/// A bridge, and how it is reached.
+/// A bridge with a tenant.
 struct Bridge {
-    process: Child,
-    origin: Uri,
-    channel: Channel,
+    process: Process,
     _folder: TempDir,
 }
 
@@ -74,13 +66,15 @@ async fn register(bridge: &Bridge, agent: u32) -> Result<(), Status> {
         ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
         ..<_>::default()
     };
-    let mut client = client::agent_session(bridge.channel.clone(), bridge.origin.clone());
+    let mut client =
+        client::agent_session(bridge.process.channel.clone(), bridge.process.origin.clone());
     client.register_session(message).await.map(drop)
 }
 
 async fn set_busy(bridge: &Bridge, agent: u32) -> Result<(), Status> {
     let message = SetBusyRequest { agent_id: agent.to_string(), ..<_>::default() };
-    let mut client = client::agent_state(bridge.channel.clone(), bridge.origin.clone());
+    let mut client =
+        client::agent_state(bridge.process.channel.clone(), bridge.process.origin.clone());
     client.set_busy(message).await.map(drop)
 }
 
@@ -107,15 +101,7 @@ impl Bridge {
         }
         let file = folder.path().join("bridge.toml");
         fs::write(&file, text)?;
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ccgateway-bridge"))
-            .args(["--log-format", "json", "--config"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let addr = process.stderr.take().and_then(serves_at).ok_or("the bridge did not start")?;
-        let origin = format!("http://{addr}").parse()?;
-        Ok(Self { process, origin, channel: client::channel(), _folder: folder })
+        Ok(Self { process: Process::start(&file)?, _folder: folder })
     }
 
     /// Makes a session for each agent, and prints what the bridge takes before and after.
@@ -129,39 +115,12 @@ impl Bridge {
         let warm = sessions.min(200);
         let all = |agents| stream::iter(agents).map(&make).buffer_unordered(CALLS_AT_ONCE);
         all(FIRST_AGENT..FIRST_AGENT + warm).try_collect::<()>().await?;
-        let before = self.resident()?;
+        let before = self.process.resident()?;
         all(FIRST_AGENT + warm..FIRST_AGENT + sessions).try_collect::<()>().await?;
-        let after = self.resident()?;
+        let after = self.process.resident()?;
         let each = after.saturating_sub(before) / u64::from(sessions - warm).max(1);
         let mib = |bytes| bytes / (1024 * 1024);
         println!("{sessions:9} {name:10} {:4} MiB  {:8} MiB  {each:14}", mib(before), mib(after));
         Ok(())
-    }
-
-    /// Resident memory in bytes.
-    fn resident(&self) -> Result<u64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
-        Ok(kib.trim().parse::<u64>()? * 1024)
-    }
-}
-
-/// Where a bridge serves, which it says in its log; the rest of that is read and dropped.
-fn serves_at(errors: ChildStderr) -> Option<String> {
-    let mut lines = BufReader::new(errors).lines().map_while(Result::ok);
-    let addr = lines.by_ref().find_map(|line| {
-        let line: Value = serde_json::from_str(&line).ok()?;
-        line.get("grpc.addr")?.as_str().map(str::to_owned)
-    })?;
-    thread::spawn(move || lines.for_each(drop));
-    Some(addr)
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.process.kill();
-        let _reaped = self.process.wait();
     }
 }

@@ -14,6 +14,8 @@ mod drain;
 mod neighbours;
 mod outage;
 mod overload;
+#[path = "../process/mod.rs"]
+mod process;
 mod repeats;
 mod site;
 mod soak;

@@ -115,10 +115,19 @@ impl Caller {
         agents: Range<u32>,
         tenant: Option<&'static str>,
     ) -> Result<Self, Failure> {
-        let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse()?;
-        let channel = client::channel();
+        let origin = format!("http://{}", bridge.grpc_addr()).parse()?;
+        Ok(Self::at(origin, client::channel(), agents, tenant))
+    }
+
+    /// A caller of the bridge at this origin.
+    pub(crate) fn at(
+        origin: Uri,
+        channel: Channel,
+        agents: Range<u32>,
+        tenant: Option<&'static str>,
+    ) -> Self {
         let sessions = client::agent_session(channel.clone(), origin.clone());
-        Ok(Self { states: client::agent_state(channel, origin), sessions, agents, tenant })
+        Self { states: client::agent_state(channel, origin), sessions, agents, tenant }
     }
 
     /// Registers the sessions of all agents.

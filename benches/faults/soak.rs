@@ -1,12 +1,17 @@
-//! Calls for a long time, one in a hundred of them with a fault: whether memory and descriptors stay as they are.
+//! Calls for a long time, one in a hundred of them with a fault: whether memory and descriptors stay as they are. The
+//! bridge is a process of its own.
 
 use std::{collections::BTreeMap, env, fs, time::Duration};
 
 use ccgateway_sim::{Fault, Misbehaviour, Options, Simulator};
+use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use crate::site::{Caller, Failure, bridge, failed, lasting, plain};
+use crate::{
+    process::Process,
+    site::{Caller, Failure, failed, lasting, plain},
+};
 
 const RATE: f64 = 500.0;
 const PASSWORD: &str = "soak";
@@ -20,9 +25,10 @@ pub(crate) async fn run() -> Result<(), Failure> {
     // Agents who are polled, and signed in again where a fault costs their session.
     let gateway = Options { default_password: Some(PASSWORD.into()), ..plain() };
     let gateway = Simulator::start(gateway).await?;
-    let url = gateway.base_url();
-    let bridge = bridge(&[("TENANTS__BENCH__BASE_URLS", &*url)]).await?;
-    let caller = Caller::of(&bridge, 1001..1501, None)?;
+    let folder = TempDir::new()?;
+    let bridge = start(&folder, &gateway.base_url())?;
+    let (origin, channel) = (bridge.origin.clone(), bridge.channel.clone());
+    let caller = Caller::at(origin, channel, 1001..1501, None);
     caller.sign_in(PASSWORD).await?;
     let faults = [
         Fault::Hang,
@@ -46,7 +52,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
             }
         });
         let (ended, ()) = tokio::join!(calling, faulting);
-        let (memory, open) = (resident()?, fs::read_dir("/proc/self/fd")?.count());
+        let (memory, open) = (mebibytes(bridge.resident()?), bridge.descriptors()?);
         let after = begun.elapsed().as_secs_f64();
         println!(
             "{after:>4.0} s  {:>7}  {:>6}  {memory:>10.1}  {open:>11}",
@@ -71,10 +77,19 @@ pub(crate) async fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The memory of this process, with the simulated gateway and the callers, in MiB.
-fn resident() -> Result<f64, Failure> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024.0)
+/// Starts a bridge that lets one caller make so many calls.
+fn start(folder: &TempDir, gateway: &str) -> Result<Process, Failure> {
+    let text = format!(
+        "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"off\"\n\
+         server.connections.requests_per_second = 1000000\n\
+         server.connections.resets_per_second = 1000000\n\
+         [tenants.bench]\nbase_urls = \"{gateway}\"\n"
+    );
+    let file = folder.path().join("bridge.toml");
+    fs::write(&file, text)?;
+    Process::start(&file)
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
 }

@@ -107,9 +107,12 @@ impl AdmittedCall {
         let made = match self.make_session(sign_in, Stage::SignIn, untouched.for_another()).await {
             Err(CallError::Refused(refusal)) => {
                 let made = self.made_elsewhere(&refusal, refused).await;
-                made.ok_or_else(|| match self.may_be_anothers(&refusal) {
-                    true => Obstacle::StoreUnavailable(StoreTrouble::Silent),
-                    false => CallError::Refused(refusal).into(),
+                made.ok_or_else(|| {
+                    if self.may_be_anothers(&refusal) {
+                        Obstacle::StoreUnavailable(StoreTrouble::Silent)
+                    } else {
+                        CallError::Refused(refusal).into()
+                    }
                 })
             }
             made => made.map(|signed_in| signed_in.session).map_err(Obstacle::from),
