@@ -31,10 +31,12 @@ mod perform_sign_in;
 mod pool;
 mod read_back;
 mod refused_guid;
+mod registration;
 mod repeats;
 mod replicas;
 mod request_ids;
 mod server_calls;
+mod session_lookup;
 mod shared_sign_ins;
 mod sign_in_across_replicas;
 mod sign_in_lock;
@@ -52,12 +54,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use self::{
     abandoned_calls::AbandonedCalls,
     admission::Admission,
-    agents::{AgentRecords, Event},
+    agents::AgentRecords,
     announcer::Announcer,
     automatic_sign_ins::SignIns,
     credentials::CredentialBook,
@@ -86,14 +87,12 @@ pub use self::{
     shared_sign_ins::{Attempt, Grant, Lock, Moments, SharedSignIns},
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
+    call::{CallError, Deadline, Obstacle, Share, Wait},
     config::{self, AuthMode},
     event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway},
     id::{AgentId, TenantId},
-    session::{
-        Guid, NewSession, Origin, Scope, Session, SessionState, SessionStore, StoreError, Stores,
-    },
+    session::{Session, SessionState, SessionStore, Stores},
     state::AgentState,
     telemetry::metrics::Metrics,
 };
@@ -292,98 +291,9 @@ impl Tenant {
         self.admission.enter_server(caller)
     }
 
-    /// The agent's session, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Obstacle::StoreUnavailable`] if the store does not answer or refuses.
-    pub async fn session(&self, agent: AgentId) -> Result<Option<Arc<Session>>, Obstacle> {
-        if let Some(session) = self.sessions.cached(agent) {
-            return Ok(Some(session));
-        }
-        self.sessions.load(agent).await.map_err(|e| self.store_failed(&e))
-    }
-
-    /// The agent's newest session. Reads the store, since another replica may have stored a newer
-    /// session than this process knows. If the store does not answer, returns the session known
-    /// here.
-    async fn newest_session(&self, agent: AgentId) -> Option<Arc<Session>> {
-        self.sessions.load(agent).await.unwrap_or_else(|_| self.sessions.cached(agent))
-    }
-
     /// Whether the gateway has Guids: sessions without one are good if it has none.
     pub fn has_guids(&self) -> bool {
         self.config.auth_mode != AuthMode::None
-    }
-
-    /// Stores the Guid of an agent whom its owner signed in without the bridge. It replaces any
-    /// other session.
-    ///
-    /// # Errors
-    ///
-    /// [`Obstacle::Overloaded`] if the tenant has reached its limit of sessions;
-    /// [`CallError::Deadline`] if the store has not answered by the deadline. It may then have
-    /// stored the Guid nevertheless.
-    pub async fn register(
-        self: &Arc<Self>,
-        agent: AgentId,
-        guid: Guid,
-        ttl: Option<Duration>,
-        deadline: Deadline,
-    ) -> Result<Arc<Session>, CallError> {
-        // The load balancer's cookies name a node, so they stay valid while the Guid names the same
-        // node.
-        let cookies = match self.sessions.cached(agent) {
-            Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
-            _ => Arc::default(),
-        };
-        // The owner polls from now on, so the bridge has to stop: the gateway refuses two polls at
-        // once (000-007).
-        self.note(agent, Event::Registering);
-        let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
-        let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
-        let tenant = self.clone();
-        // In a task of its own: a caller who leaves must not stop it halfway.
-        let storing = self.work.tasks.spawn(async move {
-            let stored = tenant.sessions.put(agent, session).await;
-            match &stored {
-                // A sign-in has replaced it meanwhile, and has published its own change.
-                Ok(session) if !tenant.is_newest(agent, session.version) => {}
-                Ok(_) => {
-                    // From now on the agent is its owner's, and a caller's password is of no more use.
-                    tenant.credentials.forget_here(agent);
-                    tenant.note(agent, Event::Registered);
-                    tenant.credentials.forget(agent).await;
-                }
-                Err(_) => tenant.note(agent, Event::Unregistered),
-            }
-            tenant.agents.decided(agent);
-            tenant.sign_ins.settle(agent);
-            stored.map_err(|error| CallError::unasked(tenant.store_failed(&error)))
-        });
-        match timeout_at(deadline.answer_by(), storing).await {
-            Ok(stored) => stored.unwrap_or(Err(CallError::Internal)),
-            Err(_elapsed) => Err(CallError::Deadline(Stage::Store)),
-        }
-    }
-
-    /// Whether this process knows of no newer session.
-    fn is_newest(&self, agent: AgentId, version: u64) -> bool {
-        self.sessions.cached(agent).is_none_or(|known| known.version <= version)
-    }
-
-    /// The agent's session, like [`Tenant::session`], but no later than the deadline.
-    ///
-    /// # Errors
-    ///
-    /// [`Obstacle::Deadline`] at the deadline; otherwise as [`Tenant::session`].
-    pub async fn session_by(
-        &self,
-        agent: AgentId,
-        deadline: Deadline,
-    ) -> Result<Option<Arc<Session>>, Obstacle> {
-        let found = timeout_at(deadline.answer_by(), self.session(agent)).await;
-        found.unwrap_or(Err(Obstacle::Deadline(Wait::Store)))
     }
 
     /// Watches the tenant's events after the position `after`; see [`Events::watch`]. The caller
@@ -469,27 +379,6 @@ impl Tenant {
     /// The configured credentials of this agent, if there are any.
     pub fn configured(&self, agent: AgentId) -> Option<&config::Credential> {
         self.credentials.configured(agent)
-    }
-
-    fn store_failed(&self, error: &StoreError) -> Obstacle {
-        match *error {
-            StoreError::Full(limit) => Obstacle::Overloaded { share: Share::TenantSessions, limit },
-            StoreError::Unavailable(_) | StoreError::Refused(_) => {
-                debug!(ccgw.tenant.id = %self.id, %error, "the session store could not be asked");
-                Obstacle::StoreUnavailable(trouble(error))
-            }
-        }
-    }
-}
-
-/// The kind of store failure that callers are told.
-fn trouble(error: &StoreError) -> StoreTrouble {
-    match error {
-        StoreError::Refused(refusal) if refusal.scope == Scope::Writes => {
-            StoreTrouble::RefusesWrites
-        }
-        StoreError::Refused(_) => StoreTrouble::RefusesReads,
-        StoreError::Unavailable(_) | StoreError::Full(_) => StoreTrouble::Silent,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     session::{
         Guid, NewSession, Origin, Owner, Scope, SealedKind, SessionState, StoreError, StoreRefusal,
     },
-    tenant::{password_digest::PasswordDigest, trouble},
+    tenant::{password_digest::PasswordDigest, session_lookup::trouble},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
