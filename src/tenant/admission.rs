@@ -237,10 +237,11 @@ impl Admission {
         patience: Patience,
     ) -> Result<Place, Obstacle> {
         // The host has as many requests as this tenant may send it, and that may be too many for it.
-        if let Some(host) = host {
-            host.press();
-        }
-        self.requests.take(patience, host.and_then(|host| host.typical())).await
+        let press = || host.iter().for_each(|host| host.press());
+        press();
+        let place = self.requests.take(patience, host.and_then(|host| host.typical())).await;
+        press();
+        place
     }
 
     /// At a host, the callers of all its tenants take turns.

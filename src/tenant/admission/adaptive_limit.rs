@@ -56,6 +56,17 @@ pub(super) struct Window {
     pub(super) pressed: bool,
 }
 
+/// What the next answers are to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Whether the limit fits.
+    Steady,
+    /// Nothing: so many of them may be of requests that were sent before the limit was lowered.
+    Settling(usize),
+    /// Whether a lower limit has helped.
+    Judging,
+}
+
 /// A lower limit, and what there was before it.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
@@ -65,8 +76,9 @@ struct Trial {
     excess: f64,
     /// By how much fewer requests there are.
     step: f64,
-    /// Answers may still be of requests that were sent before.
-    is_settling: bool,
+    /// As many requests as this were open when it began. Before as many answers have come, they are of these
+    /// requests. `None`: they have come.
+    open: Option<usize>,
 }
 
 /// The least that a limit is lowered to, if the configuration allows as much.
@@ -75,15 +87,16 @@ const FLOOR: f64 = 4.0;
 const LONG: f64 = 0.4;
 /// Below this, a limit that is reached is raised: 1.11 times as long as usual.
 const SHORT: f64 = 0.15;
-/// What a limit is lowered for: answers that take this much longer than usual are just what many requests at once bring.
-const BORNE: f64 = 0.25;
+/// This much longer than usual is normal where there is as much to do as can be done. Only what is beyond that
+/// lowers the limit.
+const NORMAL_EXCESS: f64 = 0.25;
 /// The least and the most by which a limit is lowered at a time: to 0.84 and 0.5 of it.
 const STEP: (f64, f64) = (0.25, 1.0);
 /// The same, where answers come as usual: the most at first, since there may be far too much, and the least, to 0.71 of
 /// it, before a pause.
 const PROBE: (f64, f64) = (0.5, 1.0);
-/// A trial has helped if answers are faster by this part of what they are where all that was too much had waited. The
-/// rest is for chance: where answers take as long as before, half as many requests are half as much work.
+/// A trial has helped if times fell by at least this part of its step, both as logarithms: a gateway that has too much
+/// to do answers half as many requests in half the time. The rest allows for chance.
 const HELPED: f64 = 0.7;
 /// How much longer than usual an answer took that did not come.
 const UNANSWERED: f64 = 4.0;
@@ -128,9 +141,13 @@ impl AdaptiveLimit {
         limit.max(1)
     }
 
-    /// Whether a lower limit has just been tried, so that answers are still of requests that were sent before.
-    pub(super) fn is_settling(&self) -> bool {
-        self.trial.is_some_and(|trial| trial.is_settling)
+    /// What the next answers are to show.
+    pub(super) fn stage(&self) -> Stage {
+        match self.trial {
+            None => Stage::Steady,
+            Some(Trial { open: Some(open), .. }) => Stage::Settling(open),
+            Some(Trial { open: None, .. }) => Stage::Judging,
+        }
     }
 
     /// Takes in what was seen, and returns the limit.
@@ -141,7 +158,7 @@ impl AdaptiveLimit {
             self.pressed(window, excess, (since, now));
         } else {
             self.pressed_since = None;
-            self.trial = None;
+            self.take_back();
             self.follow(window, FOLLOW);
             self.raise(RELAX);
         }
@@ -149,12 +166,12 @@ impl AdaptiveLimit {
     }
 
     /// Takes in that for a while there were too few answers to tell anything, and whether requests waited.
-    pub(super) fn note_few(&mut self, is_pressed: bool) -> usize {
+    pub(super) fn note_few(&mut self, is_pressed: bool, now: Instant) -> usize {
         self.pressed_since = None;
-        // Nothing says that a lower limit has helped.
-        if let Some(trial) = self.trial.take() {
-            self.limit = trial.limit;
+        if self.trial.is_some() {
+            self.put_off(now);
         }
+        self.take_back();
         if is_pressed {
             self.raise(RAISE);
         } else {
@@ -163,16 +180,23 @@ impl AdaptiveLimit {
         self.limit()
     }
 
+    /// Ends a trial of which nothing says that it has helped.
+    fn take_back(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            self.limit = trial.limit;
+        }
+    }
+
     fn pressed(&mut self, window: &Window, excess: f64, (since, now): (Instant, Instant)) {
         let is_lowest = float(self.limit()) <= self.floor;
         let may_try = !is_lowest && now >= self.next_trial.max(since + PRESSED);
         match self.trial.take() {
-            Some(trial) if trial.is_settling => {
-                self.trial = Some(Trial { is_settling: false, ..trial });
+            Some(trial) if trial.open.is_some() => {
+                self.trial = Some(Trial { open: None, ..trial });
             }
             Some(trial) => self.judge(trial, window, (excess, now)),
             None if excess > LONG => {
-                let too_much = (excess - BORNE).clamp(STEP.0, STEP.1);
+                let too_much = (excess - NORMAL_EXCESS).clamp(STEP.0, STEP.1);
                 self.try_fewer(window, excess, too_much);
             }
             None if may_try => self.try_fewer(window, excess, self.probe),
@@ -191,7 +215,7 @@ impl AdaptiveLimit {
             return self.follow(window, FOLLOW);
         }
         let step = (used / fewer).log2();
-        self.trial = Some(Trial { limit: self.limit, excess, step, is_settling: true });
+        self.trial = Some(Trial { limit: self.limit, excess, step, open: Some(window.most) });
         self.limit = fewer;
     }
 
@@ -212,6 +236,11 @@ impl AdaptiveLimit {
             self.probe = PROBE.0;
             return;
         }
+        self.put_off(now);
+    }
+
+    /// Tries nothing for a while.
+    fn put_off(&mut self, now: Instant) {
         self.next_trial = now + self.pause;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }

@@ -108,12 +108,13 @@ impl Host {
         }
         self.press();
         let mut without = Without(Some(&self.refused));
-        let place = self.places.take(patience, self.typical()).await?;
-        without.0 = None;
-        Ok(place)
+        let place = self.places.take(patience, self.typical()).await;
+        self.press();
+        without.0 = place.is_err().then_some(&self.refused);
+        place
     }
 
-    /// Notes that a request for this host waits.
+    /// Notes that a request for this host waits, or has waited until now.
     pub(super) fn press(&self) {
         if let Some(latencies) = &self.latencies {
             latencies.press();

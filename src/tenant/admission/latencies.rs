@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::adaptive_limit::{AdaptiveLimit, Window};
+use super::adaptive_limit::{AdaptiveLimit, Stage, Window};
 
 /// The times of a host's answers since its limit was last looked at.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ const FRACTION: u32 = 8;
 const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Fewer answers say too little. They are looked at together with the next ones.
 const ENOUGH: u32 = 100;
-/// A gateway that gives few answers is looked at with so many after this time.
+/// A gateway that gives few answers is looked at with so many after this time, unless they are to show whether a lower
+/// limit has helped: a wrong judgement lasts.
 const FEW: (u32, Duration) = (30, Duration::from_secs(3));
 /// Fewer still are left out after this time: they do not tell how long answers take.
 const STALE: Duration = Duration::from_secs(10);
@@ -111,10 +112,12 @@ impl Latencies {
             .fold((0, 0.0), |(answers, times), one| (answers + one.0, times + one.1));
         let mean = times / f64::from(answers.max(1));
         let (known, age) = (answers + window.unanswered, now.saturating_duration_since(*since));
-        let is_stale = age > STALE;
-        let is_enough = known >= ENOUGH
-            || (known >= FEW.0 && age >= FEW.1)
-            || (limit.is_settling() && !is_stale);
+        let is_enough = match limit.stage() {
+            Stage::Settling(open) => usize::try_from(known).is_ok_and(|known| known >= open),
+            Stage::Steady => known >= ENOUGH || (known >= FEW.0 && age >= FEW.1),
+            Stage::Judging => known >= ENOUGH || (known >= FEW.0 && age >= STALE),
+        };
+        let is_stale = age > STALE && known < FEW.0;
         let look = Duration::from_secs_f64(mean.exp2() * 2e-9).clamp(LOOK.0, LOOK.1);
         self.due
             .store(nanos((now + look).saturating_duration_since(self.begun)), Ordering::Relaxed);
@@ -123,7 +126,7 @@ impl Latencies {
         }
         window.most = most();
         let looked =
-            if is_enough { limit.note(window, now) } else { limit.note_few(window.pressed) };
+            if is_enough { limit.note(window, now) } else { limit.note_few(window.pressed, now) };
         if known >= FEW.0 || !is_enough {
             let is_known = is_enough && answers > window.unanswered;
             let typical = if is_known { look_nanos(mean) } else { 0 };
@@ -212,6 +215,22 @@ mod tests {
         note(FEW.0 - 1);
         tokio::time::advance(SECOND).await;
         assert_eq!(latencies.look(Instant::now(), || 1), None, "the old ones do not count");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lower_limit_is_not_judged_by_answers_to_requests_that_were_sent_before_it() {
+        let latencies = Latencies::new(64, 1);
+        let look = async |answers: u32, took: Duration| {
+            (0..answers).for_each(|_| latencies.note(0, Some(took)));
+            latencies.press();
+            tokio::time::advance(SECOND * 2).await;
+            latencies.look(Instant::now(), || 64)
+        };
+        assert_eq!(look(ENOUGH, SECOND).await, Some(64));
+        assert_eq!(look(ENOUGH, SECOND).await, Some(32), "half as many are tried");
+        assert_eq!(look(63, SECOND).await, None, "64 were open");
+        assert_eq!(look(1, SECOND).await, Some(32));
+        assert_eq!(look(ENOUGH, SECOND / 2).await, Some(16), "that has helped");
     }
 
     #[tokio::test(start_paused = true)]

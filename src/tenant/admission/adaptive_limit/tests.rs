@@ -25,6 +25,8 @@ struct World {
     lost: f64,
     /// Whether all answers take as long as they do on average.
     is_even: bool,
+    /// How many requests of a higher limit are still open, and by how much longer they take.
+    former: (u32, f64),
 }
 
 const CEILING: usize = 128;
@@ -40,7 +42,7 @@ impl World {
     fn new(at_once: f64) -> Self {
         let now = Instant::now();
         let limit = AdaptiveLimit::new(CEILING, 2, now);
-        Self { limit, now, at_once, chance: 1, lost: 0.0, is_even: false }
+        Self { limit, now, at_once, chance: 1, lost: 0.0, is_even: false, former: (0, 1.0) }
     }
 
     /// Between 0 and 1, and always the same ones.
@@ -59,10 +61,13 @@ impl World {
             let longer = host.longer(at_once);
             let mean = f64::midpoint(host.alone[0], host.alone[1]) * longer;
             let per_second = at_once / mean;
-            let enough = if self.limit.is_settling() { 1.0 } else { 100.0 };
-            let lasts = (mean * 2.0)
-                .clamp(0.1, 2.0)
-                .max((enough / per_second).min(3.0_f64.max(30.0 / per_second)));
+            let few = |least: f64| (100.0 / per_second).min(least.max(30.0 / per_second));
+            let enough = match self.limit.stage() {
+                Stage::Settling(open) => float(open) / per_second,
+                Stage::Steady => few(3.0),
+                Stage::Judging => few(10.0),
+            };
+            let lasts = (mean * 2.0).clamp(0.1, 2.0).max(enough);
             let each = (per_second * lasts / 2.0).ceil() as u32;
             let mut window = Window {
                 answered: Vec::new(),
@@ -70,9 +75,12 @@ impl World {
                 most: at_once as usize,
                 pressed: self.at_once > f64::from(limit),
             };
+            let former = (self.former.0 / 2).min(each);
+            self.former.0 -= former * 2;
             for alone in host.alone {
-                let mean = (alone * longer * 1e9).log2();
-                let mut sum = mean * f64::from(each);
+                let mean = |longer: f64| (alone * longer * 1e9).log2();
+                let mut sum = mean(self.former.1) * f64::from(former)
+                    + mean(longer) * f64::from(each - former);
                 if !self.is_even {
                     // Times of a queue that is served by chance.
                     sum += (0..each).map(|_| (-self.random().max(1e-9).ln()).log2()).sum::<f64>();
@@ -80,7 +88,9 @@ impl World {
                 window.answered.push((each, sum));
             }
             self.now += Duration::from_secs_f64(lasts);
-            self.limit.note(&window, self.now);
+            if self.limit.note(&window, self.now) < limit as usize {
+                self.former = (at_once as u32 / 2 * 2, longer);
+            }
             (passed, answers) = (passed + lasts, answers + f64::from(each) * 2.0);
         }
         answers / passed
@@ -106,14 +116,17 @@ fn a_gateway_gets_about_as_much_as_it_bears() {
         (30.0, 0.3, 2.0),
         (5.0, 0.002, 1.5),
         (6.0, 0.5, 1.0),
+        (8.0, 0.3, 1.0),
+        (8.0, 0.4, 1.0),
     ] {
         let host = Host { bears, alone: [alone; 2], strain };
-        for (is_even, least) in [(true, 0.87), (false, 0.75)] {
+        for (is_even, least) in [(true, 0.87), (false, 0.7)] {
             let mut goodput = 0.0;
             for chance in 1..=5 {
                 let mut world = World { chance, is_even, ..World::new(500.0) };
-                world.run(host, 30.0);
-                goodput += world.run(host, 60.0) / (bears / alone) / 5.0;
+                world.run(host, 30.0 + 1500.0 * alone / bears);
+                let lasts = 60.0 + 3000.0 * alone / bears;
+                goodput += world.run(host, lasts) / (bears / alone) / 5.0;
                 let limit = world.limit.limit();
                 assert!((bears * 0.25..bears * 4.0).contains(&float(limit)), "{host:?}: {limit}");
             }
