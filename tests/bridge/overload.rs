@@ -102,7 +102,8 @@ async fn strained(setting: &str) -> TestBridge {
         "limits.requests = 32\nlimits.queue_wait = \"60s\"\n[gateway]\nhost_requests = 32\n{setting}"
     );
     let bridge = start(Setup { tenant, ..<_>::default() }, CALLERS).await;
-    let load = Fault::Load { time: Duration::from_millis(2), bears: 4, strain: 1 };
+    // Long enough for the machine of the test to count for little.
+    let load = Fault::Load { time: Duration::from_millis(20), bears: 4, strain: 1 };
     bridge.gateway.misbehave(Misbehaviour::always(load).on(Interface::SayBusy));
     bridge
 }
