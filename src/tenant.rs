@@ -172,13 +172,28 @@ pub enum Answer {
 
 /// An agent who was signed in.
 #[derive(Clone, Debug)]
-pub struct SignedIn {
+struct SignedIn {
+    envelope: Envelope,
+    /// The session that was made.
+    session: Arc<Session>,
+    skills: Option<Result<Envelope, CallError>>,
+}
+
+/// What a caller is told who has asked for a sign-in, now or before with the same id.
+#[derive(Clone, Debug)]
+pub struct SignInAnswer {
     /// The gateway's answer.
     pub envelope: Envelope,
-    /// The session that was made.
-    pub session: Arc<Session>,
+    /// The session that was made, as it is now; `None` if it has ended since.
+    pub session: Option<Arc<Session>>,
     /// What the gateway answered to the reset of the skill queues, if the tenant wants it.
     pub skills: Option<Result<Envelope, CallError>>,
+}
+
+impl From<SignedIn> for SignInAnswer {
+    fn from(SignedIn { envelope, session, skills }: SignedIn) -> Self {
+        Self { envelope, session: Some(session), skills }
+    }
 }
 
 impl Tenant {

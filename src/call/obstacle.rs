@@ -99,6 +99,17 @@ pub enum Obstacle {
         retry_in: Duration,
     },
 
+    /// The gateway has a session of the bridge's own, whose Guid was lost with an answer.
+    #[error(
+        "the answer to a sign-in of the agent was lost, so the gateway has a session whose Guid nobody \
+         knows, and ends it about two minutes later; the bridge tries again after {}",
+        rounded(*.retry_in)
+    )]
+    GuidLost {
+        /// The time after which a call makes the bridge try again.
+        retry_in: Duration,
+    },
+
     /// Shortly before, the gateway accepted a sign-in of the agent without a Guid, and the bridge
     /// had to sign the agent out again. Another sign-in would end in the same way.
     #[error(

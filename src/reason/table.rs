@@ -63,6 +63,7 @@ reasons! {
     PLATFORM_UNAVAILABLE       Unavailable        [Refused]                    After         NONE,                         "try again later";
     GATEWAY_BUSY               Unavailable        [Refused]                    After         NONE,                         "the request was not carried out: try again after that time";
     STORE_UNAVAILABLE          Unavailable        [NotSent, Refused]           After         NONE,                         "try again shortly";
+    SESSION_GUID_LOST          Unavailable        [NotSent, Refused]           After         NONE,                         "try again after that time, or end the lost session with SignIn and force";
     ISSUER_UNAVAILABLE         Unavailable        [NotSent]                    After         NONE,                         "try again after that time";
     SHUTTING_DOWN              Unavailable        [NotSent, Refused]           After         NONE,                         "try again at once";
     CONNECTION_AGED            Unavailable        [NotSent]                    After         NONE,                         "open a new connection, and continue a watch after its last sequence";

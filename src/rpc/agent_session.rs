@@ -87,7 +87,7 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
 
     let sign_in = sign_in.ok_or_else(|| CallError::unasked(Obstacle::CredentialsMissing))?;
     let signed_in = subject.tenant.sign_in(subject.agent, sign_in, &call.context, id).await?;
-    let session = Some(translate::session(&subject, &signed_in.session));
+    let session = signed_in.session.as_ref().map(|session| translate::session(&subject, session));
     let skill_reset = signed_in.skills.as_ref().map(translate::skill_reset);
     let (message, retcode, result) = translate::envelope(signed_in.envelope);
     Ok(SignInResponse { message, retcode, result, session, skill_reset })

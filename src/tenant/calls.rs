@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Accepted, ChangeId, Context, DetachedWork, SignedIn, Tenant,
+    Accepted, ChangeId, Context, DetachedWork, SignInAnswer, Tenant,
     admission::{CallPlace, Patience},
     admitted_call::AdmittedCall,
     batch_share,
@@ -184,12 +184,11 @@ impl Tenant {
         agent: AgentId,
         ended: &Ended,
         context: &Context,
-    ) -> Result<SignedIn, CallError> {
+    ) -> Result<SignInAnswer, CallError> {
         let Made { did, .. } = Result::clone(ended)?;
         let Did::SignedIn(envelope, made, skills) = did else { return Err(CallError::Internal) };
-        let now = self.session_by(agent, context.deadline).await.map_err(CallError::unasked)?;
-        let session = now.or(made).ok_or_else(|| CallError::unasked(Obstacle::SessionMissing))?;
-        Ok(SignedIn { envelope, session, skills })
+        let session = self.session_by(agent, context.deadline).await.unwrap_or(made);
+        Ok(SignInAnswer { envelope, session, skills })
     }
 
     /// How many commands of batches may be under way at once.
@@ -208,7 +207,7 @@ impl Tenant {
         sign_in: SignIn,
         context: &Context,
         id: Option<ChangeId>,
-    ) -> Result<SignedIn, CallError> {
+    ) -> Result<SignInAnswer, CallError> {
         let claim = match self.claim(id, || Asked::sign_in(agent, &sign_in), context).await? {
             Ok(claim) => claim,
             Err(ended) => return self.signed_in_before(agent, &ended, context).await,
@@ -222,7 +221,7 @@ impl Tenant {
             return Err(places.untouched.because(rejection));
         }
         let work = |call: AdmittedCall, untouched| call.sign_in(sign_in, untouched, claim);
-        self.in_turn(places, agent, context, work).await
+        self.in_turn(places, agent, context, work).await.map(SignInAnswer::from)
     }
 
     /// Signs an agent out and forgets its session and its credentials. With `force`, even while the
@@ -260,10 +259,21 @@ impl Tenant {
         self.of_bridge(agent, deadline, work).await
     }
 
-    /// Asks the gateway for a new Guid of an agent, and stores it.
+    /// Asks the gateway for a new Guid of an agent, and stores it. Waits for a place among the
+    /// renewals: all agents of another replica may come at once, and calls need places among the
+    /// requests, too.
     pub(super) async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
+        // The semaphore is never closed.
+        let place = self.renewals.clone().acquire_owned().await;
+        let place = place.map_err(|_| CallError::Internal)?;
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
-        self.of_bridge(agent, deadline, AdmittedCall::update_guid).await
+        let work = |call: AdmittedCall, untouched| async move {
+            let renewed = call.update_guid(untouched).await;
+            // Held until here, even if nobody waits any more, since the request was open.
+            drop(place);
+            renewed
+        };
+        self.of_bridge(agent, deadline, work).await
     }
 
     /// Makes a call that nobody asked for. It takes no place among the calls, since callers may

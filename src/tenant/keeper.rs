@@ -72,11 +72,10 @@ struct Keeping {
     wake: Arc<Notify>,
     /// The pause before the first poll.
     delay: Duration,
-    /// Whether the Guid may be out of date. The answer to a poll that brought a newer one may have been
-    /// lost on its way, or with the process that polled before, which may have ended, or lost its lease,
-    /// before it stored that Guid. The gateway need not send the new Guid again, and soon refuses the
-    /// old one.
-    may_be_old: bool,
+    /// The answer to a poll that brought a newer Guid may have been lost on its way, or with the process
+    /// that polled before, which may have ended, or lost its lease, before it stored that Guid. The
+    /// gateway need not send the new Guid again, and soon refuses the old one.
+    newer_guid_may_be_lost: bool,
     /// The session that was seen last.
     last: Option<Arc<Session>>,
     /// Whether the gateway allows polls for one agent.
@@ -131,7 +130,7 @@ impl Tenant {
         let keeper = self.agents.new_keeper(&self.work.keeping);
         let applied = self.agents.apply(agent, Event::Kept { keeper, cause });
         let Some(keeper) = applied.start else { return };
-        let (spread, may_be_old) = match first_poll {
+        let (spread, newer_guid_may_be_lost) = match first_poll {
             FirstPoll::AtOnce => (Duration::ZERO, false),
             FirstPoll::OfAnother(spread) => (spread, self.config.auth_mode == AuthMode::Dynamic),
         };
@@ -142,7 +141,7 @@ impl Tenant {
             finish: keeper.finish,
             wake: keeper.wake,
             delay: spread.mul_f64(rand::rng().random()),
-            may_be_old,
+            newer_guid_may_be_lost,
             last: None,
             polls: true,
             refusals: 0,
@@ -168,7 +167,6 @@ impl Keeping {
             () = sleep(self.delay) => {}
         }
         let end = loop {
-            self.renew_old().await;
             if let Err(end) = self.turn().await {
                 break end;
             }
@@ -200,22 +198,26 @@ impl Keeping {
         }
     }
 
-    /// Asks for a new Guid if the known one may be out of date. Polls wait only a short time for
-    /// it: without polls the gateway signs the agent out.
-    async fn renew_old(&mut self) {
-        // Where polls are not allowed, each turn asks for one.
-        if !self.may_be_old || !self.polls || self.finish.is_cancelled() {
+    /// Asks for a new Guid if one may have been lost. Polls wait only a short time for it: without
+    /// polls the gateway signs the agent out.
+    async fn ask_for_newer_guid(&mut self) {
+        // Where polls are not allowed, each turn asks for one. Without a lease, the new Guid might be
+        // unknown to the replica that polls.
+        let is_due = self.newer_guid_may_be_lost && self.polls;
+        if !is_due || !self.tenant.is_sole_keeper(self.agent) {
             return;
         }
-        let renewing = async {
-            // All agents of another replica may come at once, and calls need places among the
-            // requests, too.
-            let _place = self.tenant.renewals.acquire().await;
-            // If that fails, the next poll shows why.
-            let _finding = Box::pin(self.tenant.renew(self.agent)).await;
-        };
-        let renewed = self.finish.run_until_cancelled(timeout(RENEWAL_WAIT, renewing)).await;
-        self.may_be_old = !matches!(renewed, Some(Ok(())));
+        let asked = timeout(RENEWAL_WAIT, Box::pin(self.tenant.renew(self.agent)));
+        match self.finish.run_until_cancelled(asked).await {
+            None | Some(Err(_) | Ok(Finding::AnswerLost | Finding::Silent)) => {}
+            Some(Ok(Finding::GuidRefused)) => {
+                // So the Guid has ended that the newer one has replaced.
+                self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
+                self.newer_guid_may_be_lost = false;
+            }
+            // Where it cannot be had, the next poll shows why.
+            Some(Ok(_)) => self.newer_guid_may_be_lost = false,
+        }
     }
 
     /// Polls once, and acts on the result.
@@ -227,6 +229,7 @@ impl Keeping {
         if self.finish.is_cancelled() || !self.tenant.may_poll(self.agent) {
             return Err(End::HandedOver);
         }
+        self.ask_for_newer_guid().await;
         let Some(session) = self.session().await? else {
             // The store does not answer now; it may next time.
             return self.rest(self.pause()).await;
@@ -241,7 +244,7 @@ impl Keeping {
             Finding::PolledElsewhere => self.contested(&session).await,
             finding => finding,
         };
-        self.may_be_old |=
+        self.newer_guid_may_be_lost |=
             finding == Finding::AnswerLost && self.tenant.config.auth_mode == AuthMode::Dynamic;
         if self.is_lost(finding, &session).await? {
             // Without a lease, another replica may have renewed the Guid, so that it is refused
@@ -308,7 +311,7 @@ impl Keeping {
             Finding::PolledElsewhere => return Ok(false),
             // The agent is being moved to another site, where its Guid stays good.
             Finding::Switchover => false,
-            Finding::AnswerLost | Finding::Silent => {
+            Finding::AnswerLost | Finding::Silent | Finding::Other => {
                 let now = Instant::now();
                 let silence = self.silence.get_or_insert(Silence { since: now, polls: 0 });
                 silence.polls += 1;
@@ -343,7 +346,8 @@ impl Keeping {
         self.found(Health::Recovering, finding.cause());
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
         self.give_way().await?;
-        if mem::take(&mut self.may_be_old) {
+        // If the agent has been signed out, no session of the bridge's own is left.
+        if mem::take(&mut self.newer_guid_may_be_lost) && finding == Finding::GuidRefused {
             self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
         }
         self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());
@@ -368,8 +372,10 @@ impl Keeping {
                     let _still = self.session().await?;
                     return Err(End::NoCredentials);
                 }
-                // A call has found meanwhile that another client has the agent.
-                Err(Obstacle::TakenOver { .. }) => self.give_way().await?,
+                // A call has found meanwhile that the agent is signed in, or this attempt has.
+                Err(Obstacle::TakenOver { .. } | Obstacle::GuidLost { .. }) => {
+                    self.give_way().await?;
+                }
                 Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
                 Err(error) if error.is_signed_in_elsewhere() && !self.is_permitted() => {
                     self.give_way().await?;

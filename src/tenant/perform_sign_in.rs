@@ -9,13 +9,13 @@ use tracing::{debug, info, warn};
 use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
-    agents::{Attempt, Event, Loss, Rejection},
+    agents::{Attempt, Event, Loss, Pause, Rejection},
     automatic_sign_ins::Moment,
     sign_in_across_replicas::Locked,
     sign_in_lock::SignInLock,
 };
 use crate::{
-    call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, StoreTrouble, Untouched, Wait},
+    call::{CallError, CallerWait, Obstacle, Outcome, Refusal, Share, Stage, Untouched, Wait},
     config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, InitialState, Interface, Reply, SIGN_IN, SIGN_OUT,
@@ -50,6 +50,7 @@ impl AdmittedCall {
         let grant = match self.sign_in_moment(refused, untouched).await? {
             Moment::Ours(grant) => grant,
             Moment::Newer(session) => {
+                self.tenant.agents.guid_known(self.agent);
                 self.take_place(self.wait, untouched).await?;
                 return Ok(Some(session));
             }
@@ -106,14 +107,11 @@ impl AdmittedCall {
     ) -> Result<Arc<Session>, Obstacle> {
         let made = match self.make_session(sign_in, Stage::SignIn, untouched.for_another()).await {
             Err(CallError::Refused(refusal)) => {
-                let made = self.made_elsewhere(&refusal, refused).await;
-                made.ok_or_else(|| {
-                    if self.may_be_anothers(&refusal) {
-                        Obstacle::StoreUnavailable(StoreTrouble::Silent)
-                    } else {
-                        CallError::Refused(refusal).into()
-                    }
-                })
+                match self.made_elsewhere(&refusal, refused).await {
+                    Ok(Some(session)) => Ok(session),
+                    Ok(None) => Err(self.signed_in_elsewhere(refusal)),
+                    Err(error) => Err(self.tenant.store_failed(&error)),
+                }
             }
             made => made.map(|signed_in| signed_in.session).map_err(Obstacle::from),
         };
@@ -121,10 +119,23 @@ impl AdmittedCall {
         match &made {
             // Version 0: the store has not taken it yet. The task that stores it notes the event.
             Ok(session) if session.version == 0 => {}
-            Ok(_) => self.tenant.note(self.agent, Event::Overtaken),
+            Ok(_) => {
+                self.tenant.agents.guid_known(self.agent);
+                self.tenant.note(self.agent, Event::Overtaken);
+            }
             Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, refused),
         }
         made
+    }
+
+    /// What follows for the call from an automatic sign-in that was refused.
+    fn signed_in_elsewhere(&self, refusal: Refusal) -> Obstacle {
+        match self.tenant.agents.pause(self.agent, Instant::now()) {
+            Some(Pause::Guidless(retry_in)) if refusal.retcode.kind().is_signed_in_elsewhere() => {
+                Obstacle::GuidLost { retry_in }
+            }
+            _ => CallError::Refused(refusal).into(),
+        }
     }
 
     /// Waits for a place among the requests, after the call has released its own.
@@ -178,11 +189,7 @@ impl AdmittedCall {
         }
         debug!(ccgw.tenant.id = %id, ccgw.agent.id = %self.agent, "signing the agent in");
         self.tenant.note(self.agent, Event::Begun(Attempt::SignIn));
-        let made = self.sign_in_once_or_twice(sign_in, stage, untouched, room).await;
-        if made.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
-            self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
-        }
-        let mut made = made?;
+        let mut made = self.sign_in_once_or_twice(sign_in, stage, untouched, room).await?;
         if self.tenant.config.reset_skills_after_sign_in {
             made.skills = Some(self.reset_skills(&made.session).await);
         }
@@ -204,13 +211,13 @@ impl AdmittedCall {
         let may_force =
             elsewhere.as_ref().is_some_and(|r| r.retcode.kind() != Kind::ForceNotAllowed);
         let was_elsewhere = elsewhere.is_some();
-        let may_be_ours = elsewhere.as_ref().is_some_and(|refusal| self.may_be_anothers(refusal));
         let again = elsewhere.map(Untouched::after);
-        let ours = was_elsewhere
+        // Where the store does not say, only who may use force in any case uses it.
+        let is_a_replicas = was_elsewhere
             && unasked
-            && (may_be_ours && !sign_in.force || before.check(self.is_contested(&before).await)?);
-        let taken = unasked && !ours && self.note_attempt(was_elsewhere);
-        if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !ours) {
+            && before.check(self.is_a_replicas(&before).await)?.unwrap_or(!sign_in.force);
+        let taken = unasked && !is_a_replicas && self.note_attempt(was_elsewhere);
+        if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !is_a_replicas) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
         let signed_in = self.keep(reply, sign_in, stage, room).await;
@@ -262,7 +269,16 @@ impl AdmittedCall {
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let body = Some(sign_in.to_body());
-        self.ask(&Command::plain(interface), (None, body), stage, untouched).await
+        let asked = self.ask(&Command::plain(interface), (None, body), stage, untouched).await;
+        asked.inspect_err(|error| self.note_lost_guid(error))
+    }
+
+    /// Notes that a session may have been made whose Guid nobody knows.
+    fn note_lost_guid(&self, error: &CallError) {
+        let has_guids = self.tenant.config.auth_mode != AuthMode::None;
+        if has_guids && error.outcome() == Outcome::Unknown {
+            self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
+        }
     }
 
     /// Remembers that this sign-in must not be tried again for a while.
@@ -287,7 +303,7 @@ impl AdmittedCall {
         if let Some(rejection) = verdict.as_ref().err().and_then(Rejection::of) {
             self.reject(sign_in, rejection).await;
         }
-        let envelope = verdict?;
+        let envelope = verdict.inspect_err(|error| self.note_lost_guid(error))?;
         let guid = match guid {
             _ if self.tenant.config.auth_mode == AuthMode::None => {
                 self.warn_of_guid(guid.is_some());
@@ -429,7 +445,8 @@ impl Tenant {
             return Err(error);
         }
         match self.agents.pause(agent, Instant::now()) {
-            Some(retry_in) => Err(Obstacle::TakenOver { retry_in }),
+            Some(Pause::Another(retry_in)) => Err(Obstacle::TakenOver { retry_in }),
+            Some(Pause::Guidless(retry_in)) => Err(Obstacle::GuidLost { retry_in }),
             None => Ok(Some(sign_in)),
         }
     }

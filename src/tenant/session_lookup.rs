@@ -64,7 +64,7 @@ impl Tenant {
 }
 
 /// The kind of store failure that callers are told.
-pub(super) fn trouble(error: &StoreError) -> StoreTrouble {
+pub(in crate::tenant) fn trouble(error: &StoreError) -> StoreTrouble {
     match error {
         StoreError::Refused(refusal) if refusal.scope == Scope::Writes => {
             StoreTrouble::RefusesWrites

@@ -80,55 +80,62 @@ impl AdmittedCall {
     }
 
     /// Whether another replica has signed the agent in, or is about to. Then a forcible sign-in
-    /// would end that replica's session.
-    pub(super) async fn is_contested(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
-        let Some(lock) = &self.lock else { return Ok(false) };
+    /// would end that replica's session. `None`: the store does not say.
+    pub(super) async fn is_a_replicas(
+        &mut self,
+        untouched: &Untouched,
+    ) -> Result<Option<bool>, Obstacle> {
+        let Some(lock) = &self.lock else {
+            return Ok(self.tenant.sign_ins.shared().is_none().then_some(false));
+        };
         let renewal = lock.held.renew();
         let now = self.caller_wait.before_sending(untouched, Wait::Store, renewal).await?;
-        Ok(now.is_ok_and(|now| now.others > 0 || now.stored > lock.claim.replaces))
-    }
-
-    /// Whether the agent whom this refusal calls signed in may be another replica's: the store does not
-    /// answer, so this one cannot know.
-    pub(super) fn may_be_anothers(&self, refusal: &Refusal) -> bool {
-        refusal.retcode.kind().is_signed_in_elsewhere()
-            && self.lock.is_none()
-            && self.tenant.sign_ins.shared().is_some()
+        Ok(now.ok().map(|now| now.others > 0 || now.stored > lock.claim.replaces))
     }
 
     /// Waits for the session that another replica is making, after the gateway has refused this
     /// replica's sign-in for that reason. `None`: no replica is making one, or it failed.
+    ///
+    /// # Errors
+    ///
+    /// The store does not say whether the agent, who is signed in, is another replica's.
     pub(super) async fn made_elsewhere(
         &mut self,
         refusal: &Refusal,
         refused: u64,
-    ) -> Option<Arc<Session>> {
-        // Without a lock the store does not answer, so another replica's session cannot be read
-        // either.
-        let held = self.lock.as_ref()?.held.clone();
+    ) -> Result<Option<Arc<Session>>, StoreError> {
         let tenant = self.tenant.clone();
         let kind = refusal.retcode.kind();
-        let until = Instant::now() + tenant.config.timeouts.sign_in;
         let elsewhere = kind.is_signed_in_elsewhere();
+        let Some(held) = self.lock.as_ref().map(|lock| lock.held.clone()) else {
+            // The store took no lock. It may answer all the same, such as when it has no memory.
+            if !elsewhere || tenant.sign_ins.shared().is_none() {
+                return Ok(None);
+            }
+            let stored = tenant.sessions.load(self.agent).await?;
+            return Ok(stored.filter(|stored| stored.version > refused));
+        };
+        let until = Instant::now() + tenant.config.timeouts.sign_in;
         while (elsewhere || kind.is_in_progress()) && Instant::now() < until {
             let look = async {
-                let now = held.renew().await.ok();
-                let stored = now.map_or(u64::MAX, |now| now.stored);
+                let now = held.renew().await;
+                let stored = now.as_ref().map_or(u64::MAX, |now| now.stored);
                 (now, tenant.newer_than(self.agent, refused, stored).await)
             };
             let known = || CallError::Refused(refusal.clone());
             let (now, newer) = self.caller_wait.answering(known, look).await;
             if newer.is_some() {
-                return newer;
+                return Ok(newer);
             }
             // No replica is signing the agent in, so another client has the agent.
-            let expected = now.is_some_and(|now| now.others > 0);
-            if elsewhere && !expected {
-                return None;
+            if elsewhere && now?.others == 0 {
+                return Ok(None);
             }
-            self.wait_on(refusal).await?;
+            if self.wait_on(refusal).await.is_none() {
+                return Ok(None);
+            }
         }
-        None
+        Ok(None)
     }
 
     /// Pauses shortly. If the caller leaves, it is answered and the work goes on, since other calls

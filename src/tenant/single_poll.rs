@@ -36,8 +36,10 @@ pub(super) enum Finding {
     PollsDisabled,
     /// The request was sent, and its answer was lost or cannot be read. It may have brought a new Guid.
     AnswerLost,
-    /// No answer, or one that says nothing about the session.
+    /// Nothing was sent.
     Silent,
+    /// A refusal that says nothing about the session.
+    Other,
 }
 
 const SIGNED_OUT_BY_OTHERS: &str =
@@ -49,7 +51,8 @@ impl Finding {
         let Some(refusal) = error.refusal() else {
             return match error.outcome() {
                 Outcome::Unknown => Self::AnswerLost,
-                _ => Self::Silent,
+                Outcome::NotSent => Self::Silent,
+                _ => Self::Other,
             };
         };
         match refusal.retcode.kind() {
@@ -58,7 +61,7 @@ impl Finding {
             Kind::SessionExpired => Self::GuidRefused,
             Kind::AgentNotSignedIn | Kind::AgentSignedOut | Kind::SessionMoved => Self::SignedOut,
             Kind::Switchover => Self::Switchover,
-            _ => Self::Silent,
+            _ => Self::Other,
         }
     }
 
@@ -73,7 +76,8 @@ impl Finding {
             Self::PolledElsewhere => "another poll is open (000-007)",
             Self::PollsDisabled => "polls for one agent are not allowed (000-001)",
             Self::AnswerLost => "the answer to a poll was lost",
-            Self::Silent => "no usable answer to a poll",
+            Self::Silent => "no poll can be sent",
+            Self::Other => "polls are refused",
         }
     }
 }
@@ -169,10 +173,10 @@ mod tests {
             ("000-007", Finding::PolledElsewhere),
             ("100-006", Finding::SignedOut),
             ("100-008", Finding::SignedOut),
-            ("100-021", Finding::Silent),
+            ("100-021", Finding::Other),
             ("105-002", Finding::Switchover),
             ("105-006", Finding::SignedOut),
-            ("999-999", Finding::Silent),
+            ("999-999", Finding::Other),
         ] {
             let retcode = Retcode::refusal(retcode).unwrap();
             let refusal = Refusal { retcode, message: String::new(), node: None, http_status: 200 };
@@ -195,6 +199,7 @@ mod tests {
             Finding::PollsDisabled,
             Finding::AnswerLost,
             Finding::Silent,
+            Finding::Other,
         ];
         let causes: std::collections::BTreeSet<_> =
             findings.iter().map(|finding| finding.cause()).collect();

@@ -73,6 +73,9 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
             ErrorReport::from(&reason::SIGN_INS_QUEUED).retry_after(*due_in)
         }
         Obstacle::TakenOver { .. } => ErrorReport::from(&reason::AGENT_TAKEN_OVER),
+        Obstacle::GuidLost { retry_in } => {
+            ErrorReport::from(&reason::SESSION_GUID_LOST).retry_after(*retry_in)
+        }
         Obstacle::SignInWithoutGuid => ErrorReport::from(&reason::SIGN_IN_WITHOUT_GUID),
         Obstacle::ShuttingDown => {
             ErrorReport::from(&reason::SHUTTING_DOWN).retry_after(Duration::ZERO)

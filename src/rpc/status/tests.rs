@@ -230,7 +230,7 @@ fn only_a_token_that_was_checked_is_called_bad() {
 
 #[test]
 fn agents_who_have_to_be_signed_in_have_their_rows() {
-    use Code::{DeadlineExceeded, FailedPrecondition, ResourceExhausted};
+    use Code::{DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable};
     let (unsent, refused, unknown, never) = ("not_sent", "refused", "unknown", Some("-1"));
     check(
         &not_sent(Obstacle::SignInsQueued { due_in: Duration::from_secs(38) }),
@@ -251,6 +251,10 @@ fn agents_who_have_to_be_signed_in_have_their_rows() {
     check(
         &not_sent(Obstacle::TakenOver { retry_in: Duration::from_secs(60) }),
         (FailedPrecondition, "AGENT_TAKEN_OVER", unsent, None, None),
+    );
+    check(
+        &not_sent(Obstacle::GuidLost { retry_in: Duration::from_secs(20) }),
+        (Unavailable, "SESSION_GUID_LOST", unsent, Some(20_000), Some("20000")),
     );
 }
 
@@ -309,6 +313,7 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::Deadline(Wait::Queue),
         Obstacle::SignInsQueued { due_in: Duration::from_secs(38) },
         Obstacle::TakenOver { retry_in: Duration::from_secs(60) },
+        Obstacle::GuidLost { retry_in: Duration::from_secs(20) },
         Obstacle::SignInWithoutGuid,
         Obstacle::InterfaceMissing { interface: "getAgentStatus", edition: "2014" },
         Obstacle::CallerUnknown(Unidentified::Nothing),

@@ -18,7 +18,9 @@ pub(super) struct Losses {
     recoveries: u32,
     /// How many of the bridge's sign-ins found the agent signed in by another client.
     contested: u32,
-    /// When either was last counted.
+    /// How many in a row found a session of the bridge's own, whose Guid was lost.
+    guidless: u32,
+    /// When any of them was last counted.
     last: Instant,
     /// The gateway has said that somebody signed the agent out, and no sign-in has been tried
     /// since.
@@ -41,6 +43,23 @@ pub(in crate::tenant) enum Loss {
     /// The bridge has tried to sign the agent in. `with_another`: another client had signed it in.
     /// `asked`: a call needed the sign-in.
     Attempted { with_another: bool, asked: bool },
+}
+
+/// Why calls must not have an agent signed in yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tenant) enum Pause {
+    /// For so long the agent is left to another client.
+    Another(Duration),
+    /// For so long the gateway is not asked again whether it has ended a session whose Guid was lost.
+    Guidless(Duration),
+}
+
+/// What a sign-in has found at the gateway.
+enum Present {
+    Nobody,
+    /// A session of the bridge's own, whose Guid was lost.
+    Own,
+    Another,
 }
 
 /// When a keeper may have its agent signed in again.
@@ -120,7 +139,7 @@ impl AgentRecords {
     pub(in crate::tenant) fn guid_known(&self, agent: AgentId) {
         let mut known = self.known();
         if let Some(losses) = known.losses(agent).filter(|losses| losses.guid_lost.is_some()) {
-            let losses = Losses { guid_lost: None, ..losses };
+            let losses = Losses { guid_lost: None, guidless: 0, ..losses };
             known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
         }
     }
@@ -132,12 +151,17 @@ impl AgentRecords {
         losses.map_or(Permission::Now, |losses| rules.permission(&losses, now))
     }
 
-    /// How long calls must still leave the agent to the other client; `None` if they may sign it
-    /// in.
-    pub(in crate::tenant) fn pause(&self, agent: AgentId, now: Instant) -> Option<Duration> {
+    /// Why, and how long, calls must not have the agent signed in; `None` if they may.
+    pub(in crate::tenant) fn pause(&self, agent: AgentId, now: Instant) -> Option<Pause> {
         let rules = self.take_backs();
         let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now))?;
-        Some(rules.left(&losses, losses.contested, now)).filter(|left| !left.is_zero())
+        match rules.left(&losses, losses.contested.max(losses.guidless), now) {
+            Duration::ZERO => None,
+            left => Some(match losses.found(true, now, rules) {
+                Present::Own if losses.guidless > 0 => Pause::Guidless(left),
+                _ => Pause::Another(left),
+            }),
+        }
     }
 
     /// All agents that another client has, or had lately, in the order of their ids.
@@ -212,6 +236,7 @@ impl Losses {
         Self {
             recoveries: 0,
             contested: 0,
+            guidless: 0,
             last: now,
             is_signed_out: false,
             guid_lost: None,
@@ -222,20 +247,30 @@ impl Losses {
     fn is_none(&self) -> bool {
         self.recoveries == 0
             && self.contested == 0
+            && self.guidless == 0
             && !self.is_signed_out
             && self.guid_lost.is_none()
     }
 
-    /// Whether a session of the bridge's own may still be there, without its Guid.
-    fn may_be_own(&self, now: Instant) -> bool {
-        self.guid_lost.is_some_and(|at| now.saturating_duration_since(at) < GUIDLESS_MAX)
+    /// Whose the session is that a sign-in has found.
+    fn found(&self, with_another: bool, now: Instant, rules: TakeBacks) -> Present {
+        let may_last = |at| now.saturating_duration_since(at) < GUIDLESS_MAX;
+        match with_another {
+            false => Present::Nobody,
+            // With a limit: another client may take the agent from each session whose Guid is lost.
+            true if self.guidless < rules.most && self.guid_lost.is_some_and(may_last) => {
+                Present::Own
+            }
+            true => Present::Another,
+        }
     }
 
     /// Counts a loss. Returns whether another client had taken the agent from the bridge.
     fn on(&mut self, loss: Loss, now: Instant, rules: TakeBacks) -> bool {
         match loss {
             Loss::SignedOut => {
-                (self.is_signed_out, self.guid_lost) = (true, None);
+                self.is_signed_out = true;
+                (self.guid_lost, self.guidless) = (None, 0);
                 false
             }
             Loss::Guid => {
@@ -248,16 +283,19 @@ impl Losses {
                 false
             }
             Loss::Attempted { with_another, asked } => {
-                let is_own = with_another && self.may_be_own(now);
-                let is_taken = with_another && !is_own;
-                let was_taken = is_taken | mem::take(&mut self.is_signed_out);
-                if !was_taken && is_own {
-                    return false;
-                }
-                if !was_taken {
-                    // The other client has left.
-                    self.contested = 0;
-                    return false;
+                let found = self.found(with_another, now, rules);
+                let is_signed_out = mem::take(&mut self.is_signed_out);
+                match found {
+                    Present::Own if !is_signed_out => {
+                        (self.guidless, self.last) = (self.guidless + 1, now);
+                        return false;
+                    }
+                    Present::Nobody if !is_signed_out => {
+                        // The other client has left.
+                        (self.contested, self.guidless, self.guid_lost) = (0, 0, None);
+                        return false;
+                    }
+                    Present::Own | Present::Another | Present::Nobody => {}
                 }
                 // Attempts for callers count up to the point of giving up, and not beyond it.
                 let most = if asked { rules.most - 1 } else { u32::MAX };
@@ -280,7 +318,8 @@ impl TakeBacks {
         if losses.contested >= self.most || losses.recoveries >= self.most * RECOVERIES_FACTOR {
             return Permission::GivenUp;
         }
-        match self.left(losses, losses.contested.max(losses.recoveries), now) {
+        let sign_ins = losses.contested.max(losses.recoveries).max(losses.guidless);
+        match self.left(losses, sign_ins, now) {
             Duration::ZERO => Permission::Now,
             left => Permission::After(left),
         }
@@ -346,14 +385,14 @@ mod tests {
         assert_eq!(seconds, [5, 10, 20, 40, 60]);
         let expected = TakenOver { agent: agent(), attempts: 6, given_up: true };
         assert_eq!(agents.taken_over(now), [expected]);
-        assert_eq!(agents.pause(agent(), now), Some(60 * SECOND));
+        assert_eq!(agents.pause(agent(), now), Some(Pause::Another(60 * SECOND)));
 
         // An attempt for a caller a minute later restarts the pause, but gives the keeper no new
         // attempts.
         now += 60 * SECOND;
         assert_eq!(agents.pause(agent(), now), None);
         agents.lost(agent(), attempted(true, true), now);
-        assert_eq!(agents.pause(agent(), now), Some(60 * SECOND));
+        assert_eq!(agents.pause(agent(), now), Some(Pause::Another(60 * SECOND)));
         assert_eq!(agents.permission(agent(), now), Permission::GivenUp);
         agents.decided(agent());
         assert_eq!(agents.permission(agent(), now), Permission::Now);
@@ -401,22 +440,40 @@ mod tests {
     fn a_session_whose_guid_was_lost_is_nobody_elses_for_as_long_as_it_can_last() {
         let (agents, now) = (agents(), Instant::now());
         agents.lost(agent(), Loss::Guid, now);
-        assert!(!agents.lost(agent(), attempted(true, false), now + 149 * SECOND));
-        assert_eq!(agents.permission(agent(), now + 149 * SECOND), Permission::Now);
-        assert!(agents.lost(agent(), attempted(true, false), now + 150 * SECOND));
-        assert_eq!(agents.taken_over(now + 150 * SECOND)[0].attempts, 1);
+        let late = now + 149 * SECOND;
+        assert!(!agents.lost(agent(), attempted(true, false), late));
+        assert_eq!(agents.taken_over(late), []);
+        // The gateway is not asked again at once.
+        assert_eq!(agents.permission(agent(), late), Permission::After(5 * SECOND));
+        assert_eq!(agents.pause(agent(), late), Some(Pause::Guidless(5 * SECOND)));
+        let later = now + 154 * SECOND;
+        assert!(agents.lost(agent(), attempted(true, false), later));
+        assert_eq!(agents.taken_over(later)[0].attempts, 1);
+        assert_eq!(agents.pause(agent(), later), Some(Pause::Another(5 * SECOND)));
+    }
 
-        // A sign-in that was accepted has ended that session, and so does whoever signs the agent out.
-        agents.decided(agent());
+    #[test]
+    fn a_sign_in_or_a_sign_out_ends_a_session_whose_guid_was_lost() {
+        let (agents, now) = (agents(), Instant::now());
         agents.lost(agent(), Loss::Guid, now);
         agents.guid_known(agent());
         assert_eq!(agents.len(), 0);
         assert!(agents.lost(agent(), attempted(true, false), now));
+        agents.decided(agent());
         agents.lost(agent(), Loss::Guid, now);
-        assert!(!agents.lost(agent(), attempted(true, false), now), "neither is counted");
-        assert_eq!(agents.taken_over(now)[0].attempts, 1);
         agents.lost(agent(), Loss::SignedOut, now);
         assert!(agents.lost(agent(), attempted(true, false), now));
+        assert_eq!(agents.taken_over(now)[0].attempts, 1);
+    }
+
+    #[test]
+    fn a_fight_in_which_every_guid_is_lost_ends_all_the_same() {
+        let (agents, mut now) = (agents(), Instant::now());
+        let seconds = pauses(&agents, &mut now, |now| {
+            agents.lost(agent(), attempted(true, false), now);
+            agents.lost(agent(), Loss::Guid, now);
+        });
+        assert!(seconds.len() <= 12, "{seconds:?}");
     }
 
     #[test]

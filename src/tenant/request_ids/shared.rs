@@ -14,9 +14,10 @@ use tracing::debug;
 
 use super::{Asked, ChangeId, Ended, KnownChange, is_final, record::Record};
 use crate::{
-    call::{CallError, Deadline, Obstacle, Stage, StoreTrouble, Tasks, Wait},
+    call::{CallError, Deadline, Obstacle, Stage, Tasks, Wait},
     id::TenantId,
     session::{ChangeRecords, KnownRecord, StoreError},
+    tenant::session_lookup::trouble,
 };
 
 /// The ids of a tenant's changes, in the store that the replicas share.
@@ -100,7 +101,7 @@ impl SharedIds {
     pub(super) async fn find(&self, id: ChangeId) -> Result<Option<KnownChange>, Obstacle> {
         let found = self.records.find(&id.to_string()).await.map_err(|error| {
             self.note(&error);
-            Obstacle::StoreUnavailable(StoreTrouble::Silent)
+            Obstacle::StoreUnavailable(trouble(&error))
         })?;
         Ok(found.and_then(|known| {
             let record = Record::decode(&known.plain)?;

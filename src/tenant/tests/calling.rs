@@ -21,7 +21,7 @@ const LIMITS: [(&str, &str); 4] = [
 #[tokio::test]
 async fn a_command_goes_out_under_the_guid_of_the_agents_session() {
     let world = World::unpolled(&[]).await;
-    let session = world.sign_in(1001).await.session;
+    let session = world.sign_in(1001).await.session.expect("kept");
     let accepted = world.busy(1001).await.expect("accepted");
     assert!(!accepted.of_batch);
     let busy = world.asked(Interface::SayBusy);
@@ -152,7 +152,7 @@ async fn a_command_that_meets_another_call_is_not_sent_again_for_ever() {
 #[tokio::test]
 async fn a_guid_that_comes_with_an_answer_is_used_from_then_on() {
     let world = World::unpolled(&[]).await;
-    let first = world.sign_in(1001).await.session;
+    let first = world.sign_in(1001).await.session.expect("kept");
     world.gateway.set_guid_on_next_reply(1001);
     world.busy(1001).await.expect("accepted");
     let newer = world.tenant.session(agent(1001)).await.expect("asked").expect("a session");

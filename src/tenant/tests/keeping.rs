@@ -6,6 +6,7 @@ use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 
 use super::world::{FAST, PASSWORD, Setup, World, agent, context, prompt, refusal, until};
 use crate::{
+    call::Obstacle,
     event::{Agents, What},
     gateway::SignIn,
     session::{Guid, SessionState},
@@ -147,7 +148,7 @@ async fn a_guid_that_is_refused_twice_is_not_lost_and_three_times_it_is() {
 
 #[tokio::test]
 async fn a_session_of_a_sign_in_whose_answer_was_lost_is_not_another_clients() {
-    let world = kept(&[("keep.take_backs", "2")], &[]).await;
+    let world = kept(&[("keep.take_backs", "20")], &[]).await;
     let lost = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignIn);
     world.gateway.misbehave(lost);
     world.gateway.sign_out(1001);
@@ -174,6 +175,46 @@ async fn a_session_whose_guid_was_lost_is_made_anew_by_force_without_being_taken
     assert_eq!(world.counted("ccgw_take_overs_total", ""), 0);
 }
 
+#[tokio::test]
+async fn calls_are_told_of_a_lost_guid_and_the_gateway_is_left_alone_for_a_while() {
+    let world = kept(&[("keep.take_back_pause", "60s")], &[]).await;
+    let lost = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignIn);
+    world.gateway.misbehave(lost);
+    world.gateway.restart(true).await.expect("restarted");
+    until("lost and tried again", || world.asked(Interface::SignIn).len() >= 3).await;
+    for _ in 0..3 {
+        let error = world.busy(1001).await.expect_err("signed in without a Guid");
+        let retry_in = match error.obstacle() {
+            Some(Obstacle::GuidLost { retry_in }) => *retry_in,
+            other => panic!("{other:?}"),
+        };
+        assert!(retry_in <= Duration::from_secs(60));
+    }
+    assert_eq!(world.asked(Interface::SignIn).len(), 3);
+    assert_eq!(world.tenant.taken_over(), []);
+    assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Recovering));
+}
+
+#[tokio::test]
+async fn a_guid_that_was_lost_and_cannot_be_had_any_more_is_no_take_over() {
+    let setup = Setup {
+        gateway: Options { old_guid_lives: false, ..prompt() },
+        lines: &FAST,
+        credentials: &[1001],
+        ..Setup::default()
+    };
+    let world = World::of(setup).await;
+    world.busy(1001).await.expect("accepted");
+    world.gateway.misbehave(Misbehaviour::always(Fault::CutBeforeAnswer).on(POLL));
+    world.gateway.renew_guid(1001);
+    until("asked for", || !world.asked(Interface::UpdateGuid).is_empty()).await;
+    world.gateway.behave();
+    until("taken by force", || !world.asked(Interface::ForceSignIn).is_empty()).await;
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    assert_eq!(world.tenant.taken_over(), []);
+    assert_eq!(world.counted("ccgw_take_overs_total", ""), 0);
+}
+
 /// The Guid of the newest request through this interface.
 fn last_guid(world: &World, interface: Interface) -> Option<String> {
     world.asked(interface).last().and_then(|asked| asked.header("guid").map(str::to_owned))
@@ -187,16 +228,19 @@ async fn a_guid_that_was_lost_with_the_answer_to_a_poll_is_asked_for() {
         polled_on(&world).await;
         let first = last_guid(&world, POLL);
         world.gateway.misbehave(Misbehaviour::always(fault.clone()).on(POLL));
+        // The first answer with another one is lost, too.
+        let updated = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::UpdateGuid);
+        world.gateway.misbehave(updated);
         let lost = world.gateway.renew_guid(1001);
-        let asked = polls(&world);
-        until("the Guid is lost", || polls(&world) >= asked + 2).await;
+        let asked = || world.asked(Interface::UpdateGuid).len();
+        until("the Guid is lost", || asked() >= 2).await;
         world.gateway.behave();
         polled_on(&world).await;
         let newest = last_guid(&world, POLL);
         assert!(newest != first && newest != lost, "{fault:?}: {first:?} {lost:?} {newest:?}");
-        let updates = world.asked(Interface::UpdateGuid).len();
+        let updates = asked();
         polled_on(&world).await;
-        assert_eq!(world.asked(Interface::UpdateGuid).len(), updates, "{fault:?}: asked for once");
+        assert_eq!(asked(), updates, "{fault:?}: it is known again");
         assert_eq!(world.asked(Interface::SignIn).len(), 1, "{fault:?}");
     }
 }
@@ -231,7 +275,7 @@ async fn where_polls_are_not_allowed_guids_that_change_are_asked_for() {
         ..Setup::default()
     };
     let world = World::of(setup).await;
-    let first = world.sign_in(1001).await.session;
+    let first = world.sign_in(1001).await.session.expect("kept");
     world.until_state(1001, Some(SessionState::Unkept)).await;
     until("asked for", || world.asked(Interface::UpdateGuid).len() >= 3).await;
     assert_eq!(polls(&world), 1);

@@ -248,7 +248,7 @@ async fn a_password_that_is_given_while_the_owner_registers_a_guid_is_not_used()
 async fn a_password_of_an_agent_who_was_signed_out_elsewhere_is_not_used() {
     let stores = TestStores::new(false);
     let world = with(&stores, &UNPOLLED, &[]).await;
-    let session = world.sign_in(1001).await.session;
+    let session = world.sign_in(1001).await.session.expect("kept");
     world.tenant.sessions.remove(agent(1001), session.version).await.expect("removed");
     stores.store.all_signed_out.store(true, Relaxed);
     let error = world.busy(1001).await.expect_err("signed out");

@@ -14,7 +14,7 @@ use crate::{
     session::{SessionState, Stores},
     telemetry::metrics::Metrics,
     tenant::{
-        Accepted, Common, Context, DetachedWork, Hosts, Replicas, ServerCalls, SignedIn, Tenant,
+        Accepted, Common, Context, DetachedWork, Hosts, Replicas, ServerCalls, SignInAnswer, Tenant,
     },
 };
 
@@ -158,7 +158,7 @@ impl World {
         self.tenant.changed(config, false, &common).expect("a version")
     }
 
-    pub(super) async fn sign_in(&self, id: u32) -> SignedIn {
+    pub(super) async fn sign_in(&self, id: u32) -> SignInAnswer {
         let signed_in = self.tenant.sign_in(agent(id), password(PASSWORD), &context(), None).await;
         signed_in.expect("signed in")
     }
