@@ -1,5 +1,6 @@
 //! The dashboard and the alerts in `deploy/` use only metrics and labels that a bridge exports.
 
+mod dashboard;
 mod promql;
 mod reference;
 mod source;
@@ -189,6 +190,8 @@ fn rules() -> Vec<Rule<'static>> {
             rule.expression.push('\n');
         } else if line == "expr: |" {
             inside = Some(indentation);
+        } else if let Some(whole) = line.strip_prefix("expr: ") {
+            whole.clone_into(&mut rule.expression);
         }
         rule.lines.push(line);
     }
@@ -279,6 +282,9 @@ async fn dashboard_and_rules_ask_for_what_a_bridge_exports() {
         place: format!("rule {}", rule.name),
         expression: rule.expression,
     };
+    for rule in &rules {
+        assert!(!rule.expression.is_empty(), "{} has no expression", rule.name);
+    }
     let mut queries = queries_of_dashboard(&dashboard());
     queries.extend(rules.into_iter().map(of_rule));
     assert!(queries.len() > 40, "only {} queries were found", queries.len());

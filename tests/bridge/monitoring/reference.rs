@@ -22,7 +22,7 @@ const EVERY_LINE: [&str; 4] = ["timestamp", "level", "target", "message"];
 /// What is added to a name when it is registered.
 const ENDINGS: [&str; 6] = ["", "_total", "_info", "_seconds", "_seconds_total", "_bytes"];
 
-fn listed_metrics() -> Metrics {
+pub(super) fn listed_metrics() -> Metrics {
     let metric = |row: Vec<&str>| match row[..] {
         [name, kind, labels, _meaning] => {
             let labels = labels.split(", ").filter(|label| !label.is_empty());
