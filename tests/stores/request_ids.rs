@@ -9,7 +9,8 @@ use std::{
 };
 
 use ccgateway_bridge::rpc::proto::{
-    GetStateChangeRequest, SetBusyRequest, SetBusyResponse, get_state_change_response::What,
+    GetStateChangeRequest, SetBusyRequest, SetBusyResponse, SignInRequest,
+    get_state_change_response::What,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use ccgateway_test_support::{
@@ -41,6 +42,23 @@ async fn two() -> (RedisServer, Site, [TestBridge; 2]) {
 fn busy(reason: i32) -> SetBusyRequest {
     let (agent_id, request_id) = ("1001".to_owned(), ID.to_owned());
     SetBusyRequest { agent_id, request_id, reason: Some(reason), ..<_>::default() }
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_repeated_at_another_replica_after_its_session_has_ended_is_told_as_it_was()
+ {
+    let (_server, site, [first, second]) = two().await;
+    let sign_in = || SignInRequest {
+        agent_id: "1002".into(),
+        password: Some(PASSWORD.into()),
+        request_id: ID.into(),
+        ..<_>::default()
+    };
+    first.sessions.clone().sign_in(sign_in()).await.expect("signed in");
+    first.sign_out(1002).await.expect("signed out");
+    let again = second.sessions.clone().sign_in(sign_in()).await.expect("as before").into_inner();
+    assert_eq!((again.retcode.as_str(), again.session), ("0", None));
+    assert_eq!(asked(&site.gateway, Interface::SignIn).len(), 2);
 }
 
 /// One with another id.

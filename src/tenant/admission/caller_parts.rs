@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Counts the open calls of each caller. Callers are told apart by a part of their number only, so that the counts take
-/// no lock and little memory, however many there are. Two callers in 512 may so be taken for one.
+/// no lock and little memory, however many there are. So any two are taken for one with a chance of one in 512.
 #[derive(Debug)]
 pub(super) struct CallerParts([AtomicU32; COUNTS]);
 

@@ -28,6 +28,9 @@ struct Line<T> {
     waiting: BTreeMap<i64, T>,
 }
 
+/// So many callers have a turn in a round at the most, so that it ends also where ever new ones come.
+const ROUND_MAX: usize = 1024;
+
 /// The round of a line's next turn, and its number in it.
 type Turn = (u64, i64);
 
@@ -94,11 +97,13 @@ impl<T> FairQueue<T> {
             Order::Oldest => line.waiting.pop_first()?,
             Order::Newest => line.waiting.pop_last()?,
         };
-        if turn.0 > self.round {
+        if turn.0 > self.round || self.served.len() == ROUND_MAX {
+            self.round = turn.0.max(self.round + 1);
             self.served.clear();
         }
-        self.round = turn.0;
-        self.served.insert(caller);
+        if turn.0 == self.round {
+            self.served.insert(caller);
+        }
         line.turn = (turn.0 + 1, number);
         if line.waiting.is_empty() {
             self.lines.remove(&caller);
@@ -180,6 +185,20 @@ mod tests {
             served.extend([queue.pop(Order::Oldest), queue.pop(Order::Oldest)].map(Option::unwrap));
         }
         assert_eq!(served.iter().filter(|one| one.0 == 1).count(), 4);
+    }
+
+    #[test]
+    fn ever_new_callers_do_not_keep_those_who_have_had_a_turn_from_their_next_one() {
+        for order in [Order::Oldest, Order::Newest] {
+            let mut queue = queue(&[(0, 0), (0, 1), (0, 2)]);
+            let mut turns = 0;
+            for new in 1..4 * u32::try_from(ROUND_MAX).unwrap() {
+                queue.push(CallerId::of_test(new.into()), (new.into(), 0));
+                turns += u32::from(queue.pop(order).is_some_and(|(caller, _)| caller == 0));
+                assert!(queue.served.len() <= ROUND_MAX);
+            }
+            assert_eq!(turns, 3, "{order:?}");
+        }
     }
 
     #[test]
