@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
 
@@ -9,7 +10,7 @@ use super::{
     Command, Exchanged, Request,
     interface::{AGENT_STATUS, Interface, POLL, TimeoutClass},
     metrics::{RequestMetrics, Sums},
-    route::{Pick, Route},
+    route::{Pick, Route, Routed},
     transport_failure::Failure,
 };
 use crate::{call::Stage, config, id::AgentId, telemetry::trace::Trace};
@@ -32,12 +33,16 @@ impl Probing {
         if AGENT_STATUS.is_in(tenant.edition) { &AGENT_STATUS } else { &POLL }
     }
 
-    /// Probes until dropped.
+    /// Probes until dropped, each address for itself: one that does not answer holds up no other.
     pub(super) async fn run(self) {
-        let me = Arc::new(self);
+        let addresses = self.route.addresses();
+        join_all(addresses.map(|(index, address)| self.probe_address(index, address))).await;
+    }
+
+    async fn probe_address(&self, index: usize, address: &Routed) {
         loop {
-            let Some(due) = me.route.next_probe() else {
-                me.route.tripped.notified().await;
+            let Some(due) = address.next_probe() else {
+                address.tripped.notified().await;
                 continue;
             };
             // Replicas that have lost a gateway together do not probe it together.
@@ -45,10 +50,12 @@ impl Probing {
             let wait = due.saturating_duration_since(Instant::now()).mul_f64(1.0 + jitter);
             tokio::select! {
                 () = sleep_until(Instant::now() + wait) => {}
-                () = me.route.tripped.notified() => continue,
+                () = address.tripped.notified() => continue,
             }
-            let due = me.route.due(Instant::now());
-            futures_util::future::join_all(due.into_iter().map(|pick| me.probe(pick))).await;
+            // A request may have put it off, or made it needless.
+            if address.next_probe().is_some_and(|due| due <= Instant::now()) {
+                self.probe(address.pick(index)).await;
+            }
         }
     }
 

@@ -36,15 +36,15 @@ pub(super) struct Route {
     last_resort_pause: Duration,
     /// Counts requests while an address that is good again gets only a part of them.
     shared_out: AtomicU32,
-    /// Signalled when an address has tripped, so that it will be probed.
-    pub(super) tripped: Notify,
 }
 
 /// An address with its breaker.
 #[derive(Debug)]
-struct Routed {
+pub(super) struct Routed {
     endpoint: Endpoint,
     breaker: Mutex<Breaker>,
+    /// Signalled when the address has tripped, so that it will be probed.
+    pub(super) tripped: Notify,
     /// Nothing is known against the address, so the breaker need not be asked.
     is_calm: AtomicBool,
     /// The breaker's epoch.
@@ -94,13 +94,17 @@ impl Route {
             last_resort: Mutex::new(now),
             last_resort_pause: settings.pause / LAST_RESORTS,
             shared_out: AtomicU32::default(),
-            tripped: Notify::new(),
         }
     }
 
     /// The address at this index.
     pub(super) fn endpoint(&self, index: usize) -> Option<&Endpoint> {
         self.addresses.get(index).map(|address| &address.endpoint)
+    }
+
+    /// All addresses, each with its index.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (usize, &Routed)> {
+        self.addresses.iter().enumerate()
     }
 
     /// Index of the address that most requests go to now.
@@ -210,33 +214,22 @@ impl Route {
         let has_other = others.any(|(_, other)| other.breaker().share(now) > 0);
         let change = address.note(pick.epoch, outcome, has_other, now);
         if let Some(change) = change {
-            self.tell(change, &address.endpoint);
+            self.tell(change, address);
         }
     }
 
-    fn tell(&self, change: Change, endpoint: &Endpoint) {
+    fn tell(&self, change: Change, address: &Routed) {
+        let endpoint = &address.endpoint;
         let (tenant, cause) = (&self.tenant, endpoint.health().last_cause());
         match change {
             Change::Tripped => {
                 warn!(ccgw.tenant.id = %tenant, ccgw.gateway.address = %endpoint, cause, "an address of the gateway has tripped; it is only probed until it answers again");
-                self.tripped.notify_one();
+                address.tripped.notify_one();
             }
             Change::Good => {
                 info!(ccgw.tenant.id = %tenant, ccgw.gateway.address = %endpoint, "an address of the gateway is good again");
             }
         }
-    }
-
-    /// When the next probe of any address is due; `None` if none has tripped.
-    pub(super) fn next_probe(&self) -> Option<Instant> {
-        self.addresses.iter().filter_map(|address| address.breaker().next_probe()).min()
-    }
-
-    /// The addresses whose probes are due.
-    pub(super) fn due(&self, now: Instant) -> Vec<Pick> {
-        let is_due = |address: &Routed| address.breaker().next_probe().is_some_and(|at| at <= now);
-        let addresses = self.addresses.iter().enumerate();
-        addresses.filter(|(_, it)| is_due(it)).map(|(index, it)| it.pick(index)).collect()
     }
 
     /// Notes in `untouched` why the rest of the addresses is not asked. Returns the time until that changes.
@@ -274,6 +267,7 @@ impl Routed {
         Self {
             endpoint,
             breaker: Mutex::new(Breaker::new(settings, now)),
+            tripped: Notify::new(),
             is_calm: AtomicBool::new(true),
             epoch: AtomicU32::default(),
             answers: AtomicU64::default(),
@@ -284,7 +278,12 @@ impl Routed {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pick(&self, index: usize) -> Pick {
+    /// When its next probe is due; `None` if it has not tripped.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.breaker().next_probe()
+    }
+
+    pub(super) fn pick(&self, index: usize) -> Pick {
         Pick { index, epoch: self.epoch.load(Ordering::Relaxed) }
     }
 

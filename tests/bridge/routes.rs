@@ -97,6 +97,23 @@ async fn an_address_that_fails_is_left_for_the_next_and_preferred_again_when_it_
 }
 
 #[tokio::test]
+async fn an_address_that_does_not_answer_keeps_no_other_from_being_probed() {
+    let (ways, bridge) = two_ways(&format!("timeouts.request = \"5m\"\n{QUICK}")).await;
+    ways.iter().for_each(|way| lose_all(way, BROKEN));
+    for _ in 0..2 {
+        for agent in AGENTS {
+            bridge.set_busy(agent).await.expect_err("lost");
+        }
+    }
+    ways[0].behave();
+    lose_all(&ways[0], Loss::Swallowed);
+    let before = ways[0].seen("/agentstatus").len();
+    until("a probe without an answer", || ways[0].seen("/agentstatus").len() > before).await;
+    ways[1].behave();
+    until_state(&bridge, 1, "good").await;
+}
+
+#[tokio::test]
 async fn half_of_the_requests_failing_is_enough_where_another_address_is_good() {
     for has_other in [true, false] {
         let (ways, bridge) = if has_other {
