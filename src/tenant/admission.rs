@@ -82,6 +82,8 @@ struct HostPlace {
     address: usize,
     /// `None` after the place was released and no place at another address was free in time.
     place: Option<Place>,
+    /// How many lower limits of the host had been tried when the place was taken.
+    trials: u32,
 }
 
 /// Exchanges a request's place when the request goes to an address with another host.
@@ -228,7 +230,8 @@ impl Admission {
             Some(host) => Some(host.take(self.at_host(patience)).await?),
             None => None,
         };
-        Ok(RequestPlace { _own: own, host: HostPlace { address, place } })
+        let trials = host.map_or(0, |host| host.trials());
+        Ok(RequestPlace { _own: own, host: HostPlace { address, place, trials } })
     }
 
     async fn wait_for_own(
@@ -275,6 +278,7 @@ impl Seat for HostSeat<'_> {
             // (deadlock).
             host.place = None;
             host.place = Some(next.take(self.admission.at_host(self.patience)).await?);
+            host.trials = next.trials();
         }
         host.address = address;
         Ok(())
@@ -290,7 +294,8 @@ impl Seat for HostSeat<'_> {
 
     fn note(&mut self, address: usize, interface: usize, sample: Sample) {
         if let Some(host) = self.admission.hosts.get(address) {
-            host.note(interface, sample);
+            let trials = self.request.as_ref().map_or(host.trials(), |place| place.host.trials);
+            host.note(interface, trials, sample);
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct AdaptiveLimit {
     /// The part of requests that usually get no answer.
     lost: f64,
     trial: Option<Trial>,
+    /// How many trials there have been.
+    trials: u32,
     /// When a lower limit is tried although answers come as usual: the usual time may be that of a gateway that has
     /// had too much to do from the start.
     next_trial: Instant,
@@ -56,17 +58,6 @@ pub(super) struct Window {
     pub(super) pressed: bool,
 }
 
-/// What the next answers are to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Whether the limit fits.
-    Steady,
-    /// Nothing: so many of them may be of requests that were sent before the limit was lowered.
-    Settling(usize),
-    /// Whether a lower limit has helped.
-    Judging,
-}
-
 /// A lower limit, and what there was before it.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
@@ -76,9 +67,6 @@ struct Trial {
     excess: f64,
     /// By how much fewer requests there are.
     step: f64,
-    /// As many requests as this were open when it began. Before as many answers have come, they are of these
-    /// requests. `None`: they have come.
-    open: Option<usize>,
 }
 
 /// The least that a limit is lowered to, if the configuration allows as much.
@@ -123,6 +111,7 @@ impl AdaptiveLimit {
             usual: vec![None; interfaces].into(),
             lost: 0.0,
             trial: None,
+            trials: 0,
             next_trial: now,
             probe: PROBE.1,
             pause: PAUSE,
@@ -141,13 +130,15 @@ impl AdaptiveLimit {
         limit.max(1)
     }
 
-    /// What the next answers are to show.
-    pub(super) fn stage(&self) -> Stage {
-        match self.trial {
-            None => Stage::Steady,
-            Some(Trial { open: Some(open), .. }) => Stage::Settling(open),
-            Some(Trial { open: None, .. }) => Stage::Judging,
-        }
+    /// Whether a lower limit is being tried.
+    pub(super) fn is_trying(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// How many lower limits have been tried, with the present one. Answers to requests that got their places
+    /// before do not show what it brings.
+    pub(super) fn trials(&self) -> u32 {
+        self.trials
     }
 
     /// Takes in what was seen, and returns the limit.
@@ -191,9 +182,6 @@ impl AdaptiveLimit {
         let is_lowest = float(self.limit()) <= self.floor;
         let may_try = !is_lowest && now >= self.next_trial.max(since + PRESSED);
         match self.trial.take() {
-            Some(trial) if trial.open.is_some() => {
-                self.trial = Some(Trial { open: None, ..trial });
-            }
             Some(trial) => self.judge(trial, window, (excess, now)),
             None if excess > LONG => {
                 let too_much = (excess - NORMAL_EXCESS).clamp(STEP.0, STEP.1);
@@ -215,7 +203,8 @@ impl AdaptiveLimit {
             return self.follow(window, FOLLOW);
         }
         let step = (used / fewer).log2();
-        self.trial = Some(Trial { limit: self.limit, excess, step, open: Some(window.most) });
+        self.trial = Some(Trial { limit: self.limit, excess, step });
+        self.trials = self.trials.wrapping_add(1);
         self.limit = fewer;
     }
 

@@ -126,8 +126,13 @@ impl Host {
         self.latencies.as_ref().and_then(Latencies::typical)
     }
 
+    /// How many lower limits have been tried until now.
+    pub(super) fn trials(&self) -> u32 {
+        self.latencies.as_ref().map_or(0, Latencies::trials)
+    }
+
     /// Takes in what became of a request through the interface of this number.
-    pub(super) fn note(&self, interface: usize, sample: Sample) {
+    pub(super) fn note(&self, interface: usize, trials: u32, sample: Sample) {
         let Some(latencies) = &self.latencies else { return };
         let (took, now) = match sample {
             Sample::Answered { sent, answered } => {
@@ -135,7 +140,7 @@ impl Host {
             }
             Sample::TooMuch => (None, Instant::now()),
         };
-        latencies.note(interface, took);
+        latencies.note(interface, trials, took);
         if latencies.is_due(now)
             && let Some(limit) = latencies.look(now, || self.places.most_taken())
             && limit != self.places.limit()

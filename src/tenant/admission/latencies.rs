@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::adaptive_limit::{AdaptiveLimit, Stage, Window};
+use super::adaptive_limit::{AdaptiveLimit, Window};
 
 /// The times of a host's answers since its limit was last looked at.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Latencies {
     begun: Instant,
     /// When the limit is looked at again, in nanoseconds since `begun`.
     due: AtomicU64,
+    /// How many lower limits have been tried.
+    trials: AtomicU32,
     /// Of each interface, a count in the upper bits, and the sum of logarithms in the lower ones.
     answered: Box<[AtomicU64]>,
     unanswered: AtomicU32,
@@ -43,8 +45,7 @@ const FRACTION: u32 = 8;
 const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Fewer answers say too little. They are looked at together with the next ones.
 const ENOUGH: u32 = 100;
-/// A gateway that gives few answers is looked at with so many after this time, unless they are to show whether a lower
-/// limit has helped: a wrong judgement lasts.
+/// A gateway that gives few answers is looked at with so many after this time.
 const FEW: (u32, Duration) = (30, Duration::from_secs(3));
 /// Fewer still are left out after this time: they do not tell how long answers take.
 const STALE: Duration = Duration::from_secs(10);
@@ -57,6 +58,7 @@ impl Latencies {
         Self {
             begun,
             due: AtomicU64::new(nanos(LOOK.0)),
+            trials: AtomicU32::default(),
             answered: (0..interfaces).map(|_| AtomicU64::default()).collect(),
             unanswered: AtomicU32::default(),
             pressed: AtomicBool::default(),
@@ -72,8 +74,17 @@ impl Latencies {
         }
     }
 
-    /// Notes the time of an answer of this interface; `None`: there was none.
-    pub(super) fn note(&self, interface: usize, took: Option<Duration>) {
+    /// How many lower limits have been tried until now.
+    pub(super) fn trials(&self) -> u32 {
+        self.trials.load(Ordering::Relaxed)
+    }
+
+    /// Notes the time of an answer of this interface; `None`: there was none. `trials`: what there were when its
+    /// request got a place.
+    pub(super) fn note(&self, interface: usize, trials: u32, took: Option<Duration>) {
+        if trials != self.trials() {
+            return;
+        }
         match (took, self.answered.get(interface)) {
             (Some(took), Some(answered)) => {
                 answered.fetch_add(COUNT | logarithm(nanos(took)), Ordering::Relaxed);
@@ -112,12 +123,11 @@ impl Latencies {
             .fold((0, 0.0), |(answers, times), one| (answers + one.0, times + one.1));
         let mean = times / f64::from(answers.max(1));
         let (known, age) = (answers + window.unanswered, now.saturating_duration_since(*since));
-        let is_enough = match limit.stage() {
-            Stage::Settling(open) => usize::try_from(known).is_ok_and(|known| known >= open),
-            Stage::Steady => known >= ENOUGH || (known >= FEW.0 && age >= FEW.1),
-            Stage::Judging => known >= ENOUGH || (known >= FEW.0 && age >= STALE),
-        };
-        let is_stale = age > STALE && known < FEW.0;
+        // A lower limit gets more time: a wrong judgement lasts, and requests of before have to end first.
+        let (few_after, stale_after) =
+            if limit.is_trying() { (STALE, STALE * 3) } else { (FEW.1, STALE) };
+        let is_enough = known >= ENOUGH || (known >= FEW.0 && age >= few_after);
+        let is_stale = age > stale_after;
         let look = Duration::from_secs_f64(mean.exp2() * 2e-9).clamp(LOOK.0, LOOK.1);
         self.due
             .store(nanos((now + look).saturating_duration_since(self.begun)), Ordering::Relaxed);
@@ -127,11 +137,9 @@ impl Latencies {
         window.most = most();
         let looked =
             if is_enough { limit.note(window, now) } else { limit.note_few(window.pressed, now) };
-        if known >= FEW.0 || !is_enough {
-            let is_known = is_enough && answers > window.unanswered;
-            let typical = if is_known { look_nanos(mean) } else { 0 };
-            self.typical.store(typical, Ordering::Relaxed);
-        }
+        self.trials.store(limit.trials(), Ordering::Relaxed);
+        let typical = if is_enough && answers > window.unanswered { look_nanos(mean) } else { 0 };
+        self.typical.store(typical, Ordering::Relaxed);
         window.answered.fill((0, 0.0));
         (window.unanswered, window.pressed, *since) = (0, false, now);
         Some(looked)
@@ -187,7 +195,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_is_looked_at_when_enough_is_known_and_what_is_old_is_left_out() {
         let latencies = Latencies::new(64, 2);
-        let note = |times: u32| (0..times).for_each(|_| latencies.note(1, Some(SECOND / 100)));
+        let note = |times: u32| {
+            (0..times).for_each(|_| latencies.note(1, latencies.trials(), Some(SECOND / 100)))
+        };
         note(ENOUGH);
         assert!(!latencies.is_due(Instant::now()));
         assert_eq!(latencies.look(Instant::now(), || 1), None, "it is not time");
@@ -220,30 +230,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lower_limit_is_not_judged_by_answers_to_requests_that_were_sent_before_it() {
         let latencies = Latencies::new(64, 1);
-        let look = async |answers: u32, took: Duration| {
-            (0..answers).for_each(|_| latencies.note(0, Some(took)));
+        let look = async |trials: u32, took: Duration| {
+            (0..ENOUGH).for_each(|_| latencies.note(0, trials, Some(took)));
             latencies.press();
             tokio::time::advance(SECOND * 2).await;
             latencies.look(Instant::now(), || 64)
         };
-        assert_eq!(look(ENOUGH, SECOND).await, Some(64));
-        assert_eq!(look(ENOUGH, SECOND).await, Some(32), "half as many are tried");
-        assert_eq!(look(63, SECOND).await, None, "64 were open");
-        assert_eq!(look(1, SECOND).await, Some(32));
-        assert_eq!(look(ENOUGH, SECOND / 2).await, Some(16), "that has helped");
+        assert_eq!(look(0, SECOND).await, Some(64));
+        assert_eq!(look(0, SECOND).await, Some(32), "half as many are tried");
+        assert_eq!(look(0, SECOND).await, None, "they got their places before");
+        assert_eq!(look(1, SECOND / 2).await, Some(16), "that has helped");
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_without_an_answer_lower_a_limit_for_which_others_wait() {
         let latencies = Latencies::new(64, 1);
-        (0..ENOUGH).for_each(|_| latencies.note(0, None));
+        (0..ENOUGH).for_each(|_| latencies.note(0, latencies.trials(), None));
         latencies.press();
         tokio::time::advance(SECOND).await;
         assert_eq!(latencies.look(Instant::now(), || 64), Some(32));
         assert_eq!(latencies.typical(), None);
 
-        latencies.note(0, Some(SECOND / 100));
-        tokio::time::advance(STALE * 2).await;
+        latencies.note(0, latencies.trials(), Some(SECOND / 100));
+        tokio::time::advance(STALE * 4).await;
         assert_eq!(latencies.look(Instant::now(), || 1), Some(64), "nobody has waited since");
     }
 
@@ -254,7 +263,7 @@ mod tests {
         for _ in 0..1000 {
             let limit = limits.last().copied().unwrap_or_default();
             tokio::time::advance(SECOND * 5 / u32::try_from(limit).unwrap()).await;
-            latencies.note(0, Some(SECOND * 5));
+            latencies.note(0, latencies.trials(), Some(SECOND * 5));
             latencies.press();
             limits.push(latencies.look(Instant::now(), || limit).unwrap_or(limit));
         }

@@ -137,10 +137,10 @@ async fn a_host_that_has_too_much_to_do_gets_fewer_requests_if_that_is_wanted_al
         }
         assert!(before.hosts[0].take(SHORT).now_or_never().is_none(), "it waits");
         for _ in 0..200 {
-            before.hosts[0].note(0, Sample::TooMuch);
+            before.hosts[0].note(0, 0, Sample::TooMuch);
         }
         tokio::time::advance(Duration::from_secs(1)).await;
-        before.hosts[0].note(0, Sample::TooMuch);
+        before.hosts[0].note(0, 0, Sample::TooMuch);
         let usage = hosts.usage();
         let after = at(&hosts, &["a"]);
         assert_eq!((usage[0].places.limit, usage[0].ceiling), (expected, 64));
