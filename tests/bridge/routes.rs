@@ -99,7 +99,8 @@ async fn an_address_that_fails_is_left_for_the_next_and_preferred_again_when_it_
 #[tokio::test]
 async fn an_address_that_does_not_answer_keeps_no_other_from_being_probed() {
     let (ways, bridge) = two_ways(&format!("timeouts.request = \"5m\"\n{QUICK}")).await;
-    ways.iter().for_each(|way| lose_all(way, BROKEN));
+    lose_all(&ways[0], BROKEN);
+    lose_all(&ways[1], BROKEN);
     for _ in 0..2 {
         for agent in AGENTS {
             bridge.set_busy(agent).await.expect_err("lost");

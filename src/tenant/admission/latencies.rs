@@ -196,7 +196,7 @@ mod tests {
     async fn a_limit_is_looked_at_when_enough_is_known_and_what_is_old_is_left_out() {
         let latencies = Latencies::new(64, 2);
         let note = |times: u32| {
-            (0..times).for_each(|_| latencies.note(1, latencies.trials(), Some(SECOND / 100)))
+            (0..times).for_each(|_| latencies.note(1, latencies.trials(), Some(SECOND / 100)));
         };
         note(ENOUGH);
         assert!(!latencies.is_due(Instant::now()));

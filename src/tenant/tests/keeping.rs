@@ -229,8 +229,8 @@ async fn a_guid_that_was_lost_with_the_answer_to_a_poll_is_asked_for() {
         let first = last_guid(&world, POLL);
         world.gateway.misbehave(Misbehaviour::always(fault.clone()).on(POLL));
         // The first answer with another one is lost, too.
-        let updated = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::UpdateGuid);
-        world.gateway.misbehave(updated);
+        let cut = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::UpdateGuid);
+        world.gateway.misbehave(cut);
         let lost = world.gateway.renew_guid(1001);
         let asked = || world.asked(Interface::UpdateGuid).len();
         until("the Guid is lost", || asked() >= 2).await;
