@@ -47,7 +47,7 @@ fn busy(reason: i32) -> SetBusyRequest {
 #[tokio::test]
 async fn a_sign_in_that_is_repeated_at_another_replica_after_its_session_has_ended_is_told_as_it_was()
  {
-    let (_server, site, [first, second]) = two().await;
+    let (_server, site, [first, second]) = Box::pin(two()).await;
     let sign_in = || SignInRequest {
         agent_id: "1002".into(),
         password: Some(PASSWORD.into()),
