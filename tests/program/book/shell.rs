@@ -66,9 +66,12 @@ impl Shell {
         std::fs::write(path, text).expect("written");
     }
 
+    /// Ends what was left. A process may begin another one just before its own end, so this looks again until
+    /// there is none. The dead count until somebody has asked how they ended, so it stops after a while.
     fn end_all(&self) {
         for session in &self.left {
-            pkill(*session, "-KILL");
+            let again = (0..100).take_while(|_| pkill(*session, "-KILL"));
+            again.for_each(|_| std::thread::sleep(Duration::from_millis(5)));
         }
     }
 }
