@@ -184,7 +184,7 @@ struct SignedIn {
 pub struct SignInAnswer {
     /// The gateway's answer.
     pub envelope: Envelope,
-    /// The session that was made, as it is now; `None` if it has ended since.
+    /// The session that was made, as it is now; `None` if it has ended since, or is not known any more.
     pub session: Option<Arc<Session>>,
     /// What the gateway answered to the reset of the skill queues, if the tenant wants it.
     pub skills: Option<Result<Envelope, CallError>>,

@@ -75,6 +75,11 @@ impl Reply {
         }
     }
 
+    /// Whether the gateway has carried out what was asked for.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.envelope, Ok(Envelope { refused: None, .. }))
+    }
+
     /// What the answer tells of how much the gateway bears.
     pub(super) fn sample(&self) -> Option<Sample> {
         let is_too_busy = matches!(self.status.as_u16(), 429 | 500..);

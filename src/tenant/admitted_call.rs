@@ -22,7 +22,7 @@ use crate::{
     event::Moment,
     gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
     id::AgentId,
-    session::{Guid, Session},
+    session::{Guid, Origin, Session},
     telemetry::trace::{SpanKind, Trace},
 };
 
@@ -105,6 +105,8 @@ impl AdmittedCall {
         // The newest session of all replicas: a renewed Guid replaces only the Guid it was made
         // from. If that is not the stored one, the new Guid would be discarded.
         let session = self.tenant.newest_session(self.agent).await;
+        // An owner's Guid is not the bridge's to replace.
+        let session = session.filter(|session| session.origin == Origin::SignedIn);
         let session = untouched.check(session.ok_or(Obstacle::SessionMissing))?;
         // The new Guid is stored like one that any other answer brings.
         self.send(&Command::plain(&UPDATE_GUID), &session, untouched).await.map(drop)

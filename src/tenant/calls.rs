@@ -187,7 +187,8 @@ impl Tenant {
     ) -> Result<SignInAnswer, CallError> {
         let Made { did, .. } = Result::clone(ended)?;
         let Did::SignedIn(envelope, made, skills) = did else { return Err(CallError::Internal) };
-        let session = self.session_by(agent, context.deadline).await.unwrap_or(made);
+        let found = self.session_by(agent, context.deadline).await;
+        let session = found.unwrap_or_else(|_| made.filter(|_| !self.sessions.has_ended(agent)));
         Ok(SignInAnswer { envelope, session, skills })
     }
 
@@ -263,10 +264,10 @@ impl Tenant {
     /// renewals: all agents of another replica may come at once, and calls need places among the
     /// requests, too.
     pub(super) async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
-        // The semaphore is never closed.
-        let place = self.renewals.clone().acquire_owned().await;
-        let place = place.map_err(|_| CallError::Internal)?;
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
+        let place = self.waiting(deadline, self.renewals.clone().acquire_owned()).await;
+        // The semaphore is never closed.
+        let place = place.map_err(CallError::unasked)?.map_err(|_| CallError::Internal)?;
         let work = |call: AdmittedCall, untouched| async move {
             let renewed = call.update_guid(untouched).await;
             // Held until here, even if nobody waits any more, since the request was open.

@@ -200,24 +200,30 @@ impl Keeping {
 
     /// Asks for a new Guid if one may have been lost. Polls wait only a short time for it: without
     /// polls the gateway signs the agent out.
-    async fn ask_for_newer_guid(&mut self) {
+    async fn ask_for_newer_guid(&mut self) -> Result<(), End> {
         // Where polls are not allowed, each turn asks for one. Without a lease, the new Guid might be
         // unknown to the replica that polls.
         let is_due = self.newer_guid_may_be_lost && self.polls;
         if !is_due || !self.tenant.is_sole_keeper(self.agent) {
-            return;
+            return Ok(());
         }
+        // Ends here if an owner has handed another session in: its Guid is not the bridge's to replace.
+        self.session().await?;
         let asked = timeout(RENEWAL_WAIT, Box::pin(self.tenant.renew(self.agent)));
         match self.finish.run_until_cancelled(asked).await {
-            None | Some(Err(_) | Ok(Finding::AnswerLost | Finding::Silent)) => {}
-            Some(Ok(Finding::GuidRefused)) => {
-                // So the Guid has ended that the newer one has replaced.
+            None => return Err(End::HandedOver),
+            // Nothing was done, as far as is known.
+            Some(Err(_) | Ok(Finding::AnswerLost | Finding::Silent | Finding::PolledElsewhere)) => {
+            }
+            // The Guid has ended that the newer one has replaced, or there is no way to get one.
+            Some(Ok(Finding::GuidRefused | Finding::Other)) => {
                 self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
                 self.newer_guid_may_be_lost = false;
             }
             // Where it cannot be had, the next poll shows why.
             Some(Ok(_)) => self.newer_guid_may_be_lost = false,
         }
+        Ok(())
     }
 
     /// Polls once, and acts on the result.
@@ -229,7 +235,7 @@ impl Keeping {
         if self.finish.is_cancelled() || !self.tenant.may_poll(self.agent) {
             return Err(End::HandedOver);
         }
-        self.ask_for_newer_guid().await;
+        self.ask_for_newer_guid().await?;
         let Some(session) = self.session().await? else {
             // The store does not answer now; it may next time.
             return self.rest(self.pause()).await;
@@ -238,7 +244,8 @@ impl Keeping {
         let finding = if self.polls {
             self.tenant.poll(self.agent, &session).await
         } else {
-            Box::pin(self.tenant.renew(self.agent)).await
+            let renewed = Box::pin(self.tenant.renew(self.agent));
+            self.finish.run_until_cancelled(renewed).await.ok_or(End::HandedOver)?
         };
         let finding = match finding {
             Finding::PolledElsewhere => self.contested(&session).await,
@@ -347,7 +354,8 @@ impl Keeping {
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
         self.give_way().await?;
         // If the agent has been signed out, no session of the bridge's own is left.
-        if mem::take(&mut self.newer_guid_may_be_lost) && finding == Finding::GuidRefused {
+        let is_out = matches!(finding, Finding::SignedOut | Finding::SignedOutByOthers);
+        if mem::take(&mut self.newer_guid_may_be_lost) && !is_out {
             self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
         }
         self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());

@@ -36,7 +36,7 @@ pub(super) enum Finding {
     PollsDisabled,
     /// The request was sent, and its answer was lost or cannot be read. It may have brought a new Guid.
     AnswerLost,
-    /// Nothing was sent.
+    /// Nothing was sent, or the gateway was too busy to look at it.
     Silent,
     /// A refusal that says nothing about the session.
     Other,
@@ -52,6 +52,7 @@ impl Finding {
             return match error.outcome() {
                 Outcome::Unknown => Self::AnswerLost,
                 Outcome::NotSent => Self::Silent,
+                _ if matches!(error, CallError::GatewayBusy { .. }) => Self::Silent,
                 _ => Self::Other,
             };
         };

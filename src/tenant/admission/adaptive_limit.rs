@@ -65,6 +65,8 @@ struct Trial {
     limit: f64,
     /// How much longer than usual answers took.
     excess: f64,
+    /// The same, without requests that had no answer.
+    answered: Option<f64>,
     /// By how much fewer requests there are.
     step: f64,
 }
@@ -203,13 +205,20 @@ impl AdaptiveLimit {
             return self.follow(window, FOLLOW);
         }
         let step = (used / fewer).log2();
-        self.trial = Some(Trial { limit: self.limit, excess, step });
+        let answered = self.excess(&Window { unanswered: 0, ..window.clone() });
+        self.trial = Some(Trial { limit: self.limit, excess, answered, step });
         self.trials = self.trials.wrapping_add(1);
         self.limit = fewer;
     }
 
     fn judge(&mut self, trial: Trial, window: &Window, (excess, now): (f64, Instant)) {
-        if trial.excess - excess >= trial.step * HELPED {
+        // It takes long to see that there is no answer, so only answers are compared if there are any.
+        let answered = self.excess(&Window { unanswered: 0, ..window.clone() });
+        let fell = match (trial.answered, answered) {
+            (Some(before), Some(now)) => before - now,
+            _ => trial.excess - excess,
+        };
+        if fell >= trial.step * HELPED {
             // Shorter times are nearer to those of a gateway that has little to do.
             self.follow(window, (0.0, 0.5));
             self.probe = PROBE.1;
@@ -250,7 +259,8 @@ impl AdaptiveLimit {
                 count += answers;
             }
         }
-        (count > 0.0).then(|| sum / count - UNANSWERED * self.lost)
+        let lost = if window.unanswered > 0 { self.lost } else { 0.0 };
+        (count > 0.0).then(|| sum / count - UNANSWERED * lost)
     }
 
     /// Moves the usual times towards those that were seen, by the first part to longer and by the second to shorter ones.

@@ -107,6 +107,8 @@ impl Host {
             return Ok(place);
         }
         self.press();
+        // There may be no more answers that count, as while a gateway refuses all.
+        self.look(Instant::now());
         let mut without = Without(Some(&self.refused));
         let place = self.places.take(patience, self.typical()).await;
         self.press();
@@ -141,7 +143,13 @@ impl Host {
             Sample::TooMuch => (None, Instant::now()),
         };
         latencies.note(interface, trials, took);
-        if latencies.is_due(now)
+        self.look(now);
+    }
+
+    /// Has the limit follow what has been noted, if it is time for that.
+    fn look(&self, now: Instant) {
+        if let Some(latencies) = &self.latencies
+            && latencies.is_due(now)
             && let Some(limit) = latencies.look(now, || self.places.most_taken())
             && limit != self.places.limit()
         {

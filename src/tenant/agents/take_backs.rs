@@ -27,6 +27,8 @@ pub(super) struct Losses {
     is_signed_out: bool,
     /// When an answer was lost that may have brought the Guid of a session of the bridge's own.
     guid_lost: Option<Instant>,
+    /// How many such answers in a row.
+    guids_lost: u32,
     ticket: Option<Ticket>,
 }
 
@@ -139,7 +141,7 @@ impl AgentRecords {
     pub(in crate::tenant) fn guid_known(&self, agent: AgentId) {
         let mut known = self.known();
         if let Some(losses) = known.losses(agent).filter(|losses| losses.guid_lost.is_some()) {
-            let losses = Losses { guid_lost: None, guidless: 0, ..losses };
+            let losses = Losses { guid_lost: None, guids_lost: 0, guidless: 0, ..losses };
             known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
         }
     }
@@ -240,6 +242,7 @@ impl Losses {
             last: now,
             is_signed_out: false,
             guid_lost: None,
+            guids_lost: 0,
             ticket: None,
         }
     }
@@ -258,7 +261,7 @@ impl Losses {
         match with_another {
             false => Present::Nobody,
             // With a limit: another client may take the agent from each session whose Guid is lost.
-            true if self.guidless < rules.most && self.guid_lost.is_some_and(may_last) => {
+            true if self.guids_lost <= rules.most && self.guid_lost.is_some_and(may_last) => {
                 Present::Own
             }
             true => Present::Another,
@@ -270,11 +273,12 @@ impl Losses {
         match loss {
             Loss::SignedOut => {
                 self.is_signed_out = true;
-                (self.guid_lost, self.guidless) = (None, 0);
+                (self.guid_lost, self.guids_lost, self.guidless) = (None, 0, 0);
                 false
             }
             Loss::Guid => {
                 (self.guid_lost, self.last) = (Some(now), now);
+                self.guids_lost = self.guids_lost.saturating_add(1);
                 false
             }
             Loss::Recovering => {
@@ -287,12 +291,13 @@ impl Losses {
                 let is_signed_out = mem::take(&mut self.is_signed_out);
                 match found {
                     Present::Own if !is_signed_out => {
-                        (self.guidless, self.last) = (self.guidless + 1, now);
+                        (self.guidless, self.last) = (self.guidless.saturating_add(1), now);
                         return false;
                     }
                     Present::Nobody if !is_signed_out => {
                         // The other client has left.
-                        (self.contested, self.guidless, self.guid_lost) = (0, 0, None);
+                        (self.guid_lost, self.guids_lost, self.guidless) = (None, 0, 0);
+                        self.contested = 0;
                         return false;
                     }
                     Present::Own | Present::Another | Present::Nobody => {}
@@ -446,6 +451,13 @@ mod tests {
         // The gateway is not asked again at once.
         assert_eq!(agents.permission(agent(), late), Permission::After(5 * SECOND));
         assert_eq!(agents.pause(agent(), late), Some(Pause::Guidless(5 * SECOND)));
+        // However often it is asked.
+        for second in 1..100 {
+            assert!(!agents.lost(agent(), attempted(true, false), now + second * SECOND));
+        }
+        agents.decided(agent());
+        agents.lost(agent(), Loss::Guid, now);
+        assert!(!agents.lost(agent(), attempted(true, false), late));
         let later = now + 154 * SECOND;
         assert!(agents.lost(agent(), attempted(true, false), later));
         assert_eq!(agents.taken_over(later)[0].attempts, 1);

@@ -169,6 +169,9 @@ async fn a_session_whose_guid_was_lost_is_made_anew_by_force_without_being_taken
     let lost = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignIn);
     world.gateway.misbehave(lost);
     world.busy(1001).await.expect_err("its sign-in had no answer");
+    // That does not say whether somebody has the agent.
+    world.refuse(Interface::SignIn, "100-003");
+    world.busy(1001).await.expect_err("its sign-in was refused");
     world.busy(1001).await.expect("accepted");
     assert_eq!(world.asked(Interface::ForceSignIn).len(), 1);
     assert_eq!(world.tenant.taken_over(), []);

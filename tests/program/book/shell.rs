@@ -70,8 +70,7 @@ impl Shell {
     /// there is none. The dead count until somebody has asked how they ended, so it stops after a while.
     fn end_all(&self) {
         for session in &self.left {
-            let again = (0..100).take_while(|_| pkill(*session, "-KILL"));
-            again.for_each(|_| std::thread::sleep(Duration::from_millis(5)));
+            let _last = (0..100).take_while(|_| pkill(*session, "-KILL")).last();
         }
     }
 }

@@ -25,6 +25,8 @@ struct World {
     lost: f64,
     /// Whether all answers take as long as they do on average.
     is_even: bool,
+    /// Whether it takes so long to see that there is no answer, that nothing is known of it while a limit is tried.
+    is_late: bool,
 }
 
 const CEILING: usize = 128;
@@ -40,7 +42,7 @@ impl World {
     fn new(at_once: f64) -> Self {
         let now = Instant::now();
         let limit = AdaptiveLimit::new(CEILING, 2, now);
-        Self { limit, now, at_once, chance: 1, lost: 0.0, is_even: false }
+        Self { limit, now, at_once, chance: 1, lost: 0.0, is_even: false, is_late: false }
     }
 
     /// Between 0 and 1, and always the same ones.
@@ -65,7 +67,11 @@ impl World {
             let each = (per_second * lasts / 2.0).ceil() as u32;
             let mut window = Window {
                 answered: Vec::new(),
-                unanswered: (f64::from(each) * 2.0 * self.lost) as u32,
+                unanswered: if self.is_late && self.limit.is_trying() {
+                    0
+                } else {
+                    (f64::from(each) * 2.0 * self.lost) as u32
+                },
                 most: at_once as usize,
                 pressed: self.at_once > f64::from(limit),
             };
@@ -197,8 +203,10 @@ fn a_gateway_that_bears_more_again_gets_more_though_it_has_become_a_little_slowe
 /// As where one of several servers behind a host fails.
 #[test]
 fn requests_of_which_a_part_always_fails_get_as_much_as_before() {
-    for lost in [0.05, 0.2, 0.5] {
-        let mut world = World::new(500.0);
+    for (lost, is_late) in
+        [0.05, 0.2, 0.5].into_iter().flat_map(|lost| [(lost, false), (lost, true)])
+    {
+        let mut world = World { is_late, ..World::new(500.0) };
         world.run(Host { bears: 8.0, strain: 2.0, ..FAST }, 30.0);
         world.lost = lost;
         world.run(FAST, 60.0);
