@@ -17,7 +17,7 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if the tenant has reached its limit of sessions;
+    /// [`Obstacle::Overloaded`](crate::call::Obstacle::Overloaded) if the tenant has reached its limit of sessions;
     /// [`CallError::Deadline`] if the store has not answered by the deadline. It may then have
     /// stored the Guid nevertheless.
     pub async fn register(
