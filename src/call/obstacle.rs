@@ -101,8 +101,9 @@ pub enum Obstacle {
 
     /// The gateway has a session of the bridge's own, whose Guid was lost with an answer.
     #[error(
-        "the answer to a sign-in of the agent was lost, so the gateway has a session whose Guid nobody \
-         knows, and ends it about two minutes later; the bridge tries again after {}",
+        "an answer was lost that may have brought the agent's Guid: the agent is signed in, and nobody can \
+         use the session; the gateway ends it about two minutes later; a call after {} makes the bridge \
+         try again",
         rounded(*.retry_in)
     )]
     GuidLost {

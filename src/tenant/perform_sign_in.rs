@@ -212,16 +212,16 @@ impl AdmittedCall {
             elsewhere.as_ref().is_some_and(|r| r.retcode.kind() != Kind::ForceNotAllowed);
         let was_elsewhere = elsewhere.is_some();
         let again = elsewhere.map(Untouched::after);
-        // Where the store does not say, only who may use force in any case uses it.
-        let known = if was_elsewhere && unasked {
+        // Where the store does not say, force is used if the credentials allow it.
+        let found = if was_elsewhere && unasked {
             before.check(self.is_a_replicas(&before).await)?
         } else {
             Some(false)
         };
-        let is_a_replicas = known.unwrap_or(!sign_in.force);
+        let is_a_replicas = found.unwrap_or(!sign_in.force);
         // Other refusals do not say whether somebody has the agent.
         let is_clear = was_elsewhere || reply.is_accepted();
-        let taken = unasked && is_clear && known == Some(false) && self.note_attempt(was_elsewhere);
+        let taken = unasked && is_clear && found == Some(false) && self.note_attempt(was_elsewhere);
         if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !is_a_replicas) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
