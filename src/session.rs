@@ -191,6 +191,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The agents with a session that the bridge has made, in a store that only this process uses. None in one that others
+    /// use as well.
+    fn signed_in_alone(&self) -> Vec<AgentId> {
+        Vec::new()
+    }
+
     /// Tells the other processes of this store once more what is known of the agent's session.
     fn tell_again(&self, _: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))

@@ -85,6 +85,7 @@ pub use self::{
     request_ids::{ChangeId, Did, Ended, KnownChange, Made},
     server_calls::ServerCalls,
     shared_sign_ins::{Attempt, Grant, Lock, Moments, SharedSignIns},
+    sign_out_all::SignedOut,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Wait},

@@ -12,7 +12,7 @@ use super::Bridge;
 use crate::{
     call::Deadline,
     config::{Drain, LeftSessions},
-    tenant::{DetachedWork, Tenant},
+    tenant::{DetachedWork, SignedOut, Tenant},
 };
 
 /// How a bridge stopped.
@@ -161,16 +161,30 @@ async fn hand_over(tenants: &[Arc<Tenant>]) {
 
 /// Leaves or signs out the kept sessions, as the configuration says, and logs what was done.
 async fn leave_sessions(tenants: &[Arc<Tenant>], sessions: LeftSessions, deadline: Deadline) {
-    for tenant in tenants.iter().filter(|tenant| tenant.kept() > 0) {
-        let (id, kept) = (tenant.id(), tenant.kept());
+    let mut signing_out = JoinSet::new();
+    for tenant in tenants {
         match sessions {
             LeftSessions::Leave => {
-                info!(ccgw.tenant.id = %id, kept, "sessions are left as they are");
+                let (id, kept) = (tenant.id(), tenant.kept());
+                if kept > 0 {
+                    info!(ccgw.tenant.id = %id, kept, "sessions are left as they are");
+                }
             }
+            // All at once: a gateway that does not answer must not take the time of the others.
             LeftSessions::SignOut => {
-                let signed_out = tenant.sign_out_all(deadline).await;
-                info!(ccgw.tenant.id = %id, kept, signed_out, "agents were signed out");
+                signing_out.spawn(sign_out_all(tenant.clone(), deadline));
             }
         }
+    }
+    signing_out.join_all().await;
+}
+
+async fn sign_out_all(tenant: Arc<Tenant>, deadline: Deadline) {
+    let (id, SignedOut { sessions, signed_out }) =
+        (tenant.id(), tenant.sign_out_all(deadline).await);
+    if signed_out < sessions {
+        warn!(ccgw.tenant.id = %id, sessions, signed_out, "not all agents were signed out in time; the gateway signs out the others two minutes after their last request");
+    } else if sessions > 0 {
+        info!(ccgw.tenant.id = %id, sessions, signed_out, "agents were signed out");
     }
 }

@@ -58,6 +58,10 @@ impl SessionStore for EmbeddedStore {
         self.0.get(agent)
     }
 
+    fn signed_in_alone(&self) -> Vec<AgentId> {
+        self.0.signed_in()
+    }
+
     fn reserve(&self, agent: AgentId) -> Option<Reservation> {
         self.0.reserve(agent)
     }

@@ -419,6 +419,10 @@ impl SessionStore for FileStore {
         self.memory.cached(agent)
     }
 
+    fn signed_in_alone(&self) -> Vec<AgentId> {
+        self.memory.signed_in_alone()
+    }
+
     fn reserve(&self, agent: AgentId) -> Option<Reservation> {
         self.memory.reserve(agent)
     }

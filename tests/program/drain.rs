@@ -11,7 +11,7 @@ use ccgateway_bridge::{
         },
     },
 };
-use ccgateway_sim::Interface;
+use ccgateway_sim::{Interface, Options, Simulator};
 use ccgateway_test_support::{Clients, PASSWORD, Program, origin, within};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Semaphore, task::JoinSet, time::Instant};
 use tonic::{Code, Status};
@@ -122,13 +122,43 @@ async fn kept_sessions_are_left_or_signed_out_as_configured() {
         let gateway = program.gateway.clone();
         let (code, printed) = program.ended().await;
         assert_eq!(code, Some(0), "{printed}");
-        assert!(printed.contains("\"kept\":40"), "{printed}");
+        let said = if left { "\"kept\":40" } else { "\"sessions\":40,\"signed_out\":40" };
+        assert!(printed.contains(said), "{printed}");
         for agent in 1001..1041 {
             assert_eq!(gateway.agent(agent).expect("known").signed_in, left, "{sessions}");
         }
         // The session of an owner is left alone in any case.
         assert_eq!(gateway.agent(2001).expect("known").guid, Some(guid));
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_answer_keeps_no_other_tenants_agents_signed_in() {
+    let options =
+        Options { plaintext: true, default_password: Some(PASSWORD.into()), ..Options::default() };
+    let other = Simulator::start(options).await.expect("a gateway");
+    let drain = "server.drain = { delay = \"0s\", timeout = \"4s\", sessions = \"sign-out\" }";
+    let url = other.base_url();
+    let drain = &format!("{drain}\n[tenants.other]\nbase_urls = \"{url}\"");
+    let program = start(drain, &[]).await;
+    let sign_in = async |tenant: &str, agent: u32| {
+        let request = SignInRequest {
+            tenant_id: tenant.into(),
+            agent_id: agent.to_string(),
+            password: Some(PASSWORD.into()),
+            ..<_>::default()
+        };
+        Clients::of(program.grpc).sessions.sign_in(request).await.expect("signed in");
+    };
+    for agent in 1001..1021 {
+        sign_in("acme", agent).await;
+    }
+    sign_in("other", 1001).await;
+    program.gateway.freeze();
+    program.signal("-TERM");
+    let (_, printed) = program.ended().await;
+    assert!(!other.agent(1001).expect("known").signed_in, "{printed}");
+    assert!(printed.contains("not all agents were signed out in time"), "{printed}");
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use crate::{
     call::Obstacle,
     event::{Agents, What},
     gateway::SignIn,
-    session::{Guid, SessionState},
+    session::SessionState,
+    tenant::SignedOut,
 };
 
 const POLL: Interface = Interface::Poll;
@@ -209,8 +210,10 @@ async fn a_guid_that_was_lost_and_cannot_be_had_any_more_is_no_take_over() {
     let world = World::of(setup).await;
     world.busy(1001).await.expect("accepted");
     world.gateway.misbehave(Misbehaviour::always(Fault::CutBeforeAnswer).on(POLL));
+    // While the agent is moved to another site, nothing is renewed.
+    world.gateway.misbehave(Misbehaviour::once(refusal("000-004")).on(Interface::UpdateGuid));
     world.gateway.renew_guid(1001);
-    until("asked for", || !world.asked(Interface::UpdateGuid).is_empty()).await;
+    until("asked for", || world.asked(Interface::UpdateGuid).len() > 1).await;
     world.gateway.behave();
     until("taken by force", || !world.asked(Interface::ForceSignIn).is_empty()).await;
     world.until_state(1001, Some(SessionState::Kept)).await;
@@ -328,9 +331,7 @@ async fn an_agent_whom_another_client_keeps_taking_is_given_up() {
 #[tokio::test]
 async fn an_owner_who_hands_a_session_in_ends_the_polls() {
     let world = kept(&[], &[]).await;
-    let guid = Guid::parse(&world.gateway.sign_in(1001)).expect("a Guid");
-    let deadline = context().deadline;
-    world.tenant.register(agent(1001), guid, None, deadline).await.expect("registered");
+    world.register(1001).await;
     assert_eq!(world.entered(SessionState::Registered), 1);
     assert_eq!(world.tenant.kept(), 0);
 }
@@ -355,8 +356,16 @@ async fn events_that_polls_bring_are_told_and_counted() {
 async fn sessions_are_signed_out_or_left_when_the_bridge_stops() {
     let world = kept(&[], &[]).await;
     world.sign_in(1002).await;
-    assert_eq!(world.tenant.sign_out_all(context().deadline).await, 2);
+    let left = world.tenant.sign_out_all(context().deadline).await;
+    assert_eq!(left, SignedOut { sessions: 2, signed_out: 2 });
     assert_eq!(world.asked(Interface::SignOut).len(), 2);
+
+    let world = World::unpolled(&[]).await;
+    world.sign_in(1001).await;
+    world.register(1002).await;
+    let left = world.tenant.sign_out_all(context().deadline).await;
+    assert_eq!(left, SignedOut { sessions: 1, signed_out: 1 }, "also one that is not polled");
+    assert!(world.gateway.agent(1002).expect("known").signed_in, "it is its owner's");
 
     let world = kept(&[], &[]).await;
     world.work.keeping.cancel();

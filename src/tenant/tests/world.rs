@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Credential, Credentials, Sources, load},
     gateway::SignIn,
     id::AgentId,
-    session::{SessionState, Stores},
+    session::{Guid, SessionState, Stores},
     telemetry::metrics::Metrics,
     tenant::{
         Accepted, Common, Context, DetachedWork, Hosts, Replicas, ServerCalls, SignInAnswer, Tenant,
@@ -161,6 +161,13 @@ impl World {
     pub(super) async fn sign_in(&self, id: u32) -> SignInAnswer {
         let signed_in = self.tenant.sign_in(agent(id), password(PASSWORD), &context(), None).await;
         signed_in.expect("signed in")
+    }
+
+    /// Hands a session in that its owner has made.
+    pub(super) async fn register(&self, id: u32) {
+        let guid = Guid::parse(&self.gateway.sign_in(id)).expect("a Guid");
+        let registered = self.tenant.register(agent(id), guid, None, context().deadline).await;
+        registered.expect("registered");
     }
 
     pub(super) async fn busy(&self, id: u32) -> Result<Accepted, crate::call::CallError> {
