@@ -105,8 +105,6 @@ pub struct Tenant {
     id: TenantId,
     config: config::Tenant,
     admission: Admission,
-    /// Limits the commands of batches that are under way.
-    batches: Arc<Semaphore>,
     agents: Arc<AgentRecords>,
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
@@ -227,7 +225,6 @@ impl Tenant {
         });
         let tenant = Arc::new(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
-            batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
             credentials: CredentialBook::new(
                 config.credentials.clone(),
                 config.keep.rejected_for,
@@ -284,11 +281,8 @@ impl Tenant {
 
     /// How much of its shares the tenant takes.
     pub fn usage(&self) -> TenantUsage {
-        let [calls, requests] = self.admission.usage();
+        let [calls, requests, batches] = self.admission.usage();
         let watches = self.watches.usage(Resource::Share(Share::TenantWatches));
-        let limit = self.batch_share();
-        let taken = limit.saturating_sub(self.batches.available_permits());
-        let batches = Usage { resource: Resource::BatchRequests, limit, taken };
         let sessions = Usage {
             resource: Resource::Share(Share::TenantSessions),
             limit: self.config.limits.sessions.get(),
@@ -411,9 +405,4 @@ const SPARE: Duration = Duration::from_secs(10);
 /// How many agents may be asked about at once, besides their polls: a quarter of the tenant's limit.
 fn renewals(limits: &config::Limits) -> usize {
     (limits.requests.get() / 4).max(1)
-}
-
-/// How many requests of batches may be open at once: half of the tenant's limit, rounded up.
-fn batch_share(limits: &config::Limits) -> usize {
-    limits.requests.get().div_ceil(2)
 }

@@ -11,7 +11,7 @@ mod host;
 mod latencies;
 mod places;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
@@ -44,6 +44,8 @@ pub(super) struct Admission {
     calls: Pool,
     callers: Arc<CallerParts>,
     requests: Arc<Places>,
+    /// The part of the requests that batches may have open.
+    batches: Arc<Places>,
     /// The limits of the gateway's hosts, in the order of the gateway's addresses.
     hosts: Box<[Arc<Host>]>,
     /// Tells its callers from those of other tenants at the same host.
@@ -66,6 +68,12 @@ pub struct ServerPlace {
 #[derive(Clone, Debug)]
 pub struct CallPlace {
     _own: Arc<OwnedSemaphorePermit>,
+}
+
+/// A place among the requests that batches may have open; released when dropped.
+#[derive(Debug)]
+pub(super) struct BatchPlace {
+    _own: Place,
 }
 
 /// A place among the requests to the gateway; released when dropped.
@@ -156,6 +164,7 @@ impl Admission {
             calls: Pool::new(Share::TenantCalls, limits.calls),
             callers: CallerParts::new(),
             requests: Places::new(Share::TenantRequests, limits.requests),
+            batches: Places::in_order(Share::TenantRequests, batch_share(limits)),
             hosts: hosts.of(tenant),
             number: CallerId::number_of(id.as_str()),
             open: TaskTracker::new(),
@@ -169,6 +178,7 @@ impl Admission {
             calls: self.calls.clone(),
             callers: self.callers.clone(),
             requests: self.requests.clone(),
+            batches: self.batches.clone(),
             hosts: hosts.of(tenant),
             number: self.number,
             open: self.open.clone(),
@@ -179,6 +189,7 @@ impl Admission {
     pub(super) fn resize(&self, limits: &config::Limits) {
         self.calls.resize(limits.calls);
         self.requests.resize(limits.requests.get());
+        self.batches.resize(batch_share(limits).get());
     }
 
     /// How many more calls the tenant may have.
@@ -204,8 +215,20 @@ impl Admission {
     }
 
     /// How much of the tenant's own limits is used.
-    pub(super) fn usage(&self) -> [Usage; 2] {
-        [self.calls.usage(), self.requests.usage()]
+    pub(super) fn usage(&self) -> [Usage; 3] {
+        let batches = Usage { resource: Resource::BatchRequests, ..self.batches.usage() };
+        [self.calls.usage(), self.requests.usage(), batches]
+    }
+
+    /// How many requests of batches may be open at once.
+    pub(super) fn batch_share(&self) -> usize {
+        self.batches.limit()
+    }
+
+    /// Takes a place among the requests that batches may have open. Callers take turns.
+    pub(super) async fn batch(&self, caller: CallerId) -> Result<BatchPlace, Obstacle> {
+        let patience = Patience { caller, wait: Duration::MAX, start_by: None };
+        Ok(BatchPlace { _own: self.batches.take(patience, None).await? })
     }
 
     /// Takes a place among the tenant's calls, without waiting.
@@ -261,6 +284,12 @@ impl Admission {
     ) -> HostSeat<'a> {
         HostSeat { admission: self, patience, repeats, request, turn }
     }
+}
+
+/// How many requests of batches may be open at once: half of the tenant's limit, rounded up.
+fn batch_share(limits: &config::Limits) -> NonZeroUsize {
+    let half = limits.requests.get().div_ceil(2);
+    NonZeroUsize::new(half).unwrap_or(NonZeroUsize::MIN)
 }
 
 // === impl HostSeat ===

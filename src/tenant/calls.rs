@@ -8,7 +8,6 @@ use super::{
     Accepted, ChangeId, Context, DetachedWork, SignInAnswer, Tenant,
     admission::{CallPlace, Patience},
     admitted_call::AdmittedCall,
-    batch_share,
     request_ids::{Asked, Begun, Claim, Did, Ended, Made},
 };
 use crate::{
@@ -153,11 +152,10 @@ impl Tenant {
         call: impl FnOnce() -> Result<Option<CallPlace>, Obstacle>,
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;
-        let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await;
-        // The semaphore is never closed.
-        let place = place.map_err(CallError::unasked)?.map_err(|_| CallError::Internal)?;
         let (untouched, needs_session) =
             (Untouched::at_the_start(), !command.interface.only_reads());
+        let place = self.waiting(context.deadline, self.admission.batch(context.caller)).await;
+        let place = untouched.check(place.flatten())?;
         let call = untouched.check(call())?;
         let places = Places { untouched, call, wait: UNTIL_THE_DEADLINE, needs_session };
         let work = |call: AdmittedCall, untouched| async move {
@@ -194,7 +192,7 @@ impl Tenant {
 
     /// How many commands of batches may be under way at once.
     pub fn batch_share(&self) -> usize {
-        batch_share(&self.config.limits)
+        self.admission.batch_share()
     }
 
     /// Signs an agent in. If `sign_in` has no password, the configured credentials are used.

@@ -7,8 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{
-    Common, Tenant, batch_share, credentials::CredentialBook, longest_change, pool::resize,
-    renewals, repeats::Repeats,
+    Common, Tenant, credentials::CredentialBook, longest_change, pool::resize, renewals,
+    repeats::Repeats,
 };
 use crate::{config, gateway::BuildError};
 
@@ -70,7 +70,6 @@ impl Tenant {
                 .changed(&config.request_ids, longest_change(&config.timeouts)),
             id: self.id.clone(),
             config,
-            batches: self.batches.clone(),
             agents: self.agents.clone(),
             sessions: self.sessions.clone(),
             polls: self.polls.clone(),
@@ -91,7 +90,6 @@ impl Tenant {
     pub fn put_in_force(self: &Arc<Self>, before: &Self) {
         let (now, former) = (&self.config.limits, &before.config.limits);
         self.admission.resize(now);
-        resize(&self.batches, batch_share(former), batch_share(now));
         resize(&self.renewals, renewals(former), renewals(now));
         self.agents.change(&self.config);
         self.sign_ins.change(&self.config);

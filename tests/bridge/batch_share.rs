@@ -3,16 +3,24 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::rpc::proto::{
-    BatchSetBusyRequest,
-    batch_set_busy_response::result::Result as Became,
-    confirmation::{Reason, Status},
+use ccgateway_bridge::{
+    client::Channel,
+    rpc::proto::{
+        BatchSetBusyRequest,
+        agent_state_client::AgentStateClient,
+        batch_set_busy_response::result::Result as Became,
+        confirmation::{Reason, Status},
+    },
 };
 use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options};
-use ccgateway_test_support::{AGENT, Setup, changes::Change, keeping, refused, until};
+use ccgateway_test_support::{AGENT, Setup, changes::Change, keeping, refused, until, until_asked};
+use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::batch::{batch, outcomes, registered, request};
+use crate::{
+    batch::{batch, outcomes, registered, request},
+    overload::stranger,
+};
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(500);
@@ -49,6 +57,34 @@ async fn two_batches_together_take_half_of_the_requests() {
     let (one, two) = tokio::join!(batch(&bridge, half, LONG), batch(&bridge, rest, LONG));
     assert_eq!(one.expect("an answer").error_count + two.expect("an answer").error_count, 0);
     assert_eq!(open_at_once(&bridge.gateway.journal()), 4, "all of the share, and no more");
+}
+
+#[tokio::test]
+async fn a_caller_with_many_batches_keeps_no_others_batch_from_its_turn() {
+    let bridge = registered(Setup { tenant: places(2), ..<_>::default() }, AGENT..AGENT + 21).await;
+    bridge.gateway.freeze();
+    let batches_open = async || {
+        let series = bridge.scrape().await;
+        series["ccgw_server_places_in_use{share=\"server_calls\"}"]
+    };
+    let ask = |states: &AgentStateClient<Channel>, agents| {
+        let (mut states, request) = (states.clone(), request(agents));
+        async move { states.batch_set_busy(request).await.expect("an answer").into_inner() }
+    };
+    let mut answers = JoinSet::new();
+    for agent in AGENT..AGENT + 20 {
+        answers.spawn(ask(&bridge.states, agent..agent + 1));
+    }
+    until_asked("twenty batches", async || batches_open().await > 19.5).await;
+    answers.spawn(ask(&stranger(&bridge), AGENT + 20..AGENT + 21));
+    until_asked("one more", async || batches_open().await > 20.5).await;
+    bridge.gateway.thaw();
+    for answer in answers.join_all().await {
+        assert_eq!(answer.error_count, 0);
+    }
+    let asked = bridge.asked(Interface::SayBusy);
+    let place = asked.iter().position(|entry| entry.agent == Some(AGENT + 20));
+    assert!(place.is_some_and(|place| place <= 3), "{place:?} of {}", asked.len());
 }
 
 #[tokio::test]

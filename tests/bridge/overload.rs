@@ -30,7 +30,7 @@ async fn start(setup: Setup, agents: u32) -> TestBridge {
 }
 
 /// A caller that connects from another address than the rest.
-fn stranger(bridge: &TestBridge) -> AgentStateClient<Channel> {
+pub(crate) fn stranger(bridge: &TestBridge) -> AgentStateClient<Channel> {
     let mut connector = HttpConnector::new();
     connector.set_local_address(Some(Ipv4Addr::new(127, 0, 0, 2).into()));
     let channel = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);

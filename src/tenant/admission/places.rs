@@ -24,6 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Places {
     share: Share,
+    /// How long the queue stands until the newest comes first.
+    overloaded: Duration,
     limit: AtomicUsize,
     /// Less than none after the limit was lowered while places were taken.
     free: AtomicIsize,
@@ -80,9 +82,19 @@ const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Places {
     pub(super) fn new(share: Share, limit: NonZeroUsize) -> Arc<Self> {
+        Self::with(share, limit, OVERLOADED)
+    }
+
+    /// The same for those who have long to wait, and of whom each comes in its order.
+    pub(super) fn in_order(share: Share, limit: NonZeroUsize) -> Arc<Self> {
+        Self::with(share, limit, FAR)
+    }
+
+    fn with(share: Share, limit: NonZeroUsize, overloaded: Duration) -> Arc<Self> {
         let free = signed(limit.get());
         Arc::new(Self {
             share,
+            overloaded,
             limit: limit.get().into(),
             free: free.into(),
             least_free: free.into(),
@@ -138,7 +150,7 @@ impl Places {
         typical: Option<Duration>,
     ) -> Result<Waiting<'_>, Obstacle> {
         let mut queue = self.queue();
-        let ahead = match queue.order(now) {
+        let ahead = match queue.order(self.overloaded, now) {
             Order::Oldest => u32::try_from(queue.waiting.line(caller)).unwrap_or(u32::MAX),
             Order::Newest => 0,
         };
@@ -209,7 +221,7 @@ impl Places {
         let mut queue = self.queue();
         while left.is_none() && queue.waiting.len() > 0 && self.claim() {
             let now = Instant::now();
-            let order = queue.order(now);
+            let order = queue.order(self.overloaded, now);
             queue.move_on(now);
             left = queue.hand_to_next(Place(self.clone()), order);
         }
@@ -233,8 +245,8 @@ impl Places {
 }
 
 impl Queue {
-    fn order(&self, now: Instant) -> Order {
-        let is_overload = |since| now.saturating_duration_since(since) >= OVERLOADED;
+    fn order(&self, overloaded: Duration, now: Instant) -> Order {
+        let is_overload = |since| now.saturating_duration_since(since) >= overloaded;
         if self.standing.is_some_and(is_overload) { Order::Newest } else { Order::Oldest }
     }
 

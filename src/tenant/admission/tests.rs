@@ -26,6 +26,7 @@ fn at(hosts: &Hosts, names: &[&str]) -> Admission {
         calls: pool(Share::TenantCalls),
         callers: CallerParts::new(),
         requests: Places::new(Share::TenantRequests, two),
+        batches: Places::in_order(Share::TenantRequests, NonZeroUsize::MIN),
         hosts: names.iter().map(|name| hosts.host(name)).collect(),
         number: 1,
         open: TaskTracker::new(),
