@@ -1,5 +1,6 @@
 //! Stores what a reply brings beside its answer: a renewed Guid, and cookies of a load balancer.
 
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Tenant;
@@ -30,6 +31,7 @@ impl Tenant {
         let renewed = self.sessions.renew(agent, session, guid).await;
         if let Some(renewed) = self.note_unstored(agent, "a renewed Guid", renewed).flatten() {
             self.metrics.renewed();
+            self.agents.guid_known(agent, Instant::now());
             let version = renewed.version;
             debug!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, ccgw.guid_version = version, "the gateway renewed the Guid");
         }

@@ -213,8 +213,15 @@ impl Keeping {
         match self.finish.run_until_cancelled(asked).await {
             None => return Err(End::HandedOver),
             // Nothing was done, as far as is known.
-            Some(Err(_) | Ok(Finding::AnswerLost | Finding::Silent | Finding::PolledElsewhere)) => {
-            }
+            Some(
+                Err(_)
+                | Ok(
+                    Finding::AnswerLost
+                    | Finding::Silent
+                    | Finding::PolledElsewhere
+                    | Finding::Switchover,
+                ),
+            ) => {}
             // The Guid has ended that the newer one has replaced, or there is no way to get one.
             Some(Ok(Finding::GuidRefused | Finding::Other)) => {
                 self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
@@ -241,18 +248,24 @@ impl Keeping {
             return self.rest(self.pause()).await;
         };
         self.last = Some(session.clone());
+        let asked = Instant::now();
         let finding = if self.polls {
             self.tenant.poll(self.agent, &session).await
         } else {
             let renewed = Box::pin(self.tenant.renew(self.agent));
             self.finish.run_until_cancelled(renewed).await.ok_or(End::HandedOver)?
         };
+        let is_dynamic = self.tenant.config.auth_mode == AuthMode::Dynamic;
+        if finding == Finding::Alive && (!is_dynamic || !self.polls) {
+            // Guids do not change otherwise, so this is the newest.
+            self.newer_guid_may_be_lost = false;
+            self.tenant.agents.guid_known(self.agent, asked);
+        }
         let finding = match finding {
             Finding::PolledElsewhere => self.contested(&session).await,
             finding => finding,
         };
-        self.newer_guid_may_be_lost |=
-            finding == Finding::AnswerLost && self.tenant.config.auth_mode == AuthMode::Dynamic;
+        self.newer_guid_may_be_lost |= finding == Finding::AnswerLost && is_dynamic;
         if self.is_lost(finding, &session).await? {
             // Without a lease, another replica may have renewed the Guid, so that it is refused
             // here. A sign-in would take the agent away from that replica.

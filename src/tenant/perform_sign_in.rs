@@ -41,6 +41,9 @@ impl AdmittedCall {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
+        if self.was_signed_out(refused).await && self.call.is_none() {
+            return Err(Obstacle::SessionMissing);
+        }
         let usable = self.tenant.usable_credentials(self.agent);
         let usable = self.caller_wait.before_sending(untouched, Wait::Store, usable).await?;
         let Some(sign_in) = usable? else { return Ok(None) };
@@ -50,7 +53,7 @@ impl AdmittedCall {
         let grant = match self.sign_in_moment(refused, untouched).await? {
             Moment::Ours(grant) => grant,
             Moment::Newer(session) => {
-                self.tenant.agents.guid_known(self.agent);
+                self.tenant.agents.guid_known(self.agent, Instant::now());
                 self.take_place(self.wait, untouched).await?;
                 return Ok(Some(session));
             }
@@ -91,6 +94,12 @@ impl AdmittedCall {
             return Err(Obstacle::SessionMissing);
         }
         self.take_place(longest, untouched).await?;
+        // That may have taken long, and an owner may have handed a session in meanwhile.
+        let known = self.tenant.sessions.cached(self.agent);
+        if let Some(newer) = known.filter(|known| known.version > refused) {
+            self.lock = None;
+            return Ok(newer);
+        }
         self.make_or_await_session(sign_in, refused, untouched).await
     }
 
@@ -120,7 +129,7 @@ impl AdmittedCall {
             // Version 0: the store has not taken it yet. The task that stores it notes the event.
             Ok(session) if session.version == 0 => {}
             Ok(_) => {
-                self.tenant.agents.guid_known(self.agent);
+                self.tenant.agents.guid_known(self.agent, Instant::now());
                 self.tenant.note(self.agent, Event::Overtaken);
             }
             Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, refused),
@@ -286,11 +295,16 @@ impl AdmittedCall {
         }
     }
 
-    /// Remembers that this sign-in must not be tried again for a while.
+    /// Remembers that this sign-in must not be tried again for a while. Other replicas are kept from trying it until
+    /// they can know that.
     async fn reject(&mut self, sign_in: &Arc<SignIn>, rejection: Rejection) {
         let (tenant, agent, sign_in) = (self.tenant.clone(), self.agent, sign_in.clone());
-        self.settle(async move { tenant.credentials.reject(agent, &sign_in, rejection).await })
-            .await;
+        let lock = self.lock.take();
+        let rejecting = async move {
+            tenant.credentials.reject(agent, &sign_in, rejection).await;
+            lock
+        };
+        self.lock = self.settle(rejecting).await.flatten();
     }
 
     /// Stores the session that a sign-in made.
@@ -315,7 +329,7 @@ impl AdmittedCall {
                 Guid::absent()
             }
             Some(guid) => {
-                self.tenant.agents.guid_known(self.agent);
+                self.tenant.agents.guid_known(self.agent, Instant::now());
                 guid
             }
             None => {
@@ -377,10 +391,15 @@ impl AdmittedCall {
         let asked = self.ask(&sign_out, (Some(&session), None), stage, untouched).await;
         let undone = match asked.and_then(|reply| reply.into_verdict(None)) {
             Ok(_) => "the agent was signed out again".into(),
-            Err(error) if error.outcome() == Outcome::Unknown => {
-                format!("whether the agent was signed out again is not known: {error}")
+            Err(error) => {
+                // The session may go on, and nobody has its Guid.
+                self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
+                if error.outcome() == Outcome::Unknown {
+                    format!("whether the agent was signed out again is not known: {error}")
+                } else {
+                    format!("the agent could not be signed out again: {error}")
+                }
             }
-            Err(error) => format!("the agent could not be signed out again: {error}"),
         };
         let (tenant, agent) = (&self.tenant.id, self.agent);
         warn!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, undone, "a sign-in was accepted {found}; it is not tried again for a while (keep.rejected_for)");

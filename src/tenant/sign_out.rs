@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{
     Tenant,
     admitted_call::AdmittedCall,
-    agents::{Attempt, Event},
+    agents::{Attempt, Event, Loss},
     request_ids::{Claim, Did, Made},
     sign_in_across_replicas::Locked,
+    single_poll::Finding,
 };
 use crate::{
-    call::{CallError, Obstacle, Stage, Untouched},
+    call::{CallError, Obstacle, Outcome, Stage, Untouched},
     gateway::{Command, Envelope, Interface},
     id::AgentId,
     session::{Session, StoreError},
@@ -45,17 +48,38 @@ impl AdmittedCall {
         let session = untouched.check(session)?;
         self.tenant.note(self.agent, Event::Begun(Attempt::SignOut));
         let verdict = self.ask_to_sign_out(interface, &session, untouched).await;
+        let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
         if has_ended(&verdict) {
-            let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
             let forgetting = async move {
                 tenant.forget_signed_out(agent, &session).await;
                 drop(lock);
             };
             self.settle(forgetting).await;
+        } else if verdict.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
+            let finding_out = async move {
+                tenant.find_out_whether_signed_out(agent, &session).await;
+                drop(lock);
+            };
+            // The caller does not wait for it, but the agent's next call and its keeper do.
+            let finding_out = self.tenant.work.tasks.spawn(finding_out);
+            self.turn.hold_for_change(finding_out);
         } else {
-            self.tenant.attempt_failed(self.agent, "still signed in", 0);
+            tenant.attempt_failed(agent, "still signed in", 0);
         }
         verdict
+    }
+
+    /// Whether the session of this version was probably ended by a sign-out whose answer was lost. Then it ends here as
+    /// well, with what was held of its password.
+    pub(super) async fn was_signed_out(&mut self, refused: u64) -> bool {
+        let (tenant, agent) = (self.tenant.clone(), self.agent);
+        let refused = |session: &Arc<Session>| session.version == refused;
+        let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return false };
+        if !tenant.agents.may_be_signed_out(agent, session.made, Instant::now()) {
+            return false;
+        }
+        self.settle(async move { tenant.forget_signed_out(agent, &session).await }).await;
+        true
     }
 
     /// The agent's session. Takes the sign-in lock until the end is stored: another replica's keeper may find
@@ -103,6 +127,21 @@ fn has_ended(verdict: &Result<Envelope, CallError>) -> bool {
 }
 
 impl Tenant {
+    /// Asks the gateway whether the agent is still signed in, after the answer to a sign-out was lost.
+    async fn find_out_whether_signed_out(&self, agent: AgentId, session: &Session) {
+        match self.check_session(agent, session).await {
+            Some(Finding::SignedOut | Finding::GuidRefused) => {
+                self.forget_signed_out(agent, session).await;
+            }
+            Some(Finding::Alive) => self.attempt_failed(agent, "still signed in", 0),
+            _ => {
+                let lost = Loss::SignOut { made: session.made };
+                self.agents.lost(agent, lost, Instant::now());
+                self.attempt_failed(agent, "whether it is signed out is not known", 0);
+            }
+        }
+    }
+
     async fn forget_signed_out(&self, agent: AgentId, session: &Session) {
         // What this process holds is changed at once, without waiting for the store.
         self.credentials.forget_here(agent);

@@ -6,7 +6,7 @@ use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
     AGENT, Setup, TestBridge, gateway,
     lossy::{Loss, LossyProxy},
-    until_asked, within,
+    refused, until_asked, within,
 };
 use tokio::join;
 use tonic::Code;
@@ -34,6 +34,40 @@ async fn is_out(bridge: &TestBridge) {
     assert_eq!(status.code(), Code::NotFound);
     assert!(bridge.gateway.agent(AGENT).is_none_or(|agent| !agent.signed_in));
     assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_sign_out_whose_answer_is_lost_is_not_undone() {
+    // Whether the agent is signed out can be asked for, or only the next polls show it.
+    for can_be_asked in [true, false] {
+        let (proxy, bridge) = keeping().await;
+        if !can_be_asked {
+            let refused = Fault::Retcode { retcode: "999-999".into(), message: String::new() };
+            bridge.gateway.misbehave(Misbehaviour::always(refused).on(Interface::AgentStatus));
+        }
+        proxy.lose("/logout", Loss::BeforeAnswer);
+        let answer = bridge.sign_out(AGENT).await;
+        refused(answer, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
+        let has_ended = async || bridge.find_session(AGENT).await.is_err();
+        until_asked("the end of the session", has_ended).await;
+        is_out(&bridge).await;
+        // A call has the agent signed in again, with the password of the file.
+        bridge.set_busy(AGENT).await.expect("accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_session_goes_on_if_its_sign_out_was_lost_on_the_way() {
+    let (proxy, bridge) = keeping().await;
+    let before = bridge.session(AGENT).await.guid_version;
+    proxy.lose("/logout", Loss::InRequest);
+    let answer = bridge.sign_out(AGENT).await;
+    refused(answer, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
+    bridge.set_busy(AGENT).await.expect("accepted");
+    assert_eq!(bridge.session(AGENT).await.guid_version, before);
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+    bridge.sign_out(AGENT).await.expect("signed out");
+    is_out(&bridge).await;
 }
 
 async fn sign_ins_under_way(bridge: &TestBridge) -> u64 {

@@ -73,6 +73,30 @@ async fn an_agent_is_not_signed_in_and_out_for_every_call() {
 }
 
 #[tokio::test]
+async fn a_session_without_a_guid_that_cannot_be_ended_is_no_other_clients() {
+    let gateway = gateway(Options { plaintext: true, ..<_>::default() }).await;
+    let proxy = LossyProxy::to(gateway.addr()).await;
+    let (base_url, credentials) = (Some(proxy.base_url()), vec![AGENT]);
+    let tenant = "keep.rejected_for = \"1s\"\n".into();
+    let setup = Setup { tenant, credentials, base_url, ..<_>::default() };
+    let bridge = TestBridge::of(gateway, setup).await;
+    proxy.hide(Some(Hides::Off));
+    let refusal = undone(&bridge).await;
+    assert!(refusal.message.contains("could not be signed out again"), "{}", refusal.message);
+    proxy.hide(None);
+    let next = async {
+        loop {
+            let refusal = Refusal::from(bridge.set_busy(AGENT).await.expect_err("signed in"));
+            if refusal.reason != "SIGN_IN_WITHOUT_GUID" {
+                return refusal;
+            }
+        }
+    };
+    let refusal = timeout(Duration::from_secs(10), next).await.expect("tried again");
+    assert_eq!(refusal.reason, "SESSION_GUID_LOST", "{}", refusal.message);
+}
+
+#[tokio::test]
 async fn an_unusable_guid_is_treated_like_a_missing_one() {
     let long = "x".repeat(300);
     for (header, value) in [("Set-GUID", "JSESSIONID="), ("Set-GUID", &long), ("Guid", "a b")] {

@@ -29,6 +29,9 @@ pub(super) struct Losses {
     guid_lost: Option<Instant>,
     /// How many such answers in a row.
     guids_lost: u32,
+    /// The session that a call has asked the gateway to end, by its [`made`](crate::session::Session::made), and when it
+    /// turned out that nobody knows whether the gateway has.
+    sign_out: Option<(u64, Instant)>,
     ticket: Option<Ticket>,
 }
 
@@ -40,6 +43,8 @@ pub(in crate::tenant) enum Loss {
     /// An answer was lost, or could not be read, that may have brought the Guid of a session of the
     /// bridge's own. A sign-in then finds the agent signed in, although no other client is there.
     Guid,
+    /// The answer to a sign-out was lost. The session was `made` with this version.
+    SignOut { made: u64 },
     /// A keeper is about to have its agent's session made anew.
     Recovering,
     /// The bridge has tried to sign the agent in. `with_another`: another client had signed it in.
@@ -137,13 +142,28 @@ impl AgentRecords {
         }
     }
 
-    /// Notes that the Guid of the agent's newest session is known.
-    pub(in crate::tenant) fn guid_known(&self, agent: AgentId) {
+    /// Notes that the Guid of the agent's newest session is known: the gateway was asked at this time, and has
+    /// brought it, or taken it for good.
+    pub(in crate::tenant) fn guid_known(&self, agent: AgentId, asked: Instant) {
         let mut known = self.known();
-        if let Some(losses) = known.losses(agent).filter(|losses| losses.guid_lost.is_some()) {
+        let was_lost = |losses: &Losses| losses.guid_lost.is_some_and(|at| at <= asked);
+        if let Some(losses) = known.losses(agent).filter(was_lost) {
             let losses = Losses { guid_lost: None, guids_lost: 0, guidless: 0, ..losses };
             known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
         }
+    }
+
+    /// Whether a call has had the agent signed out of the session that was `made` with this version, as far as is known.
+    /// A session that has lasted since then was not ended by that.
+    pub(in crate::tenant) fn may_be_signed_out(
+        &self,
+        agent: AgentId,
+        made: u64,
+        now: Instant,
+    ) -> bool {
+        let sign_out = self.known().losses(agent).and_then(|losses| losses.sign_out);
+        sign_out
+            .is_some_and(|(of, at)| of == made && now.saturating_duration_since(at) < GUIDLESS_MAX)
     }
 
     /// Whether a keeper may have its agent signed in, and when.
@@ -157,13 +177,14 @@ impl AgentRecords {
     pub(in crate::tenant) fn pause(&self, agent: AgentId, now: Instant) -> Option<Pause> {
         let rules = self.take_backs();
         let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now))?;
-        match rules.left(&losses, losses.contested.max(losses.guidless), now) {
-            Duration::ZERO => None,
-            left => Some(match losses.found(true, now, rules) {
-                Present::Own if losses.guidless > 0 => Pause::Guidless(left),
-                _ => Pause::Another(left),
-            }),
-        }
+        let pause = match losses.found(true, now, rules) {
+            Present::Own if losses.guidless > 0 => {
+                let left = rules.left(&losses, losses.contested.max(losses.guidless), now);
+                Pause::Guidless(left.min(losses.own_left(now)))
+            }
+            _ => Pause::Another(rules.left(&losses, losses.contested, now)),
+        };
+        Some(pause).filter(|pause| !pause.left().is_zero())
     }
 
     /// All agents that another client has, or had lately, in the order of their ids.
@@ -243,6 +264,7 @@ impl Losses {
             is_signed_out: false,
             guid_lost: None,
             guids_lost: 0,
+            sign_out: None,
             ticket: None,
         }
     }
@@ -253,17 +275,22 @@ impl Losses {
             && self.guidless == 0
             && !self.is_signed_out
             && self.guid_lost.is_none()
+            && self.sign_out.is_none()
+    }
+
+    /// For how long the gateway may still keep a session whose Guid was lost.
+    fn own_left(&self, now: Instant) -> Duration {
+        let end = self.guid_lost.map(|at| at + GUIDLESS_MAX);
+        end.map_or(Duration::ZERO, |end| end.saturating_duration_since(now))
     }
 
     /// Whose the session is that a sign-in has found.
     fn found(&self, with_another: bool, now: Instant, rules: TakeBacks) -> Present {
-        let may_last = |at| now.saturating_duration_since(at) < GUIDLESS_MAX;
+        let may_last = !self.own_left(now).is_zero();
         match with_another {
             false => Present::Nobody,
             // With a limit: another client may take the agent from each session whose Guid is lost.
-            true if self.guids_lost <= rules.most && self.guid_lost.is_some_and(may_last) => {
-                Present::Own
-            }
+            true if self.guids_lost <= rules.most && may_last => Present::Own,
             true => Present::Another,
         }
     }
@@ -279,6 +306,10 @@ impl Losses {
             Loss::Guid => {
                 (self.guid_lost, self.last) = (Some(now), now);
                 self.guids_lost = self.guids_lost.saturating_add(1);
+                false
+            }
+            Loss::SignOut { made } => {
+                (self.sign_out, self.last) = (Some((made, now)), now);
                 false
             }
             Loss::Recovering => {
@@ -308,6 +339,17 @@ impl Losses {
                 self.last = now;
                 true
             }
+        }
+    }
+}
+
+// === impl Pause ===
+
+impl Pause {
+    /// How much of it is left.
+    fn left(self) -> Duration {
+        match self {
+            Self::Another(left) | Self::Guidless(left) => left,
         }
     }
 }
@@ -450,7 +492,9 @@ mod tests {
         assert_eq!(agents.taken_over(late), []);
         // The gateway is not asked again at once.
         assert_eq!(agents.permission(agent(), late), Permission::After(5 * SECOND));
-        assert_eq!(agents.pause(agent(), late), Some(Pause::Guidless(5 * SECOND)));
+        // No longer than it can last.
+        assert_eq!(agents.pause(agent(), late), Some(Pause::Guidless(SECOND)));
+        assert_eq!(agents.pause(agent(), late + SECOND), None, "nobody else was found");
         // However often it is asked.
         for second in 1..100 {
             assert!(!agents.lost(agent(), attempted(true, false), now + second * SECOND));
@@ -468,7 +512,9 @@ mod tests {
     fn a_sign_in_or_a_sign_out_ends_a_session_whose_guid_was_lost() {
         let (agents, now) = (agents(), Instant::now());
         agents.lost(agent(), Loss::Guid, now);
-        agents.guid_known(agent());
+        agents.guid_known(agent(), now - SECOND);
+        assert_eq!(agents.len(), 1, "it was asked before that");
+        agents.guid_known(agent(), now);
         assert_eq!(agents.len(), 0);
         assert!(agents.lost(agent(), attempted(true, false), now));
         agents.decided(agent());
@@ -476,6 +522,21 @@ mod tests {
         agents.lost(agent(), Loss::SignedOut, now);
         assert!(agents.lost(agent(), attempted(true, false), now));
         assert_eq!(agents.taken_over(now)[0].attempts, 1);
+    }
+
+    #[test]
+    fn a_sign_out_whose_answer_was_lost_may_have_ended_that_session_for_as_long_as_it_shows() {
+        let (agents, now) = (agents(), Instant::now());
+        let may = |made, now| agents.may_be_signed_out(agent(), made, now);
+        agents.lost(agent(), Loss::SignOut { made: 7 }, now);
+        assert_eq!(agents.taken_over(now), []);
+        assert_eq!(agents.permission(agent(), now), Permission::Now);
+        let last = now + 149 * SECOND;
+        assert_eq!([may(7, now), may(8, now), may(7, last)], [true, false, true]);
+        assert!(!may(7, last + SECOND));
+        agents.decided(agent());
+        assert!(!may(7, now));
+        assert_eq!(agents.len(), 0);
     }
 
     #[test]

@@ -221,6 +221,21 @@ async fn a_guid_that_was_lost_and_cannot_be_had_any_more_is_no_take_over() {
     assert_eq!(world.counted("ccgw_take_overs_total", ""), 0);
 }
 
+#[tokio::test]
+async fn a_guid_that_was_lost_and_had_again_hides_no_later_take_over() {
+    let world = kept(&[("keep.guid_interval", "5ms")], &[1001]).await;
+    world.gateway.misbehave(Misbehaviour::always(refusal("000-001")).on(POLL));
+    let renewals = || world.asked(Interface::UpdateGuid).len();
+    until("no polls", || renewals() > 0).await;
+    let cut = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::UpdateGuid);
+    world.gateway.misbehave(cut);
+    let before = renewals();
+    until("it is had again", || renewals() > before + 3).await;
+    world.gateway.take_over(1001).expect("signed in");
+    until("taken back", || !world.asked(Interface::ForceSignIn).is_empty()).await;
+    assert_eq!(world.tenant.taken_over().first().map(|taken| taken.attempts), Some(1));
+}
+
 /// The Guid of the newest request through this interface.
 fn last_guid(world: &World, interface: Interface) -> Option<String> {
     world.asked(interface).last().and_then(|asked| asked.header("guid").map(str::to_owned))

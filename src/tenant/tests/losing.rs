@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
 
 use super::world::{
     FAST, PASSWORD, Setup, UNPOLLED, World, agent, context, password, prompt, refusal, until,
@@ -389,6 +391,55 @@ async fn whoever_waits_for_a_calls_sign_in_is_told_how_it_ended() {
     assert_eq!(sign_ins(&world), 1);
 }
 
+/// A sign-in of agent 1001 whose turn has come, and that waits for a place among the requests. `None`: it got one
+/// before others had taken all.
+async fn sign_in_without_place(world: &World) -> Option<[JoinHandle<bool>; 3]> {
+    let go_on = |made: BoxFuture<'static, bool>| tokio::spawn(made);
+    let recover = |id| {
+        let tenant = world.tenant.clone();
+        go_on(Box::pin(async move { tenant.recover(agent(id), 0).await.is_ok() }))
+    };
+    let busy = |id| {
+        let (tenant, command) = (world.tenant.clone(), say_busy(None, None));
+        let call =
+            async move { tenant.command(agent(id), command, &context(), None).await.is_ok() };
+        go_on(Box::pin(call))
+    };
+    for id in [1002, 1003] {
+        world.register(id).await;
+    }
+    assert!(recover(1004).await.expect("no panic"), "it takes the moment of this second");
+    world.gateway.freeze();
+    let signing_in = recover(1001);
+    until("it is in the queue", || world.tenant.sign_in_queue().waiting == 1).await;
+    let calls = [busy(1002), busy(1003)];
+    let places = || world.asked(Interface::SayBusy).len();
+    until("all places are taken", || places() == 2 || sign_ins(world) == 2).await;
+    until("its turn has come", || world.tenant.sign_in_queue().waiting == 0).await;
+    let [first, second] = calls;
+    (places() == 2).then_some([signing_in, first, second])
+}
+
+#[tokio::test]
+async fn an_owner_who_hands_a_session_in_while_a_sign_in_waits_for_its_place_keeps_it() {
+    let lines =
+        [("keep.enabled", "false"), ("limits.requests", "2"), ("keep.sign_ins_per_second", "1")];
+    let credentials = &[1001, 1004][..];
+    for _ in 0..10 {
+        let world = World::of(Setup { lines: &lines, credentials, ..Setup::default() }).await;
+        let Some(calls) = sign_in_without_place(&world).await else { continue };
+        world.register(1001).await;
+        world.gateway.thaw();
+        for call in calls {
+            assert!(call.await.expect("no panic"));
+        }
+        let session = world.tenant.sessions.cached(agent(1001)).expect("a session");
+        assert_eq!((session.origin, sign_ins(&world)), (Origin::Registered, 1));
+        return;
+    }
+    panic!("the places were never taken within a second");
+}
+
 #[tokio::test]
 async fn an_agent_whose_owner_hands_a_session_in_no_longer_waits_for_a_sign_in() {
     // Of two requests one may be an automatic sign-in.
@@ -406,9 +457,7 @@ async fn an_agent_whose_owner_hands_a_session_in_no_longer_waits_for_a_sign_in()
     until("it is under way", || sign_ins(&world) == 1).await;
     let second = call(1001);
     until("it waits", || world.tenant.sign_in_queue().waiting == 1).await;
-    let guid = Guid::parse(&world.gateway.sign_in(1001)).expect("a Guid");
-    let registered = world.tenant.register(agent(1001), guid, None, context().deadline).await;
-    registered.expect("registered");
+    world.register(1001).await;
     assert_eq!(world.tenant.sign_in_queue().waiting, 0);
     world.gateway.thaw();
     for call in [first, second] {
