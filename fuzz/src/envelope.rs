@@ -76,8 +76,7 @@ enum Expected {
 fn json_retcode(text: &str) -> Expected {
     let mut json = serde_json::Deserializer::from_str(text.trim_ascii());
     let Ok(pairs) = json.deserialize_map(Pairs) else { return Expected::NotJson };
-    let is_short = |(name, _): &(String, _)| name.len() <= 1024;
-    if json.end().is_err() || !pairs.iter().all(is_short) {
+    if json.end().is_err() {
         return Expected::NotJson;
     }
     let retcodes = pairs.iter().filter(|(name, _)| name == "retcode").map(|(_, raw)| raw.get());

@@ -5,6 +5,8 @@
 //! of another member does not count, and an object that does not end is not read. Where quotes or brackets do
 //! not match, nobody knows which member a retcode belongs to: then all that are written anywhere must agree.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value};
 
 /// The members of an envelope.
@@ -48,37 +50,72 @@ struct Reader<'a> {
     quotes: Quotes,
     /// Whether all quotes and brackets matched so far.
     is_certain: bool,
+    steps: &'a Steps,
+}
+
+/// The steps that the reader and all its copies that look ahead have taken for a body. Without a limit, their number
+/// would grow with the square of the body's length, since nobody knows where a malformed value ends.
+#[derive(Debug)]
+struct Steps {
+    taken: Cell<usize>,
+    limit: usize,
 }
 
 /// How deep objects and arrays may be nested. A deeper value is returned as raw text.
 const MAX_DEPTH: usize = 64;
 
-// The reader looks ahead at each comma to find the end of a malformed value. These limits keep the time
-// for a body proportional to its length; without them it would grow with the square.
-/// Commas or comments in a row.
-const MAX_RUN: usize = 8;
-const MAX_COMMENT_BYTES: usize = 1024;
-/// The length of a quoted name.
-const MAX_NAME_BYTES: usize = 1024;
+/// How many steps reading may take for each byte. What servers write takes less than ten.
+const STEPS_PER_BYTE: usize = 32;
 
-/// Reads an envelope. `None` if it is not an object, does not end, or has two different retcodes.
+/// Reads an envelope. `None` if it is not an object, does not end, has two different retcodes, or is so malformed
+/// that reading it would take too long.
 pub(super) fn members(text: &str) -> Option<Members> {
-    let mut reader = Reader { rest: text, quotes: Quotes::Escaped, is_certain: true };
+    read(text, &Steps::for_body(text))
+}
+
+fn read(text: &str, steps: &Steps) -> Option<Members> {
+    let mut reader = Reader::new(text, steps);
     let members = reader.envelope()?;
-    (reader.is_certain || all_retcodes_are(&members.retcode, text)).then_some(members)
+    let is_clear = reader.is_certain || all_retcodes_are(&members.retcode, text, steps);
+    (is_clear && !steps.are_too_many()).then_some(members)
 }
 
 /// Whether each retcode in the text has this value, in whatever value or string it is.
-fn all_retcodes_are(expected: &Value, text: &str) -> bool {
+fn all_retcodes_are(expected: &Value, text: &str, steps: &Steps) -> bool {
     text.match_indices("retcode").all(|(at, name)| {
+        if steps.take(name.len()).is_none() {
+            return false;
+        }
         let rest = text[at + name.len()..].trim_start_matches(['\\', '"', '\'']);
-        let mut reader = Reader { rest, quotes: Quotes::Escaped, is_certain: true };
+        let mut reader = Reader::new(rest, steps);
         reader.skip_blanks();
         reader.eat(':').is_none() || reader.value(Place::InEnvelope, 0).as_ref() == Some(expected)
     })
 }
 
-impl Reader<'_> {
+impl Steps {
+    fn for_body(text: &str) -> Self {
+        Self { taken: Cell::new(0), limit: text.len().saturating_mul(STEPS_PER_BYTE) }
+    }
+
+    /// Counts steps. `None` if there have been too many.
+    fn take(&self, steps: usize) -> Option<()> {
+        self.taken.set(self.taken.get().saturating_add(steps));
+        (!self.are_too_many()).then_some(())
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.taken.get() > self.limit
+    }
+}
+
+// Each method that goes through the text takes steps, for as many bytes as it looks at. Once there were too many, none
+// goes on.
+impl<'a> Reader<'a> {
+    fn new(rest: &'a str, steps: &'a Steps) -> Self {
+        Self { rest, quotes: Quotes::Escaped, is_certain: true, steps }
+    }
+
     fn envelope(&mut self) -> Option<Members> {
         let mut members = Members::default();
         let mut has_retcode = false;
@@ -176,9 +213,6 @@ impl Reader<'_> {
         self.eat(quote)?;
         let mut text = String::new();
         loop {
-            if place == Place::Name && text.len() > MAX_NAME_BYTES {
-                return None;
-            }
             match self.next()? {
                 c if c == quote && self.ends_text(place) => return Some(text),
                 // A server that escapes no quotes escapes no backslashes either.
@@ -249,20 +283,17 @@ impl Reader<'_> {
     }
 
     fn hex(&mut self, digits: usize) -> Option<u32> {
-        let (hex, rest) = self.rest.split_at_checked(digits)?;
+        let hex = self.rest.get(..digits)?;
         let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         let code = u32::from_str_radix(hex, 16).ok().filter(|_| is_hex)?;
-        self.rest = rest;
-        Some(code)
+        self.skip(digits).map(|_| code)
     }
 
     /// Reads a number, or a word or name without quotes.
     fn word(&mut self) -> Option<&str> {
         let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '-' | '+' | '.');
         let end = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        (!word.is_empty()).then_some(word)
+        self.skip(end).filter(|word| !word.is_empty())
     }
 
     /// Skips a malformed value, up to the comma before the next name or up to the end of the envelope. A
@@ -290,6 +321,7 @@ impl Reader<'_> {
                 '[' => open.push(']'),
                 '}' | ']' => {
                     let opened = open.iter().rposition(|close| *close == next);
+                    self.steps.take(open.len() - opened.unwrap_or_default())?;
                     open.truncate(opened.unwrap_or(open.len()));
                 }
                 _ => {}
@@ -314,8 +346,9 @@ impl Reader<'_> {
     }
 
     /// Whether only white space and the end of a script call are left.
-    fn is_at_end(self) -> bool {
-        self.rest.trim_matches(|c| is_blank(c) || c == ';' || c == ')').is_empty()
+    fn is_at_end(mut self) -> bool {
+        self.skip_all(|c| is_blank(c) || c == ';' || c == ')');
+        self.rest.is_empty()
     }
 
     /// Checks that a value is followed by a comma or by `close`, and consumes neither.
@@ -327,38 +360,51 @@ impl Reader<'_> {
 
     fn skip_blanks_and_commas(&mut self) {
         self.skip_blanks();
-        for _ in 0..MAX_RUN {
-            if self.eat(',').is_some() {
-                self.skip_blanks();
-            }
+        while self.eat(',').is_some() {
+            self.skip_blanks();
         }
     }
 
     /// Skips white space and comments.
     fn skip_blanks(&mut self) {
-        for _ in 0..MAX_RUN {
-            self.rest = self.rest.trim_start_matches(is_blank);
+        loop {
+            self.skip_all(is_blank);
             let end = match self.rest.as_bytes() {
                 [b'/', b'/', ..] => "\n",
                 [b'/', b'*', ..] => "*/",
                 _ => return,
             };
-            let mut ends = (0..=MAX_COMMENT_BYTES.min(self.rest.len())).rev();
-            let near = ends.find(|at| self.rest.is_char_boundary(*at)).unwrap_or_default();
-            let Some(at) = self.rest[..near].find(end) else { return };
-            self.rest = &self.rest[at + end.len()..];
+            let Some(at) = self.rest.find(end) else {
+                let _looked_at = self.steps.take(self.rest.len());
+                return;
+            };
+            if self.skip(at + end.len()).is_none() {
+                return;
+            }
         }
     }
 
+    fn skip_all(&mut self, is_skipped: impl Fn(char) -> bool) {
+        let end = self.rest.find(|c| !is_skipped(c)).unwrap_or(self.rest.len());
+        let _skipped = self.skip(end);
+    }
+
     fn eat(&mut self, expected: char) -> Option<()> {
-        self.rest = self.rest.strip_prefix(expected)?;
-        Some(())
+        self.rest.starts_with(expected).then(|| self.next())?.map(drop)
     }
 
     fn next(&mut self) -> Option<char> {
         let next = self.rest.chars().next()?;
-        self.rest = &self.rest[next.len_utf8()..];
+        self.skip(next.len_utf8())?;
         Some(next)
+    }
+
+    /// Skips this many bytes, and returns them. `None` if there were too many steps.
+    fn skip(&mut self, bytes: usize) -> Option<&'a str> {
+        let (skipped, rest) = self.rest.split_at(bytes);
+        self.steps.take(bytes)?;
+        self.rest = rest;
+        Some(skipped)
     }
 }
 
