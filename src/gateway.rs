@@ -26,6 +26,7 @@ pub mod probe;
 mod probing;
 mod reply;
 mod request;
+mod resolver;
 mod route;
 mod sign_in_body;
 mod socket;
@@ -63,6 +64,7 @@ use self::{
     endpoint::Endpoint,
     metrics::{RequestMetrics, Sums},
     probing::Probing,
+    resolver::Resolver,
     route::{LastResort, Route, Tried},
     transport_failure::Failure,
 };
@@ -89,6 +91,7 @@ pub struct Gateway {
     has_guids: bool,
     metrics: Arc<RequestMetrics>,
     sums: Arc<Sums>,
+    resolver: Resolver,
 }
 
 /// The place that a request holds while it is sent to one of the gateway's addresses.
@@ -161,27 +164,30 @@ impl Gateway {
         tenant: &config::Tenant,
         requests: &Requests,
     ) -> Result<Self, BuildError> {
-        Self::build(id, tenant, Arc::new(metrics::of(requests, id)), Arc::default())
+        let counts = (Arc::new(metrics::of(requests, id)), Arc::default());
+        Self::build(id, tenant, counts, Resolver::default())
     }
 
-    /// A client of the same tenant's gateway as another configuration describes it. It goes on counting.
+    /// A client of the same tenant's gateway as another configuration describes it. It goes on counting, and begins no
+    /// lookup of a name that is still being looked up.
     ///
     /// # Errors
     ///
     /// As [`Gateway::new`].
     pub fn changed(&self, tenant: &config::Tenant) -> Result<Self, BuildError> {
-        Self::build(&self.id, tenant, self.metrics.clone(), self.sums.clone())
+        let counts = (self.metrics.clone(), self.sums.clone());
+        Self::build(&self.id, tenant, counts, self.resolver.clone())
     }
 
     fn build(
         id: &TenantId,
         tenant: &config::Tenant,
-        metrics: Arc<RequestMetrics>,
-        sums: Arc<Sums>,
+        (metrics, sums): (Arc<RequestMetrics>, Arc<Sums>),
+        resolver: Resolver,
     ) -> Result<Self, BuildError> {
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
-        let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust);
+        let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust, resolver.clone());
         let endpoint = |url| {
             let endpoint = Endpoint::new(url, connector.clone(), timeouts.idle);
             endpoint.map(|endpoint| endpoint.counted(metrics.connections().clone()))
@@ -198,7 +204,8 @@ impl Gateway {
         };
         let probing = AbortOnDropHandle::new(tokio::spawn(probing.run()));
         let has_guids = tenant.auth_mode != AuthMode::None;
-        Ok(Self { id: id.clone(), route, _probing: probing, timeouts, has_guids, metrics, sums })
+        let id = id.clone();
+        Ok(Self { id, route, _probing: probing, timeouts, has_guids, metrics, sums, resolver })
     }
 
     /// Sends a request and reads its answer.

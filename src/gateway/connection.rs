@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{ClientTls, Trust},
+        gateway::resolver::Resolver,
         tls,
     };
 
@@ -206,7 +207,7 @@ mod tests {
         let address = Address::new(&url.parse().expect("a URL")).expect("a host");
         let any = ClientTls { trust: Trust::Anything, client: None };
         let (tls, limit) = (tls::client_config(&any).expect("TLS"), Duration::from_secs(60));
-        let connector = Connector::new(tls, limit, &any.trust);
+        let connector = Connector::new(tls, limit, &any.trust, Resolver::default());
         let open = Connection::open(connector, &address, &Gauge::default()).await;
         let connection = open.expect("connected").ready().await.expect("open");
         Connection { rest: Some(Duration::ZERO), ..connection }

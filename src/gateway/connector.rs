@@ -11,7 +11,7 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{socket::Socket, transport_cause::connect_cause};
+use super::{resolver::Resolver, socket::Socket, transport_cause::connect_cause};
 use crate::config::Trust;
 
 /// Opens TCP and TLS connections.
@@ -27,7 +27,7 @@ pub(super) type Stream = <HttpsConnector<TcpConnector> as Service<Uri>>::Respons
 
 /// Opens TCP connections.
 #[derive(Clone, Debug)]
-pub(super) struct TcpConnector(HttpConnector);
+pub(super) struct TcpConnector(HttpConnector<Resolver>);
 
 /// Detects a peer that vanished, also on idle connections.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -35,8 +35,13 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 impl Connector {
     /// `limit` covers name resolution, TCP and TLS of one connection together; `trust` is what `tls`
     /// was made of.
-    pub(super) fn new(tls: rustls::ClientConfig, limit: Duration, trust: &Trust) -> Self {
-        let mut tcp = HttpConnector::new();
+    pub(super) fn new(
+        tls: rustls::ClientConfig,
+        limit: Duration,
+        trust: &Trust,
+        resolver: Resolver,
+    ) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
@@ -62,7 +67,7 @@ impl Connector {
 
 impl Service<Uri> for TcpConnector {
     type Response = TokioIo<Socket>;
-    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Error = <HttpConnector<Resolver> as Service<Uri>>::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

@@ -11,6 +11,7 @@ use super::{
     connection::{Connection, Sent},
     connector::Connector,
     interface::{AGENT_STATUS, POLL},
+    resolver::Resolver,
 };
 use crate::{
     call::{Stage, Untouched},
@@ -39,7 +40,7 @@ pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
 pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Reply, String> {
     let timeouts = &tenant.timeouts;
     let tls = tls_config(&tenant.tls).map_err(|error| error.to_string())?;
-    let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust);
+    let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust, Resolver::default());
     let Some(address) = Address::new(base_url) else {
         return Err(format!("{base_url} has no host"));
     };

@@ -1,0 +1,130 @@
+//! Looks up the names of a gateway's hosts.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    vec,
+};
+
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::{sync::watch, task::spawn_blocking};
+use tower_service::Service;
+
+/// Looks up one tenant's host names, each once at a time.
+///
+/// The system's lookup takes a thread of those that the whole process has for blocking work, and goes on when nobody
+/// waits for it any more. So all who need the same name wait for the same lookup, and the tenant takes no more threads
+/// than it has names, however long its name servers are silent.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    lookup: Arc<Lookup>,
+    /// Those that are going on, and some that have ended.
+    lookups: Arc<Mutex<HashMap<Name, watch::Receiver<Option<Found>>>>>,
+}
+
+type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
+
+impl Resolver {
+    fn of(lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self { lookup: Arc::new(lookup), lookups: Arc::default() }
+    }
+
+    /// Joins the lookup of this name that is going on, or begins one.
+    fn join(&self, name: Name) -> watch::Receiver<Option<Found>> {
+        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that panics has found nothing, but its sender is gone.
+        lookups.retain(|_, found| found.borrow().is_none() && found.has_changed().is_ok());
+        if let Some(running) = lookups.get(&name) {
+            return running.clone();
+        }
+        let (tell, found) = watch::channel(None);
+        lookups.insert(name.clone(), found.clone());
+        let lookup = self.lookup.clone();
+        spawn_blocking(move || tell.send_replace(Some(lookup(name.as_str()).map_err(Arc::new))));
+        found
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::of(|name| (name, 0).to_socket_addrs().map(Iterator::collect))
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Arc<io::Error>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let mut found = self.join(name);
+        Box::pin(async move {
+            let ended = found.wait_for(Option::is_some).await;
+            match ended.ok().and_then(|found| found.clone()) {
+                Some(found) => found.map(Vec::into_iter),
+                // The process ends.
+                None => Err(Arc::new(io::Error::other("the name was not looked up to the end"))),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const GONE: &str = "gone.example";
+
+    fn name(text: &str) -> Name {
+        text.parse().expect("a name")
+    }
+
+    async fn found(resolver: &Resolver, host: &str) -> Option<Vec<SocketAddr>> {
+        resolver.clone().call(name(host)).await.ok().map(Iterator::collect)
+    }
+
+    #[tokio::test]
+    async fn a_name_that_hangs_takes_one_thread_however_many_need_it() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (begun, begins) = mpsc::channel();
+        let (answer, answers) = mpsc::channel::<io::Result<Vec<SocketAddr>>>();
+        let answers = Mutex::new(answers);
+        let resolver = Resolver::of(move |host| {
+            if host != GONE {
+                return Ok(vec![address]);
+            }
+            begun.send(()).expect("somebody counts");
+            answers.lock().expect("not poisoned").recv().expect("an answer")
+        });
+
+        drop(resolver.clone().call(name(GONE)));
+        let waiting: Vec<_> = (0..1000).map(|_| resolver.clone().call(name(GONE))).collect();
+        assert_eq!(found(&resolver, "here.example").await, Some(vec![address]));
+        answer.send(Err(io::Error::other("no name server"))).expect("it waits");
+        for waiting in waiting {
+            assert_eq!(waiting.await.expect_err("a failure").to_string(), "no name server");
+        }
+        assert_eq!(begins.try_iter().count(), 1);
+
+        answer.send(Ok(vec![address])).expect("kept");
+        assert_eq!(found(&resolver, GONE).await, Some(vec![address]), "a new lookup");
+        assert_eq!(begins.try_iter().count(), 1);
+    }
+}
