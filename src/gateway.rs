@@ -196,7 +196,7 @@ impl Gateway {
         let route = Arc::new(Route::new(id.clone(), endpoints, tenant.breaker));
         let probing = Probing {
             route: route.clone(),
-            interface: Probing::interface_of(tenant),
+            interface: probe::interface_of(tenant),
             agent: AgentId::lowest(&tenant.agent_ids),
             limit: timeouts.request,
             metrics: metrics.clone(),

@@ -13,7 +13,8 @@ use super::{
     printable,
 };
 use crate::{
-    gateway::{Reply, Unreadable},
+    config::Tenant,
+    gateway::{Reply, Unreadable, probe::is_unknown_there},
     retcode::{Kind, Retcode},
 };
 
@@ -38,6 +39,7 @@ impl AddressCheck<'_> {
         }
         match reply.envelope {
             Ok(envelope) => self.envelope(envelope.refused.as_ref()),
+            Err(_) if is_of_no_interface(self.tenant, reply.status) => self.unknown(reply.status),
             Err(unreadable) => return Err(self.other(reply.status, &reply.headers, &unreadable)),
         }
         self.clock(&reply.headers);
@@ -85,6 +87,21 @@ impl AddressCheck<'_> {
                 "ask the gateway's operator what it means",
             ),
         }
+    }
+
+    /// Reports that the gateway does not have what it was asked for, which a wrong path answers too.
+    fn unknown(&mut self, status: StatusCode) {
+        let code = status.as_u16();
+        let found = format!(
+            "HTTP {code}, as from a gateway of edition 2014 without Guids, which can be asked nothing \
+             else that changes nothing"
+        );
+        let remedy = format!(
+            "sign an agent in to see whether {} has the gateway's path; a wrong one is answered in the \
+             same way",
+            self.key("base_urls")
+        );
+        self.warning("answer", found, remedy);
     }
 
     /// Reports an answer without a readable envelope.
@@ -167,6 +184,12 @@ impl AddressCheck<'_> {
             self.warning("idle", found, remedy);
         }
     }
+}
+
+/// Whether the answer says that there is no such interface, to a question that the gateway is not expected to know.
+fn is_of_no_interface(tenant: &Tenant, status: StatusCode) -> bool {
+    let says_so = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status);
+    says_so && is_unknown_there(tenant)
 }
 
 /// The redirect's target without its query, which may be a secret.

@@ -10,12 +10,12 @@ use super::{
     address::Address,
     connection::{Connection, Sent},
     connector::Connector,
-    interface::{AGENT_STATUS, POLL},
+    interface::{AGENT_STATUS, Interface, POLL},
     resolver::Resolver,
 };
 use crate::{
     call::{Stage, Untouched},
-    config::{ClientTls, Tenant},
+    config::{AuthMode, ClientTls, Tenant},
     id::AgentId,
     telemetry::trace::Trace,
     tls,
@@ -30,9 +30,25 @@ pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
     tls::client_config(tls).map_err(BuildError)
 }
 
-/// Asks one address for an agent's status without a Guid, or for its events if the gateway's
-/// edition has no status. That changes nothing, and every gateway refuses it. Opens a connection of
-/// its own. Must be called within a tokio runtime.
+/// What shows whether a gateway of this tenant answers, and changes nothing, without a Guid: the question for an
+/// agent's status. Where the gateway's edition does not have it, a poll is refused, unless there are no Guids. Then a
+/// poll would be the agent's own and take an event away, so that the status is asked for all the same: the gateway
+/// answers that it has no such interface.
+pub(super) fn interface_of(tenant: &Tenant) -> &'static Interface {
+    if is_unknown_there(tenant) || AGENT_STATUS.is_in(tenant.edition) {
+        &AGENT_STATUS
+    } else {
+        &POLL
+    }
+}
+
+/// Whether a gateway of this tenant is asked for what it does not have.
+pub fn is_unknown_there(tenant: &Tenant) -> bool {
+    tenant.auth_mode == AuthMode::None && !AGENT_STATUS.is_in(tenant.edition)
+}
+
+/// Asks one address, without a Guid, what changes nothing. Opens a connection of its own. Must be called within a
+/// tokio runtime.
 ///
 /// # Errors
 ///
@@ -44,8 +60,7 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Repl
     let Some(address) = Address::new(base_url) else {
         return Err(format!("{base_url} has no host"));
     };
-    let interface = if AGENT_STATUS.is_in(tenant.edition) { &AGENT_STATUS } else { &POLL };
-    let command = Command::plain(interface);
+    let command = Command::plain(interface_of(tenant));
     let (stage, trace) = (Stage::Answer, Trace::default());
     let request = Request { command: &command, agent, session: None, body: None, stage, trace };
     let http = request.to_http(&address).map_err(|error| error.to_string())?;

@@ -8,18 +8,18 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Command, Exchanged, Request,
-    interface::{AGENT_STATUS, Interface, POLL, TimeoutClass},
+    interface::{Interface, TimeoutClass},
     metrics::{RequestMetrics, Sums},
     route::{Pick, Route, Routed},
     transport_failure::Failure,
 };
-use crate::{call::Stage, config, id::AgentId, telemetry::trace::Trace};
+use crate::{call::Stage, id::AgentId, telemetry::trace::Trace};
 
-/// Asks for an agent's status without a Guid, or for its events if the gateway's edition has no status. That
-/// changes nothing, and every gateway refuses it.
+/// Asks, without a Guid, what changes nothing.
 #[derive(Debug)]
 pub(super) struct Probing {
     pub(super) route: Arc<Route>,
+    /// That of [`interface_of`](super::probe::interface_of).
     pub(super) interface: &'static Interface,
     pub(super) agent: AgentId,
     pub(super) limit: Duration,
@@ -28,11 +28,6 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    /// The interface that shows whether a gateway of this tenant answers.
-    pub(super) fn interface_of(tenant: &config::Tenant) -> &'static Interface {
-        if AGENT_STATUS.is_in(tenant.edition) { &AGENT_STATUS } else { &POLL }
-    }
-
     /// Probes until dropped, each address for itself: one that does not answer holds up no other.
     pub(super) async fn run(self) {
         let addresses = self.route.addresses();
@@ -72,7 +67,7 @@ impl Probing {
         };
         let begun = Instant::now();
         let asked = endpoint.probe(&request, self.limit).await;
-        // A poll, too, is answered at once if it has no Guid.
+        // A poll is sent only where there are Guids, and refused at once, since it has none.
         self.route.judge(pick, (TimeoutClass::Request, self.agent), &asked);
         let result = match &asked {
             Ok(reply) => reply.amounts_to(),

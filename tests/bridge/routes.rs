@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::SetBusyRequest;
-use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
     AGENT, Setup, TestBridge, gateway,
     lossy::{Loss, LossyProxy, Own},
@@ -190,6 +190,33 @@ async fn the_only_address_is_asked_again_as_soon_as_a_probe_is_answered() {
     way.behave();
     until_state(&bridge, 0, "good").await;
     bridge.set_busy(AGENT).await.expect("accepted");
+}
+
+/// A poll without a Guid would be the agent's own there.
+#[tokio::test]
+async fn probes_of_a_gateway_of_2014_without_guids_take_no_event() {
+    let options = Options { plaintext: true, auth_mode: AuthMode::None, ..<_>::default() };
+    let gateway = gateway(options.of(Edition::V2014)).await;
+    let way = LossyProxy::to(gateway.addr()).await;
+    let ids = format!("agent_ids = \"{AGENT}-1999\"\n");
+    let tenant = format!("edition = \"2014\"\nauth_mode = \"none\"\n{ids}{QUICK}");
+    let base_url = Some(way.base_url());
+    let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
+    for agent in AGENTS {
+        bridge.gateway.sign_in(agent);
+        bridge.register(agent, "").await.expect("registered");
+    }
+    let waiting = || bridge.gateway.agent(AGENT).expect("known").events_waiting;
+    let before = waiting();
+    assert!(before > 0);
+
+    lose_all(&way, BROKEN);
+    for agent in AGENTS {
+        bridge.set_busy(agent).await.expect_err("lost");
+    }
+    way.behave();
+    until_state(&bridge, 0, "good").await;
+    assert_eq!((waiting(), way.seen("/agentevent/").len()), (before, 0));
 }
 
 /// A port whose connections are never accepted, since its queue is full.

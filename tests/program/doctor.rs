@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ccgateway_sim::{CertificateKind, Fault, Misbehaviour, Options, ServerIdentity, Simulator};
+use ccgateway_sim::{
+    AuthMode, CertificateKind, Edition, Fault, Misbehaviour, Options, ServerIdentity, Simulator,
+};
 use ccgateway_test_support::{
     ClosedPort,
     raw_gateway::{RawGateway, Step},
@@ -270,6 +272,24 @@ async fn answers_that_are_no_gateways_are_explained() {
         check(doctor(&trusting_ca(&gateway), gateway.certificate_pem()).await, &expected);
         gateway.behave();
     }
+}
+
+/// A poll, which other gateways of 2014 are asked for, would take an agent's event.
+#[tokio::test]
+async fn a_gateway_of_2014_without_guids_is_asked_for_what_it_does_not_have() {
+    let tls = Some(ServerIdentity::generate(CertificateKind::Signed).expect("generated"));
+    let options = Options { tls, auth_mode: AuthMode::None, ..<_>::default() };
+    let gateway = Simulator::start(options.of(Edition::V2014)).await.expect("started");
+    let lines = "\nedition = \"2014\"\nauth_mode = \"none\"";
+    let tenant = trusting_ca(&gateway) + lines;
+    let (code, printed) = doctor(&tenant, gateway.certificate_pem()).await;
+    assert_eq!(code, Some(0), "{printed}");
+    for expected in
+        ["answer: HTTP 404, as from a gateway of edition 2014", "problems: 0, warnings: 1"]
+    {
+        assert!(printed.contains(expected), "{expected:?} in: {printed}");
+    }
+    assert!(gateway.journal().iter().all(|entry| !entry.target.contains("/agentevent/")));
 }
 
 #[tokio::test]
