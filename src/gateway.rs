@@ -45,7 +45,7 @@ pub use self::{
     command::{Command, reset_skill, rest, say_busy},
     connection::Closing,
     content_coding::undo_codings,
-    envelope::{Envelope, Unreadable},
+    envelope::{Envelope, SHORT_MAX, Unreadable, short},
     exchanged::Exchanged,
     heads::{BadHead, Heads},
     health::{AddressState, AddressView, Failed},

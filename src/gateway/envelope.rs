@@ -12,6 +12,9 @@ use serde_json::{Value, value::RawValue};
 use self::lenient::Members;
 use crate::{retcode::Retcode, session::without_guids};
 
+/// The longest text of a gateway, in bytes, where many are kept or sent together.
+pub const SHORT_MAX: usize = 2 * 1024;
+
 /// The content of an answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
@@ -110,6 +113,24 @@ impl Envelope {
             }
         }
     }
+
+    /// Cuts a message, and leaves out a result, of more than [`SHORT_MAX`]; leaves out the event.
+    pub fn shorten(&mut self) {
+        self.message = short(&self.message);
+        self.result.take_if(|result| result.len() > SHORT_MAX);
+        self.event = None;
+    }
+}
+
+/// As much of a text as fits into [`SHORT_MAX`]. JSON has six bytes for a control character, so it counts as many:
+/// stores take only records of a limited length, and a change whose record is left out could be made twice.
+pub fn short(text: &str) -> String {
+    let mut length = 0;
+    let fits = |c: &char| {
+        length += if c.is_ascii_control() { 6 } else { c.len_utf8() };
+        length <= SHORT_MAX
+    };
+    text.chars().take_while(fits).collect()
 }
 
 impl TryFrom<Wire<'_>> for Envelope {

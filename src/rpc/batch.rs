@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
+use prost::Message as _;
 use tracing::debug;
 
 use super::{
@@ -23,10 +24,10 @@ use super::{
 };
 use crate::{
     call::{CallError, Deadline, Obstacle},
-    gateway::Command,
+    gateway::{Command, SHORT_MAX},
     id::{AgentId, RequestId},
     telemetry::{audit::AuditedAgent, trace::SpanKind},
-    tenant::{Accepted, CallPlace, ChangeId, Context, Tenant},
+    tenant::{Accepted, Answer, CallPlace, ChangeId, Context, Tenant},
 };
 
 /// The method's full name.
@@ -139,6 +140,9 @@ impl Batch {
         // The first one's place stays the batch's. The others are given back.
         let place = accepted.place.take().filter(|_| self.confirm.is_some());
         let _another = place.map(|place| self.place.set(place));
+        if let Answer::Envelope(envelope) = &mut accepted.answer {
+            envelope.shorten();
+        }
         Ok((agent, accepted))
     }
 
@@ -163,6 +167,9 @@ impl Batch {
             }
             None => None,
         };
-        translate::changed(accepted.answer, confirmation)
+        let mut change = translate::changed(accepted.answer, confirmation);
+        // A number takes up to six times as many bytes as in JSON.
+        change.result.take_if(|result| result.encoded_len() > SHORT_MAX);
+        change
     }
 }

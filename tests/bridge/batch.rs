@@ -151,6 +151,27 @@ async fn undisturbed(bridge: &TestBridge) {
     }
 }
 
+/// Clients take 4 MiB. A number of one digit takes eleven bytes in an answer.
+#[tokio::test]
+async fn an_answer_with_long_texts_of_the_gateway_is_not_too_long_for_a_client() {
+    let bridge = registered(Setup::default(), AGENTS).await;
+    for agent in AGENTS.skip(1) {
+        let (message, numbers) = ("m".repeat(3000), "1,".repeat(1000));
+        let body = format!(r#"{{"message":"{message}","retcode":"0","result":[{numbers}1]}}"#);
+        let content_type = "application/json".to_owned();
+        let fault = Fault::Raw { body: body.into(), content_type, headers: Vec::new() };
+        bridge.gateway.misbehave(Misbehaviour::always(fault).on(Interface::SayBusy).of(agent));
+    }
+    let answer = batch(&bridge, request(AGENTS), DEADLINE).await.expect("an answer");
+    assert_eq!(answer.error_count, 0);
+    for (place, result) in answer.results.into_iter().enumerate() {
+        let Some(Became::Accepted(change)) = result.result else { panic!("{}", result.agent_id) };
+        let is_short = place == 0;
+        assert_eq!(change.result.is_some(), is_short, "{}", result.agent_id);
+        assert_eq!(change.message.len() == 2048, !is_short, "{}", change.message);
+    }
+}
+
 #[tokio::test]
 async fn a_mistake_that_concerns_all_agents_fails_the_whole_batch() {
     let bridge = TestBridge::signed_in().await;

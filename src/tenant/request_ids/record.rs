@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Asked, Did, Made};
 use crate::{
     call::{CallError, Refusal, Stage},
-    gateway::{Envelope, INTERFACES, Interface},
+    gateway::{Envelope, INTERFACES, Interface, short},
     id::{AGENT_IDS_ANY, AgentId},
     retcode::Retcode,
     state::AgentState,
@@ -68,9 +68,6 @@ enum End {
     },
     BridgeFailed,
 }
-
-/// The longest text of a gateway that is recorded, in bytes. What is longer is left out.
-const TEXT_MAX: usize = 2 * 1024;
 
 impl Record {
     /// For a change that is under way until this time at the latest.
@@ -152,13 +149,14 @@ impl End {
     }
 
     fn of_made(did: &Did) -> Self {
-        let (message, result) = match did {
+        let mut envelope = match did {
             Did::Changed(Answer::Observed(state)) => return Self::Made(state.code()),
             Did::Changed(Answer::Envelope(envelope))
             | Did::SignedIn(envelope, ..)
-            | Did::SignedOut(envelope) => (short(&envelope.message), envelope.result.clone()),
+            | Did::SignedOut(envelope) => envelope.clone(),
         };
-        let result = result.filter(|result| result.len() <= TEXT_MAX);
+        envelope.shorten();
+        let Envelope { message, result, .. } = envelope;
         match did {
             Did::Changed(_) => Self::Accepted { message, result },
             Did::SignedIn(..) => Self::SignedIn { message, result },
@@ -220,27 +218,21 @@ impl End {
 pub(super) fn bounded(mut ended: Result<Made, CallError>) -> Result<Made, CallError> {
     match &mut ended {
         Ok(Made { did: Did::SignedIn(envelope, _, Some(skills)), .. }) => {
-            cut(envelope);
+            envelope.shorten();
             match skills {
-                Ok(envelope) => cut(envelope),
+                Ok(envelope) => envelope.shorten(),
                 Err(error) => cut_error(error),
             }
         }
         Ok(Made { did, .. }) => match did {
             Did::Changed(Answer::Envelope(envelope))
             | Did::SignedIn(envelope, ..)
-            | Did::SignedOut(envelope) => cut(envelope),
+            | Did::SignedOut(envelope) => envelope.shorten(),
             Did::Changed(Answer::Observed(_)) => {}
         },
         Err(error) => cut_error(error),
     }
     ended
-}
-
-fn cut(envelope: &mut Envelope) {
-    envelope.message = short(&envelope.message);
-    envelope.result.take_if(|result| result.len() > TEXT_MAX);
-    envelope.event = None;
 }
 
 fn cut_error(error: &mut CallError) {
@@ -267,17 +259,6 @@ fn interface(log_name: &str) -> Option<&'static Interface> {
     INTERFACES.into_iter().find(|interface| interface.log_name == log_name)
 }
 
-/// As much of a text as is recorded. JSON has six bytes for a control character, so it counts as many: stores take only
-/// records of a limited length, and a change whose record is left out could be made twice.
-fn short(text: &str) -> String {
-    let mut length = 0;
-    let fits = |c: &char| {
-        length += if c.is_ascii_control() { 6 } else { c.len_utf8() };
-        length <= TEXT_MAX
-    };
-    text.chars().take_while(fits).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -285,7 +266,7 @@ mod tests {
     use super::*;
     use crate::{
         call::{Obstacle, Untouched},
-        gateway::say_busy,
+        gateway::{SHORT_MAX, say_busy},
         id::DEFAULT_AGENT_IDS,
         session::RECORD_MAX,
     };
@@ -357,17 +338,19 @@ mod tests {
 
     #[test]
     fn long_texts_of_a_gateway_are_cut() {
-        let long = "\u{e9}".repeat(TEXT_MAX);
+        let long = "\u{e9}".repeat(SHORT_MAX);
         let error = Err(CallError::BadReply(long));
-        assert!(Record::ended(&asked(), &error).expect("recorded").encode().len() < TEXT_MAX + 256);
+        assert!(
+            Record::ended(&asked(), &error).expect("recorded").encode().len() < SHORT_MAX + 256
+        );
     }
 
     #[test]
     fn a_record_is_short_enough_for_stores_whatever_the_gateway_says() {
         let envelope = Envelope {
             refused: None,
-            message: "\u{1}".repeat(TEXT_MAX),
-            result: Some(format!("\"{}\"", "\\".repeat(TEXT_MAX - 2)).into()),
+            message: "\u{1}".repeat(SHORT_MAX),
+            result: Some(format!("\"{}\"", "\\".repeat(SHORT_MAX - 2)).into()),
             event: None,
         };
         let made = Made { did: Did::Changed(Answer::Envelope(envelope)), after: None };
