@@ -11,6 +11,7 @@ pub use self::meanings::LISTED;
 /// A retcode other than "0", as the gateway sent it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Retcode {
+    /// All of it, until [`Retcode::hide`] has looked at it.
     text: Box<str>,
     /// The meaning of `text`, looked up once.
     kind: Kind,
@@ -169,22 +170,30 @@ const MAX_LENGTH: usize = 32;
 pub const ACCEPTED: &str = "0";
 
 impl Retcode {
-    /// A retcode that the gateway sent, cut to 32 characters. `None` for "0", which is no refusal.
-    /// Control characters are replaced and not removed: removing them could produce another
-    /// retcode, even a success.
+    /// A retcode that the gateway sent. `None` for "0", which is no refusal. Control characters are
+    /// replaced and not removed: removing them could produce another retcode, even a success.
     pub fn refusal(text: &str) -> Option<Self> {
         let text = text.trim();
         if text == ACCEPTED {
             return None;
         }
         let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        let text: Box<str> = text.chars().map(visible).take(MAX_LENGTH).collect();
+        let text: Box<str> = text.chars().map(visible).collect();
         Some(Self { kind: Kind::of(&text), text })
     }
 
-    /// The retcode as the gateway spelled it.
+    /// The retcode as the gateway spelled it, cut to 32 characters.
     pub fn as_str(&self) -> &str {
-        &self.text
+        let cut = self.text.char_indices().nth(MAX_LENGTH);
+        cut.and_then(|(end, _)| self.text.get(..end)).unwrap_or(&self.text)
+    }
+
+    /// Puts in its place what `hidden` makes of it, whole: a secret of which a part is cut off is not found.
+    pub fn hide(&mut self, hidden: impl FnOnce(&str) -> Option<String>) {
+        if let Some(hidden) = hidden(&self.text) {
+            self.text = hidden.into();
+        }
+        self.text = self.as_str().into();
     }
 
     /// What is known of this retcode.
@@ -201,13 +210,13 @@ impl Retcode {
 
 impl fmt::Display for Retcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Retcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.text, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

@@ -155,7 +155,10 @@ impl Reply {
             *guid = envelope.result.as_deref().and_then(updated_guid);
         }
         let guids = Guids([own, guid.as_ref()]);
-        let Envelope { message, result, event, .. } = envelope;
+        let Envelope { refused, message, result, event } = envelope;
+        if let Some(retcode) = refused {
+            retcode.hide(|whole| guids.hidden_in(whole));
+        }
         if let Some(hidden) = guids.hidden_in(message) {
             *message = hidden;
         }

@@ -1,7 +1,8 @@
 //! Guids in what callers get of an answer, whatever their form.
 
 use ccgateway_sim::Options;
-use ccgateway_test_support::{AGENT, kept, raw_gateway::answer};
+use ccgateway_test_support::{AGENT, kept, raw_gateway::answer, refused};
+use tonic::Code;
 
 use super::{RawGateway, Step, signed_in_at};
 
@@ -37,6 +38,20 @@ async fn no_guid_of_any_form_is_in_what_a_caller_gets_of_an_answer() {
                 assert!(told.contains("not …"), "{told}");
                 assert!(!told.to_lowercase().contains("canary"), "{text}: {told}");
             }
+            // It is longer than what is told of a retcode.
+            bridge.register(AGENT, guid).await.expect("registered");
+            let body = format!(r#"{{"message":"","retcode":"a retcode that is not {text}!"}}"#);
+            gateway.script(vec![Step::Send(answer("", body))]);
+            let refusal =
+                refused(bridge.set_busy(AGENT).await, Code::Unknown, "UNLISTED_RETCODE", "refused");
+            assert!(
+                refusal.metadata["retcode"].starts_with("a retcode that is not …"),
+                "{refusal:?}"
+            );
+            assert!(
+                !format!("{refusal:?}").to_lowercase().contains("canary"),
+                "{text}: {refusal:?}"
+            );
         }
     }
 }
