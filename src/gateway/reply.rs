@@ -77,17 +77,18 @@ impl Reply {
 
     /// Whether the gateway has carried out what was asked for.
     pub fn is_accepted(&self) -> bool {
-        matches!(self.envelope, Ok(Envelope { refused: None, .. }))
+        self.amounts_to() == Exchanged::Accepted
     }
 
     /// What the answer tells of how much the gateway bears.
     pub(super) fn sample(&self) -> Option<Sample> {
-        let is_too_busy = matches!(self.status.as_u16(), 429 | 500..);
-        match (&self.envelope, self.exchanged) {
-            (Ok(Envelope { refused: None, .. }), Some([sent, answered])) => {
+        match (self.amounts_to(), self.exchanged) {
+            (Exchanged::Accepted, Some([sent, answered])) => {
                 Some(Sample::Answered { sent, answered })
             }
-            (Err(_), _) if is_too_busy => Some(Sample::TooMuch),
+            (Exchanged::HttpStatus, _) if matches!(self.status.as_u16(), 429 | 500..) => {
+                Some(Sample::TooMuch)
+            }
             _ => None,
         }
     }
@@ -133,7 +134,7 @@ impl Reply {
     /// Whether it comes from a server or proxy that could not do its work: an HTTP status of 500 or more without an
     /// envelope. One that says when to come back is only busy.
     pub(super) fn is_of_broken_server(&self) -> bool {
-        self.envelope.is_err()
+        self.amounts_to() == Exchanged::HttpStatus
             && self.status.is_server_error()
             && !self.headers.contains_key(RETRY_AFTER)
     }
@@ -149,7 +150,7 @@ impl Reply {
     /// Takes the Guids out of what callers and logs get of the answer. If it `brings_guid`, the one in its result
     /// is the new one, unless a header has one.
     pub(super) fn take_guids(&mut self, own: Option<&Guid>, brings_guid: bool) {
-        let is_accepted = matches!(self.amounts_to(), Exchanged::Accepted);
+        let is_accepted = self.is_accepted();
         let Self { guid, envelope: Ok(envelope), .. } = self else { return };
         if brings_guid && is_accepted && guid.is_none() {
             *guid = envelope.result.as_deref().and_then(updated_guid);
@@ -268,6 +269,7 @@ mod tests {
             (200, &done[..], Some("answered")),
             (200, &refused[..], None),
             (503, refused, None),
+            (502, done, None),
             (503, b"", Some("too much")),
             (429, b"", Some("too much")),
             (500, b"<html>", Some("too much")),
@@ -275,7 +277,9 @@ mod tests {
             (302, b"", None),
             (200, b"<html>", None),
         ] {
-            let found = reply(status, body).sample().map(|sample| match sample {
+            let reply = reply(status, body);
+            assert_eq!(reply.is_accepted(), expected == Some("answered"), "{status}");
+            let found = reply.sample().map(|sample| match sample {
                 Sample::Answered { sent, answered } => {
                     assert_eq!(answered - sent, Duration::from_secs(1));
                     "answered"
