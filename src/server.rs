@@ -246,7 +246,7 @@ impl Bridge {
         };
         let mut listener_policies =
             config.listeners.iter().map(of).collect::<Result<BTreeMap<_, _>, StartError>>()?;
-        let in_force = InForce { fingerprint: config.fingerprint, policies };
+        let mut in_force = InForce { fingerprint: config.fingerprint, policies };
         let reloads = Arc::<Reloads>::default();
 
         // Steps that can fail come before steps that start tasks.
@@ -307,6 +307,7 @@ impl Bridge {
             Services { routes: routes.routes().prepare(), request_reader, streams, unhandled };
         let limits = server.connections.clone();
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
+        in_force.policies.put_in_force();
         let mut reloadable = Reloadable { listeners: BTreeMap::new(), in_force: in_force.into() };
         for port in ports.listeners {
             let Some(serves) = listener_policies.remove(&port.name) else { continue };

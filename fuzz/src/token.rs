@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ccgateway_bridge::{
     access::{
         Principal,
-        tokens::{Issuer, KeySet, KeySource, Keys, Tokens, VerifiedToken},
+        tokens::{Issuer, KeySet, KeySource, Keys, Reading, Tokens, VerifiedToken},
     },
     call::Unidentified,
     config::{self, KeysPlace},
@@ -82,11 +82,11 @@ impl Trial {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
         let keys = runtime.block_on(async {
-            let keys = Keys::follow(
-                "trial",
-                KeySource::File(KEYS.into()),
-                Duration::from_secs(24 * 60 * 60),
-            );
+            let source = KeySource::of(&KeysPlace::File(KEYS.into())).expect("a source");
+            let interval = Duration::from_secs(24 * 60 * 60);
+            let reading = Reading { source: Arc::new(source), interval };
+            let keys = Keys::new("trial", reading.clone());
+            keys.follow(reading);
             keys.newer().await;
             keys
         });
@@ -97,6 +97,7 @@ impl Trial {
             algorithms: vec![Algorithm::EdDSA, Algorithm::RS256, Algorithm::ES256],
             leeway: LEEWAY,
             keys: KeysPlace::File(KEYS.into()),
+            key_set: None,
             refresh: Duration::from_secs(60),
         };
         let tokens = Tokens::of(vec![Arc::new(Issuer::new("trial", &settings, keys))]);

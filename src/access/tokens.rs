@@ -4,12 +4,12 @@ mod fetch;
 mod issuer;
 mod key_set;
 mod keys;
+mod read_file;
 mod verified;
 mod withdrawal;
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -17,20 +17,19 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderValue;
-use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 
 use self::verified::VerifiedTokens;
 pub use self::{
     fetch::Fetcher,
     issuer::Issuer,
     key_set::{InvalidKeySet, KeySet},
-    keys::{KeySource, Keys},
+    keys::{KeySource, Keys, Reading},
+    read_file::ReadFile,
     withdrawal::Withdrawal,
 };
 use super::Principal;
-use crate::{call::Unidentified, config};
+use crate::call::Unidentified;
 
 /// The tokens that a listener takes: those of some issuers.
 pub struct Tokens {
@@ -122,15 +121,6 @@ fn claimed_issuer(token: &str) -> Option<String> {
     let [_head, claims, _signature] = split(token)?;
     let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
     Some(serde_json::from_slice::<Claims>(&claims).ok()?.iss)
-}
-
-/// Reads a file of at most `max` bytes. The error is a text.
-async fn read_file(path: PathBuf, max: u64) -> Result<Zeroizing<Vec<u8>>, String> {
-    let reading = spawn_blocking(move || match config::read_file(&path, max) {
-        Ok((content, _)) => Ok(content),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    });
-    reading.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 fn split(token: &str) -> Option<[&str; 3]> {

@@ -28,6 +28,8 @@ pub struct Issuer {
     pub leeway: Duration,
     /// Where its keys are. `jwks_file`, `jwks_url`.
     pub keys: KeysPlace,
+    /// The keys that are in its file; `None`: they are on a server.
+    pub key_set: Option<KeySet>,
     /// How often its keys are read again. `refresh`.
     pub refresh: Duration,
 }
@@ -91,13 +93,14 @@ fn issuer(section: &Section<'_>) -> Option<Issuer> {
     let algorithms = section.list("algorithms", ALGORITHMS.len(), algorithm);
     let leeway = section.duration("leeway", 30 * SECOND, Duration::ZERO..=5 * MINUTE);
     let refresh = section.duration("refresh", 5 * MINUTE, 10 * SECOND..=24 * HOUR);
-    let keys = keys(section);
+    let (keys, key_set) = keys(section)?;
     Some(Issuer {
         issuer: issuer?,
         audiences: audiences?,
         algorithms: algorithms.unwrap_or_else(|| DEFAULT_ALGORITHMS.to_vec()),
         leeway,
-        keys: keys?,
+        keys,
+        key_set,
         refresh,
     })
 }
@@ -122,7 +125,8 @@ fn algorithm(text: &str) -> Result<Algorithm, Problem> {
     })
 }
 
-fn keys(section: &Section<'_>) -> Option<KeysPlace> {
+/// Where the keys are, and those that are in a file.
+fn keys(section: &Section<'_>) -> Option<(KeysPlace, Option<KeySet>)> {
     let file = section.path("jwks_file");
     let url = section.read("jwks_url", |node| url(scalar::text(node)?));
     let roots = section.roots("jwks_ca_file", "the CA certificate of the server of jwks_url");
@@ -145,13 +149,13 @@ fn keys(section: &Section<'_>) -> Option<KeysPlace> {
         section.contradiction(&[key], Problem::new(problem, "give jwks_url, or remove this key"));
     }
     if let Some(file) = file {
-        section.read("jwks_file", |_| check_file(&file))?;
-        return Some(KeysPlace::File(file));
+        let key_set = section.read("jwks_file", |_| key_set(&file))?;
+        return Some((KeysPlace::File(file), Some(key_set)));
     }
     let url = url?;
     warn_of_plaintext(section, &url);
     let trust = roots.map_or(Trust::SystemRoots, Trust::Roots);
-    Some(KeysPlace::Url { url, trust, token_file })
+    Some((KeysPlace::Url { url, trust, token_file }, None))
 }
 
 fn warn_of_plaintext(section: &Section<'_>, url: &Uri) {
@@ -164,11 +168,11 @@ fn warn_of_plaintext(section: &Section<'_>, url: &Uri) {
     }
 }
 
-fn check_file(path: &std::path::Path) -> Result<(), Problem> {
+fn key_set(path: &std::path::Path) -> Result<KeySet, Problem> {
     const REMEDY: &str = "give the path of a file with the issuer's JSON Web Key Set";
     let (content, _) =
         files::read(path, JWKS_MAX).map_err(|error| files::unreadable(path, &error, REMEDY))?;
-    KeySet::parse(&content).map(|_| ()).map_err(|error| {
+    KeySet::parse(&content).map_err(|error| {
         Problem::new(format!("{} {error}", quote(&path.to_string_lossy())), REMEDY)
     })
 }

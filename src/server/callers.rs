@@ -8,7 +8,7 @@ use super::{StartError, tls};
 use crate::{
     access::{
         ListenerPolicy, Rules,
-        tokens::{Issuer, KeySource, Keys, Tokens},
+        tokens::{Issuer, KeySet, KeySource, Keys, Reading, Tokens},
     },
     config::{self, KeysPlace, Listener, ListenerName},
 };
@@ -22,29 +22,32 @@ pub(super) struct Policies {
 }
 
 /// The keys of an issuer, and where they come from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct IssuerKeys {
     name: String,
+    /// Its name in tokens.
+    issuer: String,
     place: KeysPlace,
     refresh: Duration,
     keys: Arc<Keys>,
+    /// How they are read from now on; `None`: as before.
+    reading: Option<Reading>,
+    /// What was in their file when the configuration was read.
+    key_set: Option<KeySet>,
 }
 
 impl Policies {
-    /// Begins to read the keys of all issuers. Keys that `before` reads from the same place are kept,
-    /// since their server may be away just now.
+    /// What the configuration says. Keys that `before` has of the same issuer and place are kept, since
+    /// their server may be away just now.
     pub(super) fn new(
         rules: Rules,
         issuers: BTreeMap<String, config::Issuer>,
         before: Option<&Self>,
     ) -> Result<Self, StartError> {
         let mut all = Self { rules: Arc::new(rules), issuers: BTreeMap::new(), keys: Vec::new() };
-        for (name, settings) in issuers {
-            let known = before.and_then(|before| before.keys_of(&name, &settings)).cloned();
-            let keys = match known {
-                Some(known) => known,
-                None => IssuerKeys::follow(&name, &settings)?,
-            };
+        for (name, mut settings) in issuers {
+            let known = before.and_then(|before| before.keys_of(&name, &settings));
+            let keys = IssuerKeys::new(&name, &mut settings, known)?;
             let issuer = Issuer::new(&name, &settings, keys.keys.clone());
             all.issuers.insert(name, Arc::new(issuer));
             all.keys.push(keys);
@@ -54,9 +57,23 @@ impl Policies {
 
     fn keys_of(&self, name: &str, settings: &config::Issuer) -> Option<&IssuerKeys> {
         let is_same = |keys: &&IssuerKeys| {
-            keys.name == name && keys.place == settings.keys && keys.refresh == settings.refresh
+            (&*keys.name, &keys.issuer) == (name, &settings.issuer)
+                && is_same_place(&keys.place, &settings.keys)
         };
         self.keys.iter().find(is_same)
+    }
+
+    /// Begins to read the keys of all issuers as the configuration says. Those that were read with it
+    /// count at once.
+    pub(super) fn put_in_force(&mut self) {
+        for keys in &mut self.keys {
+            if let Some(key_set) = keys.key_set.take() {
+                keys.keys.put(key_set);
+            }
+            if let Some(reading) = keys.reading.take() {
+                keys.keys.follow(reading);
+            }
+        }
     }
 
     /// The rules.
@@ -86,11 +103,37 @@ impl Policies {
 }
 
 impl IssuerKeys {
-    fn follow(name: &str, settings: &config::Issuer) -> Result<Self, StartError> {
-        let source = KeySource::of(&settings.keys);
-        let source = source.map_err(|error| StartError::Issuer(name.to_owned(), error))?;
-        let keys = Keys::follow(name, source, settings.refresh);
+    fn new(
+        name: &str,
+        settings: &mut config::Issuer,
+        known: Option<&Self>,
+    ) -> Result<Self, StartError> {
         let (place, refresh) = (settings.keys.clone(), settings.refresh);
-        Ok(Self { name: name.to_owned(), place, refresh, keys })
+        let anew = || -> Result<_, StartError> {
+            let source = KeySource::of(&place);
+            let source = source.map_err(|error| StartError::Issuer(name.to_owned(), error))?;
+            Ok(Reading { source: Arc::new(source), interval: refresh })
+        };
+        let (keys, reading) = match known {
+            Some(known) if (&known.place, known.refresh) == (&place, refresh) => {
+                (known.keys.clone(), None)
+            }
+            Some(known) => (known.keys.clone(), Some(anew()?)),
+            None => {
+                let reading = anew()?;
+                (Keys::new(name, reading.clone()), Some(reading))
+            }
+        };
+        let (name, issuer) = (name.to_owned(), settings.issuer.clone());
+        let key_set = settings.key_set.take();
+        Ok(Self { name, issuer, place, refresh, keys, reading, key_set })
+    }
+}
+
+/// Whether keys are in the same file or at the same URL, however they are fetched there.
+fn is_same_place(one: &KeysPlace, other: &KeysPlace) -> bool {
+    match (one, other) {
+        (KeysPlace::Url { url, .. }, KeysPlace::Url { url: other, .. }) => url == other,
+        _ => one == other,
     }
 }

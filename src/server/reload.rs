@@ -85,7 +85,7 @@ impl Bridge {
         let ids = configured.keys().cloned().collect();
         let tenants = NewTenants::build(self, configured, taken)?;
         let rules = config.callers.rules(ids);
-        let policies = Policies::new(rules, config.issuers, Some(&in_force.policies))?;
+        let mut policies = Policies::new(rules, config.issuers, Some(&in_force.policies))?;
         let listeners = self.reloadable.built(&config.listeners, &same, &policies)?;
 
         let is_of_store =
@@ -95,6 +95,7 @@ impl Bridge {
             self.common.stores.change(store);
         }
         tenants.put_in_force(self, calls);
+        policies.put_in_force();
         for (context, acceptor, policy) in listeners {
             context.replace(acceptor, policy);
         }

@@ -7,6 +7,7 @@ mod issuer;
 mod peer;
 mod reloading;
 mod rights;
+mod taken_back;
 
 use ccgateway_bridge::rpc::proto::{
     BatchSetBusyRequest, CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest,
@@ -19,6 +20,8 @@ use ccgateway_test_support::AGENT;
 use prost::Message as _;
 
 const UNAUTHENTICATED: &str = "16";
+/// Of a session, where the caller may ask for it.
+const NOT_FOUND: &str = "5";
 const PERMISSION_DENIED: &str = "7";
 const UNAVAILABLE: &str = "14";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";

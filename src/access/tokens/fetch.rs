@@ -15,7 +15,7 @@ use hyper_util::{
 };
 use tokio::time::timeout;
 
-use super::{TOKEN_MAX, read_file};
+use super::{TOKEN_MAX, read_file::ReadFile};
 use crate::{
     config::{ClientTls, Trust},
     error_cause, secret,
@@ -27,7 +27,7 @@ pub struct Fetcher {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     url: Uri,
     /// A file with the token that the server wants; read for each request, since it is replaced.
-    token_file: Option<PathBuf>,
+    token_file: Option<ReadFile>,
 }
 
 /// The longest key set, in bytes. Real ones have a few thousand.
@@ -52,7 +52,7 @@ impl Fetcher {
             .enable_http1()
             .wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, url, token_file })
+        Ok(Self { client, url, token_file: token_file.map(ReadFile::new) })
     }
 
     /// Fetches the key set. The error is a text.
@@ -65,9 +65,9 @@ impl Fetcher {
     async fn fetch_at_leisure(&self) -> Result<Bytes, String> {
         let mut request = Request::get(self.url.clone()).header(ACCEPT, JSON);
         if let Some(file) = &self.token_file {
-            let token = read_file(file.clone(), TOKEN_MAX as u64).await?;
+            let token = file.read(TOKEN_MAX as u64).await?;
             let header = secret::bearer(&token);
-            let header = header.ok_or_else(|| format!("{} holds no token", file.display()))?;
+            let header = header.ok_or_else(|| format!("{file} holds no token"))?;
             request = request.header(AUTHORIZATION, header);
         }
         let request = request.body(Empty::new()).map_err(|error| error.to_string())?;

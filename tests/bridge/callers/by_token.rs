@@ -13,12 +13,12 @@ use super::{
     requests,
 };
 
-const AUDIENCE: &str = "ccgateway-bridge";
-const ISSUER: &str = "https://issuer.example";
+pub(super) const AUDIENCE: &str = "ccgateway-bridge";
+pub(super) const ISSUER: &str = "https://issuer.example";
 const SUBJECT: &str = "system:serviceaccount:ivr:acme";
 
 /// The settings of a bridge that takes tokens of an issuer whose keys are there.
-fn settings(keys: &str) -> String {
+pub(super) fn settings(keys: &str) -> String {
     format!(
         "issuers.k8s = {{ issuer = \"{ISSUER}\", audiences = [\"{AUDIENCE}\"], {keys} }}\n\
          callers.ivr = {{ principals = [\"jwt:k8s:system:serviceaccount:ivr:*\"], tenants = [\"acme\"], \
@@ -32,7 +32,7 @@ async fn bridge(keys: &str) -> TestBridge {
 }
 
 /// A bridge whose configuration can be changed.
-async fn at(site: &Site, settings: String) -> TestBridge {
+pub(super) async fn at(site: &Site, settings: String) -> TestBridge {
     TestBridge::at(site, &Setup { settings, ..<_>::default() }).await
 }
 
@@ -43,11 +43,11 @@ async fn with_file(keys: &[Value]) -> (TestBridge, TempDir) {
     (bridge(&format!("jwks_file = \"{}\"", path.display())).await, files)
 }
 
-async fn peer(bridge: &TestBridge) -> Peer {
+pub(super) async fn peer(bridge: &TestBridge) -> Peer {
     Peer::connect(bridge.bridge.grpc_addr(), None).await.expect("connected")
 }
 
-fn claims() -> Value {
+pub(super) fn claims() -> Value {
     json!({"iss": ISSUER, "aud": [AUDIENCE, "other"], "sub": SUBJECT, "exp": now() + 600, "nbf": now() - 5})
 }
 
@@ -59,7 +59,7 @@ fn but(name: &str, value: Value) -> Value {
 }
 
 /// What a caller with this `authorization` header is told by a method that only reads.
-async fn told(peer: &mut Peer, tenant: &str, authorization: &str) -> Told {
+pub(super) async fn told(peer: &mut Peer, tenant: &str, authorization: &str) -> Told {
     let (path, _, message) = requests(tenant)
         .into_iter()
         .find(|(path, ..)| path.ends_with("GetSession"))
@@ -67,7 +67,7 @@ async fn told(peer: &mut Peer, tenant: &str, authorization: &str) -> Told {
     peer.call(&path, &message, &[("authorization", authorization)]).await.expect("an answer")
 }
 
-fn is_in(told: &Told) -> bool {
+pub(super) fn is_in(told: &Told) -> bool {
     ![UNAUTHENTICATED, PERMISSION_DENIED].contains(&told.code())
 }
 
@@ -313,7 +313,10 @@ async fn a_stream_ends_whose_token_is_for_an_audience_that_is_taken_no_more() {
 }
 
 /// Watches events with this `authorization` header, until the bridge ends that.
-async fn watching(bridge: &TestBridge, header: String) -> JoinHandle<Result<Told, String>> {
+pub(super) async fn watching(
+    bridge: &TestBridge,
+    header: String,
+) -> JoinHandle<Result<Told, String>> {
     let mut all = requests("acme").into_iter();
     let (path, _, message) = all.find(|(path, ..)| path.ends_with("WatchEvents")).expect("there");
     let mut watcher = peer(bridge).await;

@@ -1,0 +1,92 @@
+//! What a reload takes away from callers with tokens.
+
+use std::fs;
+
+use ccgateway_test_support::{Setup, Site, TestBridge};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    NOT_FOUND, UNAUTHENTICATED,
+    by_token::{at, claims, is_in, peer, settings, told, watching},
+    issuer::{KeyServer, Signer},
+    peer::Peer,
+};
+
+/// A bridge that takes tokens by a key set in a file, which is read again once a day.
+struct Place {
+    bridge: TestBridge,
+    settings: String,
+    keys: TempDir,
+    signer: Signer,
+}
+
+/// The `authorization` header with a token of this key.
+fn bearer(signer: &Signer, id: &str) -> String {
+    let header = json!({"alg": signer.algorithm(), "kid": id});
+    format!("Bearer {}", signer.token(&header, &claims()))
+}
+
+impl Place {
+    async fn open() -> Self {
+        let (keys, signer) = (TempDir::new().expect("a folder"), Signer::es256());
+        let path = keys.path().join("keys.json").display().to_string();
+        let settings = settings(&format!("jwks_file = {path:?}, refresh = \"24h\""));
+        let site = Site::new(<_>::default()).await;
+        put(&keys, &[signer.jwk("k")]);
+        let bridge = at(&site, settings.clone()).await;
+        Self { bridge, settings, keys, signer }
+    }
+
+    /// The header of the caller, and a connection with which it has been used.
+    async fn known(&self) -> (String, Peer) {
+        let (header, mut peer) = (bearer(&self.signer, "k"), peer(&self.bridge).await);
+        let told = told(&mut peer, "acme", &header).await;
+        assert!(is_in(&told), "{told:?}");
+        (header, peer)
+    }
+
+    fn reload(&self, settings: &str) -> Vec<String> {
+        let setup = Setup { settings: settings.to_owned(), ..<_>::default() };
+        self.bridge.reload(&setup).taken
+    }
+}
+
+fn put(folder: &TempDir, keys: &[Value]) {
+    let text = json!({ "keys": keys }).to_string();
+    fs::write(folder.path().join("keys.json"), text).expect("written");
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_another_key_set_counts_its_keys_at_once() {
+    let place = Place::open().await;
+    let (old, mut peer) = place.known().await;
+    let watching = watching(&place.bridge, old.clone()).await;
+    let newer = Signer::ed_dsa();
+    put(&place.keys, &[newer.jwk("newer")]);
+    let taken = place.reload(&place.settings);
+    assert!(taken.iter().all(|key| key.starts_with("issuers.k8s.jwks_file (")), "{taken:?}");
+    assert_eq!(told(&mut peer, "acme", &old).await.code(), UNAUTHENTICATED);
+    let newer = told(&mut peer, "acme", &bearer(&newer, "newer")).await;
+    assert!(is_in(&newer), "{newer:?}");
+    let ended = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(ended.code(), UNAUTHENTICATED, "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_change_of_how_keys_are_read_forgets_no_key() {
+    let (signer, server) = (Signer::es256(), KeyServer::start().await);
+    server.has(&[signer.jwk("k")]);
+    let site = Site::new(<_>::default()).await;
+    let settings = settings(&format!("jwks_url = {:?}", server.url));
+    let bridge = at(&site, settings.clone()).await;
+    let header = bearer(&signer, "k");
+    let mut peer = peer(&bridge).await;
+    assert!(is_in(&told(&mut peer, "acme", &header).await));
+    server.says("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+
+    let oftener = settings.replace("jwks_url", "refresh = \"20s\", jwks_url");
+    bridge.reload(&Setup { settings: oftener, ..<_>::default() });
+    let known = told(&mut peer, "acme", &header).await;
+    assert_eq!(known.code(), NOT_FOUND, "its key is known: {known:?}");
+}
