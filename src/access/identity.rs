@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Access, CertificateIdentity, CurrentPolicy, Principal, Rules,
-    tokens::{Tokens, VerifiedToken, bearer},
+    tokens::{Issuer, Tokens, VerifiedToken, bearer},
 };
 use crate::{call::Unidentified, secret};
 
@@ -71,12 +72,13 @@ pub enum Identified {
 // === impl ListenerPolicy ===
 
 impl ListenerPolicy {
-    /// The same with other rules.
+    /// The same with these rules, and without the tokens of issuers that are not among `issuers` as they
+    /// were.
     #[must_use]
-    pub fn with_rules(&self, rules: Arc<Rules>) -> Self {
+    pub fn narrowed(&self, rules: Arc<Rules>, issuers: &BTreeMap<String, Arc<Issuer>>) -> Self {
         Self {
             rules,
-            tokens: self.tokens.clone(),
+            tokens: self.tokens.as_ref().and_then(|tokens| tokens.among(issuers)).map(Arc::new),
             certificates: self.certificates.clone(),
             superseded: CancellationToken::new(),
             ..*self

@@ -42,6 +42,11 @@ impl Rules {
         Self { rules: None, tenants }
     }
 
+    /// Rules that allow nobody anything.
+    pub fn nobody() -> Self {
+        Self::new(Vec::new(), Vec::new())
+    }
+
     /// Whether there are none, so that everybody who is let in may do everything.
     pub fn is_empty(&self) -> bool {
         self.rules.is_none()

@@ -9,6 +9,7 @@ mod verified;
 mod withdrawal;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -56,6 +57,15 @@ impl Tokens {
     /// Takes the tokens of these issuers.
     pub fn of(issuers: Vec<Arc<Issuer>>) -> Self {
         Self { issuers, verified: Mutex::default() }
+    }
+
+    /// The same, of those issuers that are among these as they were; `None` if none is.
+    pub(super) fn among(&self, issuers: &BTreeMap<String, Arc<Issuer>>) -> Option<Self> {
+        let stays = |issuer: &&Arc<Issuer>| {
+            issuers.get(issuer.name()).is_some_and(|other| other.is_same(issuer))
+        };
+        let issuers: Vec<_> = self.issuers.iter().filter(stays).cloned().collect();
+        (!issuers.is_empty()).then(|| Self::of(issuers))
     }
 
     /// Whether those of the issuer of this name in the configuration are taken just as `before`.

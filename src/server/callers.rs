@@ -76,9 +76,13 @@ impl Policies {
         }
     }
 
-    /// The rules.
-    pub(super) fn rules(&self) -> &Arc<Rules> {
-        &self.rules
+    /// The policy of a listener that is not as the configuration says before a restart: that of `running`
+    /// with the new rules, without issuers that are gone or changed.
+    pub(super) fn narrow(&self, running: &ListenerPolicy) -> ListenerPolicy {
+        // Without rules everybody may do everything, which is meant for the new address.
+        let opens = self.rules.is_empty() && !running.rules.is_empty();
+        let rules = if opens { Arc::new(Rules::nobody()) } else { self.rules.clone() };
+        running.narrowed(rules, &self.issuers)
     }
 
     /// The policy of a listener.

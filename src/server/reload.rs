@@ -173,7 +173,7 @@ type NewListener<'a> = (&'a ListenerContext, Option<TlsAcceptor>, ListenerPolicy
 
 impl Reloadable {
     /// Builds the policies of all listeners, and the certificates of those that are the `same` as before.
-    /// The others keep everything but the rules.
+    /// The others keep what is not withdrawn.
     fn built(
         &self,
         listeners: &BTreeMap<ListenerName, Listener>,
@@ -213,9 +213,7 @@ fn new_listener<'a>(
 ) -> Result<NewListener<'a>, StartError> {
     let (_, current) = context.policy.get();
     let Some(listener) = listener else {
-        // Without rules everybody may do everything, which is meant for the new address.
-        let rules = if policies.rules().is_empty() { &current.rules } else { policies.rules() };
-        return Ok((context, None, current.with_rules(rules.clone())));
+        return Ok((context, None, policies.narrow(&current)));
     };
     let acceptor = listener.tls.as_ref().map(tls::acceptor).transpose();
     let acceptor = acceptor.map_err(|error| StartError::Tls(name.clone(), error))?;

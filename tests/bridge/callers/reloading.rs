@@ -187,6 +187,8 @@ async fn what_takes_a_restart_is_told_and_nothing_else_changes() {
 async fn a_listener_that_others_reach_never_becomes_open_by_a_reload() {
     let rules = [(IVR, "[\"read\"]")];
     let place = Place::open(&rules).await;
+    let mut ivr = place.peer(&place.authority, IVR).await.expect("connected");
+    assert!(may(&mut ivr, Right::Read).await);
     let file = |name: &str| place.files.path().join(name).display().to_string();
     let without_ca = format!(
         "listeners.default.tls = {{ certificate_file = {:?}, key_file = {:?} }}\n",
@@ -201,6 +203,7 @@ async fn a_listener_that_others_reach_never_becomes_open_by_a_reload() {
             place.bridge.bridge.reload(place.site.config(&setup)).expect("a good configuration");
         assert!(needs_restart.contains(&"listeners.default".to_owned()), "{needs_restart:?}");
         assert!(in_force.iter().all(|key| key.starts_with("callers.")), "{in_force:?}");
+        assert!(!may(&mut ivr, Right::Read).await, "its rule is gone");
         let mut anonymous = Peer::connect(place.bridge.bridge.grpc_addr(), None).await;
         if let Ok(anonymous) = &mut anonymous {
             assert!(anonymous.call(super::HEALTH, &[], &[]).await.is_err(), "TLS is wanted");

@@ -1,6 +1,6 @@
 //! What a reload takes away from callers with tokens.
 
-use std::fs;
+use std::{fs, net::SocketAddr};
 
 use ccgateway_test_support::{Setup, Site, TestBridge};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{
     NOT_FOUND, UNAUTHENTICATED,
-    by_token::{at, claims, is_in, peer, settings, told, watching},
+    by_token::{ISSUER, at, claims, is_in, peer, settings, told, watching},
     issuer::{KeyServer, Signer},
     peer::Peer,
 };
@@ -46,8 +46,8 @@ impl Place {
         (header, peer)
     }
 
-    fn reload(&self, settings: &str) -> Vec<String> {
-        let setup = Setup { settings: settings.to_owned(), ..<_>::default() };
+    fn reload(&self, settings: &str, listen: Option<SocketAddr>) -> Vec<String> {
+        let setup = Setup { settings: settings.to_owned(), listen, ..<_>::default() };
         self.bridge.reload(&setup).taken
     }
 }
@@ -64,13 +64,36 @@ async fn a_reload_that_takes_another_key_set_counts_its_keys_at_once() {
     let watching = watching(&place.bridge, old.clone()).await;
     let newer = Signer::ed_dsa();
     put(&place.keys, &[newer.jwk("newer")]);
-    let taken = place.reload(&place.settings);
+    let taken = place.reload(&place.settings, None);
     assert!(taken.iter().all(|key| key.starts_with("issuers.k8s.jwks_file (")), "{taken:?}");
     assert_eq!(told(&mut peer, "acme", &old).await.code(), UNAUTHENTICATED);
     let newer = told(&mut peer, "acme", &bearer(&newer, "newer")).await;
     assert!(is_in(&newer), "{newer:?}");
     let ended = watching.await.expect("no panic").expect("an answer");
     assert_eq!(ended.code(), UNAUTHENTICATED, "{ended:?}");
+}
+
+/// At its new address the listener would take what the configuration says; it keeps its old one until the
+/// bridge is restarted.
+#[tokio::test]
+async fn a_listener_that_has_moved_takes_no_tokens_that_are_withdrawn() {
+    let moved = Some(([127, 0, 0, 1], 1).into());
+    let another = |settings: &str| settings.replace(ISSUER, "https://other.example");
+    for change in [
+        |_: &str| "tenants.other.base_urls = [\"https://gateway.other.example\"]".to_owned(),
+        another,
+    ] {
+        let place = Place::open().await;
+        let (header, mut peer) = place.known().await;
+        place.reload(&change(&place.settings), moved);
+        assert_eq!(told(&mut peer, "acme", &header).await.code(), UNAUTHENTICATED);
+        assert_eq!(told(&mut peer, "acme", "Basic x").await.code(), UNAUTHENTICATED);
+    }
+    let place = Place::open().await;
+    let (header, mut peer) = place.known().await;
+    place.reload(&place.settings.replace("[\"*\"]", "[\"read\"]"), moved);
+    let told = told(&mut peer, "acme", &header).await;
+    assert!(is_in(&told), "its issuer is as it was: {told:?}");
 }
 
 #[tokio::test]
