@@ -9,7 +9,10 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::{CurrentPolicy, ListenerPolicy, Principal, Right, Rights, tokens::Withdrawal};
-use crate::{call::Obstacle, id::TenantId};
+use crate::{
+    call::{Obstacle, Unidentified},
+    id::TenantId,
+};
 
 /// What one caller may do at which tenants.
 #[derive(Debug)]
@@ -30,11 +33,13 @@ pub struct Access {
 
 /// Under which policy an access was computed.
 #[derive(Debug)]
-struct Standing {
-    policy: Arc<ListenerPolicy>,
-    current: Arc<CurrentPolicy>,
+pub(super) struct Standing {
+    /// Of the policy.
+    pub(super) generation: u64,
+    pub(super) policy: Arc<ListenerPolicy>,
+    pub(super) current: Arc<CurrentPolicy>,
     /// The caller's certificate and its intermediates.
-    chain: Arc<[CertificateDer<'static>]>,
+    pub(super) chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// The tenant of a request that names none.
@@ -111,63 +116,67 @@ impl Access {
         }
     }
 
-    /// The same, computed under `policy` as long as that is the `current` one.
-    pub(super) fn under(
-        self,
-        policy: &Arc<ListenerPolicy>,
-        current: &Arc<CurrentPolicy>,
-        chain: &Arc<[CertificateDer<'static>]>,
-    ) -> Self {
-        let (policy, current, chain) = (policy.clone(), current.clone(), chain.clone());
-        let standing = Standing { policy, current, chain };
+    /// The same, computed under a policy that may be replaced.
+    pub(super) fn under(self, standing: Standing) -> Self {
         Self { standing: Some(standing), ..self }
     }
 
-    /// Waits until `right` at the tenant `id` is taken away by another policy.
+    /// Waits until another policy takes `right` at the tenant `id` away.
     pub async fn lost(&self, id: &str, right: Right) {
-        let Some(Standing { policy, current, chain }) = &self.standing else {
-            return std::future::pending().await;
-        };
-        let mut newest = policy.clone();
+        let Some(standing) = &self.standing else { return std::future::pending().await };
+        let mut newest = standing.policy.clone();
         loop {
             newest.superseded.cancelled().await;
-            (_, newest) = current.get();
-            if !self.is_allowed_by(&newest, (policy, chain), id, right) {
+            (_, newest) = standing.current.get();
+            if self.refused_by(&newest, standing, id, right).is_some() {
                 return;
             }
         }
     }
 
-    /// Whether another policy has taken `right` at the tenant `id` away.
-    pub fn is_lost(&self, id: &str, right: Right) -> bool {
-        self.standing.as_ref().is_some_and(|Standing { policy, current, chain }| {
-            let newer = || current.get().1;
-            policy.superseded.is_cancelled()
-                && !self.is_allowed_by(&newer(), (policy, chain), id, right)
-        })
+    /// Why the caller has `right` at the tenant `id` no more: what it has shown has expired or is
+    /// withdrawn, or another policy allows less. `None`: it may do what it might.
+    pub fn taken_back(&self, id: &str, right: Right) -> Option<Obstacle> {
+        if self.until.is_some() && self.has_expired(Instant::now()) {
+            let of_token = self.has_token();
+            let why =
+                if of_token { Unidentified::Expired } else { Unidentified::CertificateExpired };
+            return Some(Obstacle::CallerUnknown(why));
+        }
+        if self.is_key_withdrawn() {
+            return Some(Obstacle::CallerUnknown(Unidentified::Key));
+        }
+        let standing = self.superseded()?;
+        self.refused_by(&standing.current.get().1, standing, id, right)
     }
 
     /// Whether the caller may do anything at the tenant `id`, by the policy that is the current one.
     pub fn may_use(&self, id: &str) -> bool {
-        let has_expired = self.until.is_some_and(|until| until <= Instant::now());
-        if id.is_empty() || has_expired || self.is_key_withdrawn() {
+        if id.is_empty() || self.has_expired(Instant::now()) || self.is_key_withdrawn() {
             return false;
         }
-        Right::ALL.into_iter().any(|(_, right)| match &self.standing {
-            Some(Standing { policy, current, chain }) if policy.superseded.is_cancelled() => {
-                self.is_allowed_by(&current.get().1, (policy, chain), id, right)
-            }
-            _ => matches!(self.tenant(id, right), Ok(Some(_))),
+        let newest = self.superseded().map(|standing| (standing, standing.current.get().1));
+        Right::ALL.into_iter().any(|(_, right)| match &newest {
+            Some((standing, newest)) => self.refused_by(newest, standing, id, right).is_none(),
+            None => matches!(self.tenant(id, right), Ok(Some(_))),
         })
     }
 
-    fn is_allowed_by(
+    /// Its standing, if another policy is in force since.
+    fn superseded(&self) -> Option<&Standing> {
+        let is_another =
+            |standing: &&Standing| standing.current.generation() != standing.generation;
+        self.standing.as_ref().filter(is_another)
+    }
+
+    /// Why `policy` does not give the caller `right` at the tenant `id`, by what the caller has shown.
+    fn refused_by(
         &self,
         policy: &ListenerPolicy,
-        (before, chain): (&ListenerPolicy, &[CertificateDer<'static>]),
+        Standing { policy: before, chain, .. }: &Standing,
         id: &str,
         right: Right,
-    ) -> bool {
+    ) -> Option<Obstacle> {
         let is_verified = policy.verifies(chain);
         let still = |principal: &&Principal| match principal {
             Principal::Anonymous => policy.allows_anonymous,
@@ -175,10 +184,14 @@ impl Access {
             Principal::Uri(_) | Principal::Dns(_) | Principal::CommonName(_) => is_verified,
         };
         let principals: Vec<_> = self.principals.iter().filter(still).cloned().collect();
-        if principals.is_empty() {
-            return false;
+        let are_all = principals.len() == self.principals.len();
+        let access = policy.rules.access(principals, None);
+        if !access.principals.is_empty() && matches!(access.tenant(id, right), Ok(Some(_))) {
+            return None;
         }
-        matches!(policy.rules.access(principals, None).tenant(id, right), Ok(Some(_)))
+        // The right may be there for who shows it anew.
+        let unknown = Obstacle::CallerUnknown(Unidentified::Changed);
+        Some(if are_all { Obstacle::CallerNotAllowed } else { unknown })
     }
 
     /// The access of somebody who may do nothing.
@@ -204,6 +217,11 @@ impl Access {
     /// Whether the caller has shown a token.
     pub fn has_token(&self) -> bool {
         self.principals.iter().any(|principal| matches!(principal, Principal::Token { .. }))
+    }
+
+    /// Whether the caller's certificate or token has expired.
+    pub fn has_expired(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
     }
 
     /// When the caller's certificate or token expires.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Access, CertificateIdentity, CurrentPolicy, Principal, Rules,
+    caller_access::Standing,
     tokens::{Issuer, Tokens, VerifiedToken, bearer},
 };
 use crate::{call::Unidentified, secret};
@@ -153,7 +154,10 @@ impl ConnectionIdentity {
     ///
     /// Why the token does not say who the caller is.
     pub async fn verify(&self, header: &HeaderValue) -> Result<Arc<Access>, Unidentified> {
-        let policy = self.known().policy.clone();
+        let (generation, policy) = {
+            let known = self.known();
+            (known.generation, known.policy.clone())
+        };
         let tokens = policy.tokens.as_ref().ok_or(Unidentified::Nothing)?;
         let token = bearer(header).ok_or(Unidentified::Malformed)?;
         let VerifiedToken { principal, until, key } = tokens.verify(token).await?;
@@ -166,8 +170,9 @@ impl ConnectionIdentity {
         };
         let principals = [principal].into_iter().chain(own).collect();
         let access = policy.rules.access(principals, Some(until));
-        let access = access.signed_with(key).under(&policy, &self.current, &self.chain);
-        let access = Arc::new(access);
+        let (current, chain) = (self.current.clone(), self.chain.clone());
+        let standing = Standing { generation, policy: policy.clone(), current, chain };
+        let access = Arc::new(access.signed_with(key).under(standing));
         // The policy may have been replaced meanwhile. The next call is then identified under the new one.
         if Arc::ptr_eq(&known.policy, &policy) {
             // A copy: the header itself is a part of what the connection has read.
@@ -209,7 +214,10 @@ impl Known {
         } else {
             None
         };
-        let own = own.map(|own| Arc::new(own.under(&policy, current, chain)));
+        let own = own.map(|own| {
+            let (policy, current, chain) = (policy.clone(), current.clone(), chain.clone());
+            Arc::new(own.under(Standing { generation, policy, current, chain }))
+        });
         Self { generation, policy, certificate, own, last: None }
     }
 
@@ -239,7 +247,7 @@ fn only_bearer<'a>(
 }
 
 fn has_expired(access: &Access, now: Instant) -> bool {
-    access.until().is_some_and(|until| until <= now) || access.is_key_withdrawn()
+    access.has_expired(now) || access.is_key_withdrawn()
 }
 
 impl fmt::Debug for ConnectionIdentity {

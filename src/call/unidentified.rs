@@ -4,6 +4,9 @@ pub enum Unidentified {
     /// It has shown neither a certificate nor a token, and this listener wants one of them.
     #[error("it has shown no certificate and no token that this listener takes")]
     Nothing,
+    /// What it has shown was good, and this listener takes it no more, or in another way.
+    #[error("what this listener takes has changed since the caller has shown it")]
+    Changed,
     /// Its certificate has expired while it was connected.
     #[error("its certificate has expired")]
     CertificateExpired,

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     access::{Access, Right},
-    call::{CallError, ConnectionEnding, Deadline, Obstacle, Unidentified, Wait},
+    call::{CallError, ConnectionEnding, Deadline, Obstacle, Wait},
     tenant::{PeerPlace, Tenant},
 };
 
@@ -201,16 +201,9 @@ impl End {
         self.access.as_ref().and_then(|access| access.until())
     }
 
-    /// What of the caller has expired.
-    fn expired(&self) -> Unidentified {
-        let has_token = self.access.as_ref().is_some_and(|access| access.has_token());
-        if has_token { Unidentified::Expired } else { Unidentified::CertificateExpired }
-    }
-
-    /// Whether the caller has lost its right to watch.
-    fn is_lost(&self) -> bool {
-        let tenant = self.tenant.id().as_str();
-        self.access.as_ref().is_some_and(|access| access.is_lost(tenant, Right::Watch))
+    /// Why the caller may watch no more.
+    fn taken_back(&self) -> Option<Obstacle> {
+        self.access.as_ref()?.taken_back(self.tenant.id().as_str(), Right::Watch)
     }
 
     /// Why the stream has to end, if it has to.
@@ -222,12 +215,8 @@ impl End {
             Some(Obstacle::ConnectionAged)
         } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             Some(Obstacle::Deadline(Wait::Watching))
-        } else if self.until().is_some_and(|until| until <= Instant::now()) {
-            Some(Obstacle::CallerUnknown(self.expired()))
-        } else if self.access.as_ref().is_some_and(|access| access.is_key_withdrawn()) {
-            Some(Obstacle::CallerUnknown(Unidentified::Key))
-        } else if self.is_lost() {
-            Some(Obstacle::CallerNotAllowed)
+        } else if let Some(why) = self.taken_back() {
+            Some(why)
         } else {
             self.place.is_lost().then(|| self.tenant.watches_used_up())
         };

@@ -181,7 +181,7 @@ impl Shared {
     }
 
     /// The tenant that a caller means by `id`. A request whose connection has not said who its caller is
-    /// is refused.
+    /// is refused, and so is one whose caller has lost the right since the request began.
     fn tenant(
         &self,
         access: Option<&Access>,
@@ -189,8 +189,10 @@ impl Shared {
         right: Right,
     ) -> Result<Option<Arc<Tenant>>, Obstacle> {
         let access = access.ok_or(Obstacle::CallerUnknown(Unidentified::Nothing))?;
-        let id = access.tenant(id, right)?;
-        Ok(id.and_then(|id| self.tenants.named(id)))
+        let Some(id) = access.tenant(id, right)? else { return Ok(None) };
+        // A reload puts rules in force before tenants. So who finds a new tenant here is judged by its rules.
+        let tenant = self.tenants.named(id);
+        access.taken_back(id, right).map_or(Ok(tenant), Err)
     }
 
     /// Takes a place among the server's calls. A call that names no tenant needs none, since it is

@@ -94,11 +94,12 @@ impl Bridge {
         if let Some(store) = store {
             self.common.stores.change(store);
         }
-        tenants.put_in_force(self, calls);
         policies.put_in_force();
         for (context, acceptor, policy) in listeners {
             context.replace(acceptor, policy);
         }
+        // After the rules, so that no caller finds a new tenant whose rights are still the old ones.
+        tenants.put_in_force(self, calls);
         *in_force = InForce { fingerprint, policies };
         self.certificates.replace(&certificates, &same, store.is_some());
         self.readiness.set_warnings(&warnings);

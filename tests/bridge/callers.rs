@@ -3,6 +3,7 @@
 mod authority;
 mod by_certificate;
 mod by_token;
+mod half;
 mod issuer;
 mod peer;
 mod reloading;

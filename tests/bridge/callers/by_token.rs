@@ -309,7 +309,7 @@ async fn a_stream_ends_whose_token_is_for_an_audience_that_is_taken_no_more() {
     let settings = other_rules.replace(AUDIENCE, "somebody else");
     bridge.reload(&Setup { settings, ..<_>::default() });
     let ended = watching.await.expect("no panic").expect("an answer");
-    assert_eq!(ended.code(), PERMISSION_DENIED, "{ended:?}");
+    assert_eq!(ended.code(), UNAUTHENTICATED, "{ended:?}");
 }
 
 /// Watches events with this `authorization` header, until the bridge ends that.
@@ -359,6 +359,6 @@ async fn a_reload_keeps_the_keys_of_an_issuer_that_is_away_and_takes_back_one_th
     let another = more.replace("k8s", "other").replace(ISSUER, "https://other.example");
     reload(another);
     let ended = watching.await.expect("no panic").expect("an answer");
-    assert_eq!(ended.code(), PERMISSION_DENIED, "{ended:?}");
+    assert_eq!(ended.code(), UNAUTHENTICATED, "{ended:?}");
     assert_eq!(told(&mut peer, "acme", &header).await.code(), UNAUTHENTICATED);
 }

@@ -5,12 +5,15 @@ use std::{fs, net::SocketAddr};
 use ccgateway_test_support::{Setup, Site, TestBridge};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic::Code;
 
 use super::{
-    NOT_FOUND, UNAUTHENTICATED,
-    by_token::{ISSUER, at, claims, is_in, peer, settings, told, watching},
+    NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+    by_token::{AUDIENCE, ISSUER, at, claims, is_in, peer, settings, told, watching},
+    half::Half,
     issuer::{KeyServer, Signer},
     peer::Peer,
+    requests,
 };
 
 /// A bridge that takes tokens by a key set in a file, which is read again once a day.
@@ -97,7 +100,34 @@ async fn a_listener_that_has_moved_takes_no_tokens_that_are_withdrawn() {
 }
 
 #[tokio::test]
-async fn a_change_of_how_keys_are_read_forgets_no_key() {
+async fn a_request_that_is_half_sent_has_no_right_that_was_taken_away() {
+    let narrowed = |place: &Place| place.settings.replace("[\"*\"]", "[\"read\"]");
+    let moved_to_another_tenant = |place: &Place| place.settings.replace("other", "secret");
+    let another_key = |place: &Place| {
+        put(&place.keys, &[Signer::es256().jwk("k")]);
+        place.settings.clone()
+    };
+    let another_audience = |place: &Place| place.settings.replace(AUDIENCE, "somebody else");
+    for (tenant, change, expected) in [
+        ("acme", &narrowed as &dyn Fn(&Place) -> String, Code::PermissionDenied),
+        ("secret", &moved_to_another_tenant, Code::PermissionDenied),
+        ("acme", &another_key, Code::Unauthenticated),
+        ("acme", &another_audience, Code::Unauthenticated),
+    ] {
+        let place = Place::open().await;
+        let everywhere = place.settings.replace("tenants = [\"acme\"]", "tenants = [\"*\"]");
+        place.reload(&everywhere, None);
+        let (path, _, message) = requests(tenant).swap_remove(0);
+        let header = bearer(&place.signer, "k");
+        let half = Half::begin(&place.bridge, &path, &message, &header).await;
+        place.reload(&change(&place), None);
+        let told = half.end().await;
+        assert_eq!(told.code(), expected, "{tenant}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_how_keys_are_read_ends_nothing_and_forgets_no_key() {
     let (signer, server) = (Signer::es256(), KeyServer::start().await);
     server.has(&[signer.jwk("k")]);
     let site = Site::new(<_>::default()).await;
@@ -107,9 +137,24 @@ async fn a_change_of_how_keys_are_read_forgets_no_key() {
     let mut peer = peer(&bridge).await;
     assert!(is_in(&told(&mut peer, "acme", &header).await));
     server.says("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let watching = watching(&bridge, header.clone()).await;
 
     let oftener = settings.replace("jwks_url", "refresh = \"20s\", jwks_url");
-    bridge.reload(&Setup { settings: oftener, ..<_>::default() });
+    bridge.reload(&Setup { settings: oftener.clone(), ..<_>::default() });
     let known = told(&mut peer, "acme", &header).await;
     assert_eq!(known.code(), NOT_FOUND, "its key is known: {known:?}");
+    let leeway = oftener.replace("jwks_url", "leeway = \"20s\", jwks_url");
+    bridge.reload(&Setup { settings: leeway.clone(), ..<_>::default() });
+    let known = told(&mut peer, "acme", &header).await;
+    assert_eq!(known.code(), NOT_FOUND, "its key is known: {known:?}");
+    let ended = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(ended.code(), UNAUTHENTICATED, "{ended:?}");
+
+    let watching = self::watching(&bridge, header).await;
+    let refresh = leeway.replace("\"20s\", leeway", "\"30s\", leeway");
+    bridge.reload(&Setup { settings: refresh.clone(), ..<_>::default() });
+    let right = refresh.replace("[\"*\"]", "[\"read\"]");
+    bridge.reload(&Setup { settings: right, ..<_>::default() });
+    let ended = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(ended.code(), PERMISSION_DENIED, "only the right was taken away: {ended:?}");
 }
