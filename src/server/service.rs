@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{header::AUTHORIZATION, request::Parts};
+use http::{HeaderValue, header::AUTHORIZATION, request::Parts};
 use hyper::{
     Request, Response,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     service::Service,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
@@ -123,16 +123,7 @@ impl Service<Request<Incoming>> for Calls {
         match connection.peer.identity.identify(&head.headers, arrived) {
             Identified::Known(access) => connection.dispatch(head, body, arrived, Ok(access)),
             Identified::Unknown(why) => connection.dispatch(head, body, arrived, Err(why)),
-            Identified::ByToken(token) => Box::pin(async move {
-                // Not idle meanwhile, so that it is not closed.
-                let _call = connection.served.begin();
-                let unhandled = &connection.services.unhandled;
-                let answer_by = unhandled.answer_by(&head.headers, arrived);
-                let verifying = connection.peer.identity.verify(&token);
-                let verified = timeout_at(answer_by, verifying).await;
-                let access = verified.unwrap_or(Err(Unidentified::KeysMissing));
-                connection.clone().dispatch(head, body, arrived, access).await
-            }),
+            Identified::ByToken(token) => Box::pin(connection.verify(token, head, body, arrived)),
         }
     }
 }
@@ -140,6 +131,29 @@ impl Service<Request<Incoming>> for Calls {
 // === impl Connection ===
 
 impl Connection {
+    /// Passes a request on whose caller is known when its token is verified. Meanwhile it takes a place if
+    /// it waits for the issuer's keys.
+    async fn verify(
+        self: Arc<Self>,
+        token: HeaderValue,
+        head: Parts,
+        body: Incoming,
+        arrived: Instant,
+    ) -> Result<Response<Answer>, Infallible> {
+        // Not idle meanwhile, so that it is not closed.
+        let _call = self.served.begin();
+        let Services { unhandled, request_reader, .. } = &self.services;
+        let end = || unhandled.answer_by(&head.headers, arrived);
+        let verifying = self.peer.identity.verify(&token);
+        match request_reader.in_place(self.peer.addr.ip(), verifying, end).await {
+            Ok(verified) => {
+                let access = verified.unwrap_or(Err(Unidentified::KeysMissing));
+                self.clone().dispatch(head, body, arrived, access).await
+            }
+            Err(full) => self.clone().refuse(head, arrived, Access::nobody().into(), full).await,
+        }
+    }
+
     /// Passes a request on to its service, unless something is wrong with it or with its caller.
     fn dispatch(
         self: Arc<Self>,
@@ -179,16 +193,26 @@ impl Connection {
 
     /// Refuses a request that is more than the connection may bring. Its token, if it has one, is not
     /// verified.
-    fn refuse_over_rate(self: Arc<Self>, mut head: Parts, arrived: Instant) -> Answering {
+    fn refuse_over_rate(self: Arc<Self>, head: Parts, arrived: Instant) -> Answering {
         let access = match self.peer.identity.identify(&head.headers, arrived) {
             Identified::Known(access) => access,
             Identified::Unknown(_) | Identified::ByToken(_) => Access::nobody().into(),
         };
+        let (share, limit) = (Share::ConnectionRequests, self.requests.per_second());
+        self.refuse(head, arrived, access, Obstacle::Overloaded { share, limit })
+    }
+
+    /// Refuses a request of which nothing is read but its head.
+    fn refuse(
+        self: Arc<Self>,
+        mut head: Parts,
+        arrived: Instant,
+        access: Arc<Access>,
+        why: Obstacle,
+    ) -> Answering {
         let caller = Caller { peer: self.peer.addr, arrived, access };
         head.extensions.insert(caller.clone());
-        let (share, limit) = (Share::ConnectionRequests, self.requests.per_second());
-        let full = CallError::unasked(Obstacle::Overloaded { share, limit });
-        PendingCall { connection: self, caller }.refuse(&head, &full)
+        PendingCall { connection: self, caller }.refuse(&head, &CallError::unasked(why))
     }
 }
 

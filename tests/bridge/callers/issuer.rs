@@ -147,6 +147,23 @@ impl KeyServer {
         Self { url, answer, asked }
     }
 
+    /// One that takes requests and never answers.
+    pub(super) async fn silent() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
+        let asked = Arc::<AtomicUsize>::default();
+        let counts = asked.clone();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _request = stream.read(&mut [0; 4096]).await;
+                counts.fetch_add(1, Ordering::Relaxed);
+                open.push(stream);
+            }
+        });
+        Self { url, answer: Arc::default(), asked }
+    }
+
     /// Answers with these keys from now on.
     pub(super) fn has(&self, keys: &[Value]) {
         let body = json!({ "keys": keys }).to_string();

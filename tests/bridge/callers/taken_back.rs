@@ -1,14 +1,15 @@
 //! What a reload takes away from callers with tokens.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, time::Duration};
 
-use ccgateway_test_support::{Setup, Site, TestBridge};
+use ccgateway_test_support::{Setup, Site, TestBridge, within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 use tonic::Code;
 
 use super::{
-    NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+    NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED, UNAVAILABLE,
     by_token::{AUDIENCE, ISSUER, at, claims, is_in, peer, settings, told, watching},
     half::Half,
     issuer::{KeyServer, Signer},
@@ -157,4 +158,42 @@ async fn a_change_of_how_keys_are_read_ends_nothing_and_forgets_no_key() {
     bridge.reload(&Setup { settings: right, ..<_>::default() });
     let ended = watching.await.expect("no panic").expect("an answer");
     assert_eq!(ended.code(), PERMISSION_DENIED, "only the right was taken away: {ended:?}");
+}
+
+/// The clock stands still meanwhile, so that the key server's time does not pass.
+#[tokio::test]
+async fn whoever_waits_for_keys_that_do_not_come_has_a_place_or_is_refused() {
+    const RESOURCE_EXHAUSTED: &str = "8";
+    const PROBABLY_NEVER: Duration = Duration::from_secs(30);
+    // The clock does not move by itself while a thread is blocked.
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let blocked = spawn_blocking(move || ended.recv());
+    tokio::time::pause();
+    let (signer, server) = (Signer::es256(), KeyServer::silent().await);
+    let settings = settings(&format!("jwks_url = {:?}", server.url));
+    let server_limits = "limits.calls = 2\n".to_owned();
+    let setup = Setup { settings, server: server_limits, ..<_>::default() };
+    let bridge = TestBridge::with(setup).await;
+    let mut calls = Vec::new();
+    for count in 1..=2 {
+        let (header, mut peer) = (bearer(&signer, "k"), peer(&bridge).await);
+        calls.push(tokio::spawn(async move { told(&mut peer, "acme", &header).await }));
+        let waiting = "ccgw_server_places_in_use{share=\"unfinished_requests\"}";
+        let began = std::time::Instant::now();
+        while bridge.scrape().await.get(waiting) != Some(&f64::from(count)) {
+            assert!(began.elapsed() < PROBABLY_NEVER, "call {count} does not wait in a place");
+        }
+    }
+    let (header, mut last) = (bearer(&signer, "k"), peer(&bridge).await);
+    let last = tokio::spawn(async move { told(&mut last, "acme", &header).await });
+    let displaced = calls.remove(0).await.expect("no panic");
+    assert_eq!(displaced.code(), RESOURCE_EXHAUSTED, "{displaced:?}");
+    drop(end);
+    let _unblocked = blocked.await;
+    tokio::time::resume();
+    for waiting in [calls.remove(0), last] {
+        let told = within("an answer", waiting).await.expect("no panic");
+        assert_eq!(told.code(), UNAVAILABLE, "{told:?}");
+    }
+    assert_eq!(server.asked(), 1, "for all of them");
 }
