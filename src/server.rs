@@ -246,7 +246,8 @@ impl Bridge {
         };
         let mut listener_policies =
             config.listeners.iter().map(of).collect::<Result<BTreeMap<_, _>, StartError>>()?;
-        let mut in_force = InForce { fingerprint: config.fingerprint, policies };
+        let mut in_force =
+            InForce { fingerprint: config.fingerprint, policies, warnings: warnings.clone() };
         let reloads = Arc::<Reloads>::default();
 
         // Steps that can fail come before steps that start tasks.

@@ -70,6 +70,11 @@ impl Setting {
         EFFECTS.iter().find(fits).map_or(Effect::Restart, |(_, effect)| *effect)
     }
 
+    /// Its key, as it is written.
+    pub fn key(&self) -> String {
+        self.path.iter().fold(String::new(), |path, name| join(&path, name))
+    }
+
     /// The name of the section that it is in, if that is one of `kind`, such as `tenants`.
     pub fn named(&self, kind: &str) -> Option<&str> {
         match self.path.as_slice() {
@@ -81,8 +86,7 @@ impl Setting {
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = self.path.iter().fold(String::new(), |path, name| join(&path, name));
-        f.write_str(&key)?;
+        f.write_str(&self.key())?;
         match &self.file {
             Some(file) => write!(f, " ({})", file.display()),
             None => Ok(()),

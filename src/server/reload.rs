@@ -44,6 +44,8 @@ pub(super) struct ReloadableListener {
 pub(super) struct InForce {
     pub(super) fingerprint: Fingerprint,
     pub(super) policies: Policies,
+    /// The warnings about it.
+    pub(super) warnings: Vec<String>,
 }
 
 /// What came of a changed configuration, or would: settings, as [`Setting`] shows them.
@@ -59,6 +61,8 @@ pub struct Reloaded {
 struct Changes {
     taken: Vec<Setting>,
     needs_restart: Vec<String>,
+    /// The keys and sections of the latter.
+    left: BTreeSet<String>,
 }
 
 impl Bridge {
@@ -78,7 +82,8 @@ impl Bridge {
         }
         self.check_keys(&config, taken)?;
         let fingerprint = in_force.fingerprint.with(&config.fingerprint, taken);
-        let (certificates, warnings) = (Certificates::of(&config), config.warnings());
+        let certificates = Certificates::of(&config);
+        let warnings = changes.warnings(&in_force.warnings, config.warnings());
         let same = self.reloadable.same_listeners(&config);
         let calls: Vec<_> = config.calls_by_tenant().collect();
         let configured = std::mem::take(&mut config.tenants);
@@ -100,9 +105,9 @@ impl Bridge {
         }
         // After the rules, so that no caller finds a new tenant whose rights are still the old ones.
         tenants.put_in_force(self, calls);
-        *in_force = InForce { fingerprint, policies };
         self.certificates.replace(&certificates, &same, store.is_some());
         self.readiness.set_warnings(&warnings);
+        *in_force = InForce { fingerprint, policies, warnings };
         self.reloads.applied(reloaded.needs_restart.clone());
         Ok(reloaded)
     }
@@ -149,11 +154,13 @@ impl Bridge {
             Effect::Restart | Effect::Store => false,
         };
         let (taken, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
-        let mut needs_restart: Vec<_> = others.iter().map(Setting::to_string).collect();
-        needs_restart.extend(self.reloadable.moved_listeners(config));
+        let moved: Vec<_> = self.reloadable.moved_listeners(config).collect();
+        let left = others.iter().map(Setting::key).chain(moved.iter().cloned()).collect();
+        let mut needs_restart: Vec<_> =
+            others.iter().map(Setting::to_string).chain(moved).collect();
         needs_restart.sort();
         needs_restart.dedup();
-        Changes { taken, needs_restart }
+        Changes { taken, needs_restart, left }
     }
 
     /// Notes that a changed configuration has mistakes, so that what is in force stays.
@@ -167,6 +174,22 @@ impl Changes {
         let taken = self.taken.iter().map(Setting::to_string).collect();
         Reloaded { taken, needs_restart: self.needs_restart.clone() }
     }
+
+    /// The warnings about the `new` configuration, and those before about what only a restart changes:
+    /// that is still so.
+    fn warnings(&self, before: &[String], new: Vec<String>) -> Vec<String> {
+        let is_left = |warning: &&String| self.left.iter().any(|key| has_key(warning, key));
+        let still =
+            before.iter().filter(is_left).filter(|warning| !new.contains(*warning)).cloned();
+        let still: Vec<_> = still.collect();
+        [still, new].concat()
+    }
+}
+
+/// Whether a text has this key, or one in this section.
+fn has_key(text: &str, key: &str) -> bool {
+    let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || "_-".contains(c));
+    text.split(key).skip(1).any(|rest| !goes_on(rest))
 }
 
 /// What a listener serves with from now on: with TLS as before, if there is none here.

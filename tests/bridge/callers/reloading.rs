@@ -215,3 +215,21 @@ async fn a_listener_that_others_reach_never_becomes_open_by_a_reload() {
         }
     }
 }
+
+/// The page and readiness go on to warn of what holds until a restart.
+#[tokio::test]
+async fn a_reload_keeps_the_warnings_of_what_takes_a_restart() {
+    let site = Site::new(<_>::default()).await;
+    let server = "core_dumps = true\n".to_owned();
+    let tenant = "limits.requests = 900\n".to_owned();
+    let bridge = TestBridge::at(&site, &Setup { server, tenant, ..<_>::default() }).await;
+    let warnings = async || {
+        let (_, ready) = bridge.ask("GET /readyz").await;
+        [ready.contains("server.core_dumps"), ready.contains("tenants.acme.limits.requests")]
+    };
+    assert_eq!(warnings().await, [true, true]);
+    let Reloaded { taken, needs_restart } = bridge.reload(&Setup::default());
+    assert_eq!(taken, ["tenants.acme.limits.requests"]);
+    assert_eq!(needs_restart, ["server.core_dumps"]);
+    assert_eq!(warnings().await, [true, false]);
+}
