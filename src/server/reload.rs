@@ -99,11 +99,13 @@ impl Bridge {
         if let Some(store) = store {
             self.common.stores.change(store);
         }
+        // The order matters: streams of tenants that go end with that, whatever the new rules say of them,
+        // and no caller finds a new tenant whose rights are still the old ones.
+        tenants.stop_removed();
         policies.put_in_force();
         for (context, acceptor, policy) in listeners {
             context.replace(acceptor, policy);
         }
-        // After the rules, so that no caller finds a new tenant whose rights are still the old ones.
         tenants.put_in_force(self, calls);
         self.certificates.replace(&certificates, &same, store.is_some());
         self.readiness.set_warnings(&warnings);

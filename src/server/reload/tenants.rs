@@ -73,6 +73,11 @@ impl NewTenants {
         Ok(new)
     }
 
+    /// Ends the streams of the tenants that are removed.
+    pub(super) fn stop_removed(&self) {
+        self.removed.iter().for_each(|tenant| tenant.work().stopping.cancel());
+    }
+
     /// Serves these tenants from now on. `calls`: how many calls each wants at once. Those that were removed
     /// end by themselves.
     pub(super) fn put_in_force(mut self, bridge: &Bridge, calls: Vec<(TenantId, usize)>) {

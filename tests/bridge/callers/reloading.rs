@@ -5,12 +5,12 @@ use std::fs;
 use ccgateway_bridge::{
     access::Right, config::Config, rpc::proto::WatchEventsRequest, server::Reloaded,
 };
-use ccgateway_test_support::{Certificate, Setup, Site, TestBridge};
+use ccgateway_test_support::{Certificate, Setup, Site, TestBridge, until_asked};
 use prost::Message as _;
 use tempfile::TempDir;
 
 use super::{
-    PERMISSION_DENIED, UNAUTHENTICATED,
+    NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
     authority::{Authority, tls},
     peer::Peer,
     requests,
@@ -232,4 +232,29 @@ async fn a_reload_keeps_the_warnings_of_what_takes_a_restart() {
     assert_eq!(taken, ["tenants.acme.limits.requests"]);
     assert_eq!(needs_restart, ["server.core_dumps"]);
     assert_eq!(warnings().await, [true, false]);
+}
+
+#[tokio::test]
+async fn a_watch_of_a_tenant_that_is_removed_ends_with_that_whatever_rules_say() {
+    let site = Site::new(<_>::default()).await;
+    let settings = |tenants: &str, more: &str| {
+        format!(
+            "callers.all = {{ principals = [\"anonymous\"], tenants = {tenants}, rights = [\"*\"] }}\n{more}"
+        )
+    };
+    let other =
+        settings("[\"other\"]", "tenants.other.base_urls = [\"https://gateway.other.example\"]");
+    let bridge = TestBridge::at(&site, &Setup { settings: other, ..<_>::default() }).await;
+    let mut watcher = Peer::connect(bridge.bridge.grpc_addr(), None).await.expect("connected");
+    let message =
+        WatchEventsRequest { tenant_id: "other".into(), ..<_>::default() }.encode_to_vec();
+    let watching = tokio::spawn(async move {
+        watcher.watch("/ccgateway.agent.v1.AgentEvents/WatchEvents", &message, &[]).await
+    });
+    let open = "ccgw_tenant_places_in_use{tenant=\"other\",share=\"watches\"}";
+    until_asked("the stream to be open", async || bridge.scrape().await.get(open) == Some(&1.0))
+        .await;
+    bridge.reload(&Setup { settings: settings("[\"acme\"]", ""), ..<_>::default() });
+    let told = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(told.code(), NOT_FOUND, "{told:?}");
 }
