@@ -177,6 +177,17 @@ pub enum StartError {
          keep it behind the new one until everything is sealed with that"
     )]
     KeyGone,
+    /// A tenant would have no place for calls.
+    #[error(
+        "server.limits.calls: the {places} places that this bridge was started with are fewer than the \
+         {tenants} tenants, which need one each; restart it, since only that changes how many there are"
+    )]
+    TooFewPlaces {
+        /// How many places there are.
+        places: usize,
+        /// How many tenants there would be.
+        tenants: usize,
+    },
     /// The reflection service cannot be built.
     #[error(transparent)]
     Reflection(#[from] rpc::ReflectionError),

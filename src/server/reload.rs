@@ -80,7 +80,7 @@ impl Bridge {
             self.reloads.unchanged(reloaded.needs_restart.clone());
             return Ok(reloaded);
         }
-        self.check_keys(&config, taken)?;
+        self.check(&config, taken)?;
         let fingerprint = in_force.fingerprint.with(&config.fingerprint, taken);
         let certificates = Certificates::of(&config);
         let warnings = changes.warnings(&in_force.warnings, config.warnings());
@@ -118,18 +118,22 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`StartError::StillEnding`] or [`StartError::KeyGone`] if it could not be put into force now.
+    /// [`StartError`] if it could not be put into force now.
     pub fn reload_would_change(&self, config: &Config) -> Result<Reloaded, StartError> {
         let in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let comes = |id: &&TenantId| self.tenants.named(id.as_str()).is_none();
         config.tenants.keys().filter(comes).try_for_each(|id| self.retiring.may_come(id))?;
         let changes = self.changes(&in_force, config);
-        self.check_keys(config, &changes.taken)?;
+        self.check(config, &changes.taken)?;
         Ok(changes.told())
     }
 
-    /// Whether what is stored can still be read.
-    fn check_keys(&self, config: &Config, taken: &[Setting]) -> Result<(), StartError> {
+    /// Checks that what is stored can still be read, and that each tenant has a place for calls.
+    fn check(&self, config: &Config, taken: &[Setting]) -> Result<(), StartError> {
+        let (places, tenants) = (self.common.calls.usage().limit, config.tenants.len());
+        if places < tenants {
+            return Err(StartError::TooFewPlaces { places, tenants });
+        }
         let are_new = taken.iter().any(|setting| setting.effect() == Effect::StoreKeys);
         let store = config.store.as_ref().filter(|_| are_new);
         let is_good = store.is_none_or(|store| self.common.stores.has_key_of(store));

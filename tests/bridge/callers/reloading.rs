@@ -235,6 +235,22 @@ async fn a_reload_keeps_the_warnings_of_what_takes_a_restart() {
 }
 
 #[tokio::test]
+async fn tenants_for_whom_the_running_bridge_has_no_places_are_refused() {
+    let site = Site::new(<_>::default()).await;
+    let setup = |places: usize, settings: &str| Setup {
+        server: format!("limits.calls = {places}\n"),
+        settings: settings.to_owned(),
+        ..<_>::default()
+    };
+    let bridge = TestBridge::at(&site, &setup(1, "")).await;
+    let more = setup(2, "tenants.other.base_urls = [\"https://gateway.other.example\"]");
+    let refused = bridge.try_reload(&more).expect_err("refused").to_string();
+    assert!(refused.contains("server.limits.calls"), "{refused}");
+    let would = bridge.bridge.reload_would_change(&site.config(&more)).expect_err("refused");
+    assert_eq!(would.to_string(), refused);
+}
+
+#[tokio::test]
 async fn a_watch_of_a_tenant_that_is_removed_ends_with_that_whatever_rules_say() {
     let site = Site::new(<_>::default()).await;
     let settings = |tenants: &str, more: &str| {
