@@ -108,14 +108,20 @@ impl Event {
 
     /// About how many bytes it takes in memory.
     fn weight(&self) -> usize {
-        let text = match &self.what {
-            What::Gateway(event) => {
+        size_of::<Self>() + self.what.text_len()
+    }
+}
+
+impl What {
+    /// About how many bytes its text takes.
+    pub(crate) fn text_len(&self) -> usize {
+        match self {
+            Self::Gateway(event) => {
                 let content = event.content.as_ref().map_or(0, |content| content.len());
                 event.kind.len() + event.work_no.len() + content
             }
-            What::Session(_) => 0,
-        };
-        size_of::<Self>() + text
+            Self::Session(_) => 0,
+        }
     }
 }
 

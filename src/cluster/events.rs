@@ -38,6 +38,10 @@ pub struct RedisEvents {
     me: u64,
     /// How many events this process has sent.
     sent: AtomicU64,
+    /// How many of them, from the first to the last one that has come back.
+    heard: AtomicU64,
+    /// The number of the last event that has come from Redis; 0 if it had none.
+    last: AtomicU64,
     began: Instant,
     /// Locked, so that there is one reader at a time.
     news: Mutex<Messages>,
@@ -53,6 +57,16 @@ struct Messages {
 
 /// An event as it is read from the stream: its id, and its sealed content.
 type Raw = (String, Vec<u8>);
+/// An event that a replica has sealed, and its number.
+type Opened = (u64, Told);
+
+/// What follows from an event for the watches.
+#[derive(Default)]
+struct Heard {
+    /// Events up to this number may be missing.
+    gone: Option<u64>,
+    event: Option<Event>,
+}
 
 /// Adds an event and publishes it. The message holds the whole event, so that receivers need no
 /// round trip. ARGV[4] and ARGV[5] are the number that would come next. It is used if Redis has
@@ -131,13 +145,16 @@ impl RedisEvents {
             read_range: Script::reading(READ),
             me: rand::random(),
             sent: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            last: AtomicU64::new(0),
             began: Instant::now(),
             news,
             read: StdMutex::default(),
         }
     }
 
-    /// Adds an event that was fetched at that time. Redis gives it a number, above `known` if it can.
+    /// Adds an event that was fetched at that time. Redis gives it a number, above `known` if it can. Returns how
+    /// many events this process had sent before. Without `what`, it says that events of this process are missing before it.
     ///
     /// # Errors
     ///
@@ -146,11 +163,35 @@ impl RedisEvents {
     pub async fn add(
         &self,
         agent: AgentId,
-        what: What,
+        what: impl Into<Option<What>>,
         fetched: Instant,
         known: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let sent = self.sent.fetch_add(1, Ordering::Relaxed);
+        match self.store((agent, what.into()), fetched, known, sent).await {
+            Err(error) if self.is_left(sent) => Err(error),
+            // It has come back, whatever has become of the answer.
+            Err(_) | Ok(()) => Ok(sent),
+        }
+    }
+
+    /// Leaves an event that this process has sent to it to tell, unless it has come back. It is not told again then.
+    pub(super) fn is_left(&self, sent: u64) -> bool {
+        self.read().is_left(self.me, sent)
+    }
+
+    /// How many events that this process has sent have come back, from the first to the last one that has.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    async fn store(
+        &self,
+        (agent, what): (AgentId, Option<What>),
+        fetched: Instant,
+        known: u64,
+        sent: u64,
+    ) -> Result<(), StoreError> {
         let times = [fetched.saturating_duration_since(self.began), fetched.elapsed()];
         let text = encode(&Told { agent, what, origin: Origin::now([self.me, sent], times) });
         let sealed =
@@ -164,15 +205,7 @@ impl RedisEvents {
         let call = call.arg(millisecond).arg(nth);
         let call = call.arg(u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX));
         // Told twice it would be two events.
-        let (id, aside): (String, u8) = match self.link.script(&call, Repeat::Never).await {
-            // Redis may have taken it, or take it yet.
-            Err(LinkError::Silent(_) | LinkError::Broken(_))
-                if !self.read().is_left(self.me, sent) =>
-            {
-                return Ok(());
-            }
-            added => added?,
-        };
+        let (id, aside): (String, u8) = self.link.script(&call, Repeat::Never).await?;
         match aside {
             0 => {}
             1 => self.seals.doubt(Doubt::EventNumber),
@@ -186,7 +219,7 @@ impl RedisEvents {
     }
 
     /// The latest `count` events, oldest first, or fewer if they are long.
-    pub async fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
+    pub async fn latest(&self, count: usize) -> Result<News, StoreError> {
         let (mut latest, mut bytes, mut to) = (Vec::new(), 0, "+".to_owned());
         for _ in 0..ROUNDS_MAX {
             let left = count.saturating_sub(latest.len()).min(READ_AT_ONCE);
@@ -200,25 +233,32 @@ impl RedisEvents {
             }
         }
         latest.reverse();
-        Ok(self.believed(&latest))
+        Ok(self.missed(self.opened(&latest), before(&latest), last_number(&latest)))
     }
 
-    /// Waits a while for events after that number. Returns none if none has come, and may return events
+    /// Waits a while for further events. Returns none if none has come, and may return events
     /// that it has returned before.
-    pub async fn after(&self, sequence: u64) -> Result<News, StoreError> {
+    pub async fn next(&self) -> Result<News, StoreError> {
         let mut news = self.news.lock().await;
         let Messages { subscription, may_be_missed } = &mut *news;
         if !*may_be_missed && let Notice::Message(message) = subscription.next().await {
             let mut parts = message.splitn(2, |&byte| byte == b' ');
             let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
-            let sealed = parts.next().unwrap_or_default();
-            return Ok(News::Told(
-                self.event(id, sealed, Some(Instant::now())).into_iter().collect(),
-            ));
+            let message = (id.to_owned(), parts.next().unwrap_or_default().to_vec());
+            let (mut gone, mut events) = (None, Vec::new());
+            for opened in self.opened(&[message]) {
+                let heard = self.heard_of(opened, Some(Instant::now()));
+                gone = heard.gone;
+                events.extend(heard.event);
+            }
+            return Ok(match gone {
+                Some(gone) => News::Cut { gone, events },
+                None => News::Told(events),
+            });
         }
         // Until it works: the subscription tells of a gap once.
         *may_be_missed = true;
-        let caught_up = self.catch_up(sequence).await?;
+        let caught_up = self.catch_up().await?;
         *may_be_missed = false;
         Ok(caught_up)
     }
@@ -234,78 +274,104 @@ impl RedisEvents {
         self.link.script(&call, Repeat::Once).await
     }
 
-    /// Reads all events after a number: their messages may have come while this process did not
+    /// Reads all events after the last one: their messages may have come while this process did not
     /// listen. There are no more of them than Redis keeps, unless somebody else has added some. Then the
     /// latest are read, and those in between are left out.
-    async fn catch_up(&self, after: u64) -> Result<News, LinkError> {
-        let mut events = Vec::new();
-        let (mut known, mut gone) = (Some(after).filter(|after| *after > 0), None);
-        let mut from = format!("({}-0", moment(after).0.saturating_sub(OVERLAP_MS));
+    async fn catch_up(&self) -> Result<News, LinkError> {
+        let last = self.last.load(Ordering::Relaxed);
+        // A Redis that does not have the last one has lost or dropped it, and perhaps others that were never heard.
+        let (mut is_there, mut beyond) = (last == 0, None);
+        let (mut opened, mut gone, mut read_to) = (Vec::new(), None, 0);
+        let mut from = format!("({}-0", moment(last).0.saturating_sub(OVERLAP_MS));
         for _ in 0..ROUNDS_MAX.max(2 * self.kept.div_ceil(READ_AT_ONCE)) {
             let some = self.range("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
-            // If Redis no longer has the last event that is known here, it may have dropped later ones too.
-            let dropped =
-                before(&some).filter(|dropped| known.is_some_and(|known| *dropped >= known));
-            gone = gone.max(dropped);
             let read_before = usize::from(some.first().is_some_and(|(id, _)| *id == from));
             let fresh = some.get(read_before..).unwrap_or_default();
-            events.extend(self.believed(fresh));
+            if read_before == 0 && !from.starts_with('(') {
+                gone = gone.max(before(fresh));
+            }
+            opened.extend(self.opened(fresh));
             let Some((newest, _)) = fresh.last() else {
-                return Ok(match gone {
-                    Some(gone) => News::Cut { gone, events },
-                    None => News::Missed(events),
-                });
+                if !is_there {
+                    gone = gone.max(beyond.or(Some(last + 1)));
+                }
+                return Ok(self.missed(opened, gone, read_to));
             };
-            known = number(newest).map(|(_, sequence)| sequence);
             from.clone_from(newest);
+            let numbers = || fresh.iter().filter_map(|(id, _)| Some(number(id)?.1));
+            is_there |= numbers().any(|number| number == last);
+            beyond = beyond.or_else(|| Some(numbers().find(|number| *number > last)? - 1));
+            read_to = numbers().next_back().unwrap_or(read_to);
         }
         let mut latest = self.range("XREVRANGE", ["+", "-"], self.kept).await?;
         latest.reverse();
-        events.extend(self.believed(&latest));
-        Ok(News::Cut { gone: before(&latest).unwrap_or(after).max(after), events })
+        opened.extend(self.opened(&latest));
+        let gone = before(&latest).unwrap_or(last).max(last);
+        Ok(self.missed(opened, Some(gone), last_number(&latest)))
     }
 
-    fn believed(&self, raw: &[Raw]) -> Vec<Event> {
-        // `None`: it is not known since when the stream has had them.
-        let event = |(id, sealed): &Raw| self.event(id, sealed, None);
-        raw.iter().filter_map(event).collect()
-    }
-
-    /// The event, if it is one of a replica's. `heard` is when it was heard as it was published.
-    fn event(&self, id: &str, sealed: &[u8], heard: Option<Instant>) -> Option<Event> {
-        match self.opened(id, sealed, heard) {
-            Ok(event) => event,
-            Err(doubt) => {
-                self.seals.doubt(doubt);
-                None
-            }
+    /// Events that were read, up to this number. All are noted at once, so that none counts as read before it is told.
+    fn missed(&self, opened: Vec<Opened>, mut gone: Option<u64>, read_to: u64) -> News {
+        let mut events = Vec::new();
+        for opened in opened {
+            // `None`: it is not known since when the stream has had them.
+            let heard = self.heard_of(opened, None);
+            gone = gone.max(heard.gone);
+            events.extend(heard.event);
+        }
+        self.last.store(read_to, Ordering::Relaxed);
+        match gone {
+            Some(gone) => News::Cut { gone, events },
+            None => News::Missed(events),
         }
     }
 
-    fn opened(
-        &self,
-        id: &str,
-        sealed: &[u8],
-        heard: Option<Instant>,
-    ) -> Result<Option<Event>, Doubt> {
-        let (millisecond, sequence) = number(id).ok_or(Doubt::EventNumber)?;
-        let plain = self.seals.open(Purpose::Event, "", sealed).ok_or(Doubt::EventSeal)?;
-        let told = str::from_utf8(&plain).ok().and_then(decode).ok_or(Doubt::EventSeal)?;
+    /// Those of these events that are replicas'.
+    fn opened(&self, raw: &[Raw]) -> Vec<Opened> {
+        let open = |(id, sealed): &Raw| {
+            let (millisecond, sequence) = number(id).ok_or(Doubt::EventNumber)?;
+            let plain = self.seals.open(Purpose::Event, "", sealed).ok_or(Doubt::EventSeal)?;
+            let told = str::from_utf8(&plain).ok().and_then(decode).ok_or(Doubt::EventSeal)?;
+            let apart = Duration::from_millis(millisecond.abs_diff(told.origin.sent));
+            if apart > CLOCKS_APART_MAX { Err(Doubt::EventRepeated) } else { Ok((sequence, told)) }
+        };
+        raw.iter().filter_map(|raw| self.believed(open(raw))).collect()
+    }
+
+    /// Notes an event. `heard` is when it was heard as it was published.
+    fn heard_of(&self, (sequence, told): Opened, heard: Option<Instant>) -> Heard {
         let Told { agent, what, origin } = told;
-        if Duration::from_millis(millisecond.abs_diff(origin.sent)) > CLOCKS_APART_MAX {
-            return Err(Doubt::EventRepeated);
+        let found = self.read().note(origin, sequence);
+        let is_own = origin.by == self.me;
+        if is_own {
+            self.heard.fetch_max(origin.nth.saturating_add(1), Ordering::Relaxed);
         }
-        match self.read().note(origin, sequence)? {
-            // What was heard may have been read already, or it is the same message again.
-            Found::Again if heard.is_some() => return Ok(None),
-            Found::Left => return Ok(None),
-            Found::Again | Found::New => {}
+        let gone = match self.believed(found) {
+            // What was heard may have been read already, or it is the same message again. Its own events a process has told
+            // whenever they were noted.
+            Some(Found::Again) if is_own || heard.is_some() => return Heard::default(),
+            None => return Heard::default(),
+            Some(Found::Again) => None,
+            Some(Found::New) => what.is_none().then_some(sequence),
+            Some(Found::AfterGap) => Some(what.as_ref().map_or(sequence, |_| sequence - 1)),
+            // This replica's watches know it by another number than those who come from other replicas.
+            Some(Found::Left) => Some(sequence),
+        };
+        if found != Ok(Found::Again) {
+            self.last.store(sequence, Ordering::Relaxed);
         }
+        let what = what.filter(|_| found != Ok(Found::Left));
         // Not the time in its number: Redis numbers on from whatever somebody has added.
         let received_at = UNIX_EPOCH.checked_add(Duration::from_millis(origin.sent));
-        let received_at = received_at.ok_or(Doubt::EventRepeated)?;
-        let fetched = self.fetched(origin, heard).unwrap_or(Fetched::Unknown);
-        Ok(Some(Event { sequence, received_at, agent, what, fetched }))
+        let event = what.zip(received_at).map(|(what, received_at)| {
+            let fetched = self.fetched(origin, heard).unwrap_or(Fetched::Unknown);
+            Event { sequence, received_at, agent, what, fetched }
+        });
+        Heard { gone, event }
+    }
+
+    fn believed<T>(&self, found: Result<T, Doubt>) -> Option<T> {
+        found.inspect_err(|doubt| self.seals.doubt(*doubt)).ok()
     }
 
     fn fetched(
@@ -328,6 +394,11 @@ impl RedisEvents {
 fn before(events: &[Raw]) -> Option<u64> {
     let first = events.iter().find_map(|(id, _)| number(id))?;
     first.1.checked_sub(1)
+}
+
+/// The number of the last of these events; 0 if there is none.
+fn last_number(events: &[Raw]) -> u64 {
+    events.iter().rev().find_map(|(id, _)| number(id)).map_or(0, |(_, number)| number)
 }
 
 /// Reads a stream's id: its millisecond, and the event's number made of it. `None` if it is none, or is too far

@@ -1,12 +1,16 @@
+mod publisher;
+mod queue;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 use tracing::warn;
 
+use self::{publisher::Publisher, queue::Queue};
 use super::RedisEvents;
 use crate::{
     event::{Events, Relay, What},
@@ -16,16 +20,11 @@ use crate::{
 /// Relays events between this replica and the others, through a stream in the store.
 #[derive(Debug)]
 pub struct StreamRelay {
-    queue: mpsc::Sender<Queued>,
+    queue: Arc<Queue>,
     /// Whether the events that were there before this replica started have been read.
     ready: watch::Receiver<bool>,
 }
 
-/// An event that waits to be stored, and when it was fetched.
-type Queued = (AgentId, What, Instant);
-
-/// How many events may wait for the store. If there are more, they are published only here.
-const QUEUE: usize = 4096;
 /// How long a new watcher waits for the events from before this replica started.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The shortest time between two warnings about the same.
@@ -40,7 +39,8 @@ impl StreamRelay {
         events: Arc<Events>,
         kept: usize,
     ) -> (Self, impl Future<Output = ()> + Send) {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Queue::default());
+        let waiting = queue.clone();
         let (is_ready, ready) = watch::channel(false);
         let work = async move {
             let receiving = async {
@@ -48,7 +48,7 @@ impl StreamRelay {
                 is_ready.send_replace(true);
                 receive(&stream, &events).await;
             };
-            tokio::join!(publish(&stream, &events, waiting), receiving);
+            tokio::join!(Publisher::new(&stream, &events).run(&waiting), receiving);
         };
         (Self { queue, ready }, work)
     }
@@ -63,17 +63,8 @@ impl Relay for StreamRelay {
     }
 
     fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What> {
-        let waiting = (agent, what, fetched);
-        self.queue.try_send(waiting).map_err(|error| error.into_inner().1)
-    }
-}
-
-async fn publish(stream: &RedisEvents, events: &Events, mut waiting: mpsc::Receiver<Queued>) {
-    while let Some((agent, what, fetched)) = waiting.recv().await {
-        if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
-            // The store has not taken it, or takes it later, for the others alone.
-            events.publish(agent, what, fetched);
-        }
+        self.queue.push(agent, what, fetched);
+        Ok(())
     }
 }
 
@@ -82,12 +73,7 @@ async fn read_latest(stream: &RedisEvents, events: &Events, kept: usize) {
     loop {
         match stream.latest(kept).await {
             Ok(latest) => {
-                if let Some(first) = latest.first() {
-                    events.begin_after(first.sequence.saturating_sub(1));
-                }
-                for event in latest {
-                    events.append(event);
-                }
+                events.append_all(latest);
                 return;
             }
             Err(_unavailable) => sleep(PAUSE).await,
@@ -98,7 +84,7 @@ async fn read_latest(stream: &RedisEvents, events: &Events, kept: usize) {
 async fn receive(stream: &RedisEvents, events: &Events) {
     let mut warned = None::<Instant>;
     loop {
-        match stream.after(events.newest()).await {
+        match stream.next().await {
             Ok(news) => {
                 let behind = events.append_all(news);
                 if behind > 0 && warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {

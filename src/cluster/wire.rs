@@ -49,6 +49,7 @@ enum Wire<'a> {
         #[serde(borrow)]
         cause: Cow<'a, str>,
     },
+    Missing,
 }
 
 /// Which process fetched an event, and when.
@@ -71,8 +72,8 @@ pub struct Origin {
 pub struct Told {
     /// The agent that it is about.
     pub agent: AgentId,
-    /// What happened.
-    pub what: What,
+    /// What happened. `None`: events of its process are missing before this one, of this agent and perhaps of others.
+    pub what: Option<What>,
     /// Who fetched it, and when.
     pub origin: Origin,
 }
@@ -89,7 +90,8 @@ impl Origin {
 /// event yet.
 pub fn encode(Told { agent, what, origin }: &Told) -> Option<String> {
     let what = match what {
-        What::Gateway(event) => {
+        None => Wire::Missing,
+        Some(What::Gateway(event)) => {
             let since = event.generated_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
             Wire::Gateway {
                 kind: Cow::Borrowed(&event.kind),
@@ -98,7 +100,7 @@ pub fn encode(Told { agent, what, origin }: &Told) -> Option<String> {
                 generated_ms: since.and_then(|since| u64::try_from(since.as_millis()).ok()),
             }
         }
-        What::Session(change) => Wire::Session {
+        Some(What::Session(change)) => Wire::Session {
             state: Cow::Borrowed(change.state.as_str()),
             cause: Cow::Borrowed(&change.cause),
         },
@@ -116,16 +118,19 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(wire: D) -> Result<Option<&'a RawV
 pub fn decode(text: &str) -> Option<Told> {
     let Envelope { agent, origin, what } = serde_json::from_str(text).ok()?;
     let what = match what {
-        Wire::Gateway { kind, work_no, content, generated_ms } => What::Gateway(GatewayEvent {
-            kind: kind.into(),
-            work_no: work_no.into(),
-            content: content.map(|content| content.get().into()),
-            generated_at: generated_ms
-                .and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis))),
-        }),
+        Wire::Missing => None,
+        Wire::Gateway { kind, work_no, content, generated_ms } => {
+            Some(What::Gateway(GatewayEvent {
+                kind: kind.into(),
+                work_no: work_no.into(),
+                content: content.map(|content| content.get().into()),
+                generated_at: generated_ms
+                    .and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis))),
+            }))
+        }
         Wire::Session { state, cause } => {
             let known = SessionState::ALL.into_iter().find(|known| known.as_str() == state);
-            What::Session(SessionChange { state: known?, cause: cause.into_owned().into() })
+            Some(What::Session(SessionChange { state: known?, cause: cause.into_owned().into() }))
         }
     };
     Some(Told { agent: AgentId::parse(&agent, &AGENT_IDS_ANY).ok()?, what, origin })
@@ -137,7 +142,8 @@ mod tests {
 
     use super::*;
 
-    fn told(what: What) -> Told {
+    fn told(what: impl Into<Option<What>>) -> Told {
+        let what = what.into();
         let agent = AgentId::parse("1001", &AGENT_IDS_ANY).unwrap();
         Told { agent, what, origin: Origin::now([1, 2], [Duration::from_micros(3); 2]) }
     }
@@ -185,7 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_sessions_are_told_too() {
+    fn changes_of_sessions_and_gaps_are_told_too() {
+        assert_eq!(decode(&encode(&told(None)).unwrap()), Some(told(None)));
         for state in SessionState::ALL {
             let change = told(What::Session(SessionChange { state, cause: "because".into() }));
             let text = encode(&change).unwrap();

@@ -1,9 +1,11 @@
 use std::{
+    cmp::Ordering,
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use rand::RngExt as _;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Event, Fetched, Moment, What, sequence};
@@ -25,8 +27,8 @@ pub enum News {
     Told(Vec<Event>),
     /// They were read from the store afterwards; some may be old.
     Missed(Vec<Event>),
-    /// The same, but the store does not have all of them any more, or has too many: those up to the number
-    /// `gone` may be missing.
+    /// The same, but others are missing: the store does not have them, or has too many. They may have had any
+    /// number up to `gone`.
     Cut {
         /// That number.
         gone: u64,
@@ -52,6 +54,8 @@ pub(super) struct Log {
     last: u64,
     /// The highest number of an event that was dropped, or that may have been before the log began.
     gone: u64,
+    /// Numbers without an event, above `gone`: events up to there may never have been in the log.
+    gaps: VecDeque<u64>,
     /// From this number on, this log gave all numbers itself, without gaps.
     own_since: u64,
     /// The store's numbers of events that got a higher number here; see [`Events::append_all`].
@@ -87,6 +91,11 @@ pub struct NotKept;
 /// The most numbers in `behind`. A store gives fewer in a minute, and only its last minute is read
 /// again.
 const BEHIND_MAX: usize = 16 * 1024;
+/// The most gaps that are kept. Of more, the log begins after the oldest.
+const GAPS_MAX: usize = 64;
+/// How far a number that only this log gives is above the one before at most. The highest step is a sixteenth of a
+/// millisecond's numbers, so that the store's later numbers are above it.
+const OWN_STEP_MAX: u64 = 1 << 16;
 
 // === impl Events ===
 
@@ -108,6 +117,7 @@ impl Events {
             weight: 0,
             last: begin - 1,
             gone: begin - 1,
+            gaps: VecDeque::new(),
             own_since: begin,
             behind: BTreeSet::new(),
             missing: begin - 1,
@@ -124,6 +134,16 @@ impl Events {
         self.add(&mut log, event);
     }
 
+    /// The same where other replicas do not get the event, or know it by another number. A watch that goes on at
+    /// another replica after this number is told there that events are missing.
+    pub fn publish_here(&self, agent: AgentId, what: What, fetched: Instant) {
+        let mut log = self.log();
+        let (sequence, received_at) = (log.own_number(), SystemTime::now());
+        let event = Event { sequence, received_at, agent, what, fetched: Fetched::Here(fetched) };
+        log.own_since = sequence + 1;
+        self.add(&mut log, event);
+    }
+
     /// Adds an event with the number that all replicas know it by, unless the log has or had it.
     pub fn append(&self, event: Event) {
         self.append_all(News::Missed(vec![event]));
@@ -132,15 +152,17 @@ impl Events {
     /// Adds several events like [`Events::append`].
     ///
     /// A store that has lost its events may give new ones lower numbers than those in this log. Such
-    /// events get the next number of the log instead, so that no watch misses them. Returns how many
+    /// events get a number of this log's own instead, so that no watch misses them. Returns how many
     /// such events there were.
     pub(crate) fn append_all(&self, news: News) -> usize {
         let (events, is_told) = match news {
             News::Told(events) => (events, true),
             News::Missed(events) => (events, false),
-            News::Cut { gone, events } => {
-                self.begin_after(gone);
-                (events, false)
+            News::Cut { gone, mut events } => {
+                let after = events.split_off(events.partition_point(|it| it.sequence <= gone));
+                let behind = self.append_all(News::Missed(events));
+                self.tell_gap(gone);
+                return behind + self.append_all(News::Missed(after));
             }
         };
         events.into_iter().filter(|event| self.append_one(event.clone(), is_told)).count()
@@ -156,22 +178,33 @@ impl Events {
                 return false;
             }
             log.note_behind(event.sequence);
-            event.sequence = log.last + 1;
+            event.sequence = log.own_number();
         }
         log.own_since = event.sequence + 1;
         self.add(&mut log, event);
         is_behind
     }
 
-    /// Records that events up to this number may be missing in the log.
-    pub fn begin_after(&self, gone: u64) {
+    /// Records that events up to this number may be missing in the log. All watches are told so, after the events that are
+    /// there, also those that have read higher numbers.
+    pub fn tell_gap(&self, gone: u64) {
         let mut log = self.log();
-        log.gone = log.gone.max(gone);
-        log.missing = log.missing.max(gone);
-        if log.last < gone {
-            (log.last, log.own_since) = (gone, gone + 1);
-            self.newest.send_replace(gone);
+        let gone = match gone.cmp(&log.last) {
+            Ordering::Greater => gone,
+            // Watches have read up to it, so the gap takes the number behind it.
+            Ordering::Equal => gone.saturating_add(1),
+            Ordering::Less => log.own_number(),
+        };
+        let log = &mut *log;
+        log.gaps.push_back(gone);
+        if log.from(log.gone + 1).next().is_none() {
+            log.drop_to(gone);
+        } else if let Some(oldest) = log.gaps.front().copied().filter(|_| log.gaps.len() > GAPS_MAX)
+        {
+            log.drop_to(oldest);
         }
+        (log.missing, log.last, log.own_since) = (gone, gone, gone.saturating_add(1));
+        self.newest.send_replace(gone);
     }
 
     /// Adds an event, and drops the oldest ones if there is no room.
@@ -185,7 +218,7 @@ impl Events {
         {
             let Some(oldest) = log.events.pop_front() else { break };
             log.weight -= oldest.weight();
-            log.gone = log.gone.max(oldest.sequence);
+            log.drop_to(oldest.sequence);
         }
         // Done while the log is locked, so that watches see the numbers in order.
         self.newest.send_replace(log.last);
@@ -234,7 +267,7 @@ impl Events {
     /// [`NotKept`].
     pub fn told_between(&self, agent: AgentId, after: u64, to: u64) -> Result<Vec<Told>, NotKept> {
         let log = self.log();
-        if after < log.gone {
+        if after < log.gone.max(log.missing) {
             return Err(NotKept);
         }
         let between = log.from(after + 1).take_while(|event| event.sequence <= to);
@@ -278,16 +311,36 @@ impl Log {
         }
     }
 
+    /// A number above all others that no other replica gives to another event, except by an accident: a watch that
+    /// comes with a number has been told what is before it here.
+    fn own_number(&self) -> u64 {
+        self.last.saturating_add(rand::rng().random_range(1..=OWN_STEP_MAX))
+    }
+
     /// What a watch that expects number `next` has missed, and where it has to read on; `None` if it
-    /// has missed nothing.
+    /// has missed nothing. A watch of another process's events may have read a number that is not known here.
     pub(super) fn gap(&self, next: u64) -> Option<Missed> {
-        if next > self.gone && next <= self.last + 1 {
+        let read = next.saturating_sub(1);
+        let is_read = |event: &Arc<Event>| event.sequence == read;
+        let is_known = || self.gaps.contains(&read) || self.from(read).next().is_some_and(is_read);
+        if read == self.gone || read > self.gone && is_known() {
             return None;
         }
         // Numbers of another process have gaps, so the events cannot be counted from them.
         let known = (self.own_since..=self.gone).contains(&next);
         let count = known.then(|| self.gone.saturating_sub(next) + 1);
         Some(Missed { count, last: self.gone })
+    }
+
+    /// The number of the next gap that a watch which expects number `next` has to be told of.
+    pub(super) fn next_gap(&self, next: u64) -> Option<u64> {
+        self.gaps.iter().copied().find(|gap| *gap >= next)
+    }
+
+    fn drop_to(&mut self, number: u64) {
+        self.gone = self.gone.max(number);
+        let gone = self.gone;
+        self.gaps.retain(|gap| *gap > gone);
     }
 
     #[cfg(test)]
@@ -378,7 +431,7 @@ mod tests {
         assert_eq!(last(&events, second, rest), Ok(Some(Resting)));
         let never = events.last_told(agent(103), 0, rest);
         assert_eq!(never.map(|told| told.is_none()), Ok(true), "nothing was ever told of it");
-        events.begin_after(rest + 5);
+        events.tell_gap(rest + 5);
         assert_eq!(last(&events, second, rest), Err(NotKept), "some may be missing");
         assert_eq!(last(&events, rest + 5, rest + 6), Ok(None));
     }

@@ -12,11 +12,12 @@ pub trait Relay: fmt::Debug + Send + Sync {
     /// available, it does not wait long.
     fn ready(&self) -> BoxFuture<'_, ()>;
 
-    /// Sends an event to all replicas, this one included. `fetched` is when it was fetched.
+    /// Sends an event to all replicas, this one included. `fetched` is when it was fetched. The relay tells events in their
+    /// order, in this process alone if need be. What it has no room for is missing, and watches are told so.
     ///
     /// # Errors
     ///
-    /// Returns the event if it cannot be sent. The caller then publishes it in this process only.
+    /// Returns the event if there is nobody to send it to. The caller then publishes it.
     fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What>;
 }
 

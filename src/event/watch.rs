@@ -74,11 +74,16 @@ impl Watch {
     pub fn take(&mut self) -> Option<Batch> {
         let log = self.events.log();
         let mut batch = Batch { missed: log.gap(self.next), ..<_>::default() };
+        let is_there =
+            |next, gap: &u64| log.from(next).next().is_some_and(|event| event.sequence < *gap);
+        let gap = log.next_gap(self.next).filter(|gap| !is_there(self.next, gap));
+        batch.missed = batch.missed.or(gap.map(|last| Missed { count: None, last }));
         if let Some(missed) = batch.missed {
             self.next = missed.last + 1;
         }
+        let end = log.next_gap(self.next).unwrap_or(u64::MAX);
         for event in log.from(self.next) {
-            if batch.events.len() == BATCH_MAX {
+            if batch.events.len() == BATCH_MAX || event.sequence > end {
                 break;
             }
             self.next = event.sequence + 1;
@@ -221,13 +226,67 @@ mod tests {
         };
         let told = |sequence| events.append_all(News::Told(vec![event(sequence)]));
         assert_eq!([3_000, 2_000, 2_001, 2_000].map(told), [0, 1, 1, 0]);
-        assert_eq!(sequences(&watch.more().await), [3_000, 3_001, 3_002]);
-        assert_eq!(told(3_005), 0);
-        assert_eq!(sequences(&watch.more().await), [3_005]);
-        // The log now begins with 3 001; older events may have been in it.
+        let numbers = sequences(&watch.more().await);
+        assert!(numbers[0] == 3_000 && numbers.is_sorted() && numbers.len() == 3, "{numbers:?}");
+        let next = events.newest() + 4;
+        assert_eq!(told(next), 0);
+        assert_eq!(sequences(&watch.more().await), [next]);
+        // The log now begins with the second one; older events may have been in it.
         assert_eq!(events.append_all(News::Missed(vec![event(2_500)])), 0);
         assert_eq!(told(2_500), 1);
-        assert_eq!(sequences(&watch.more().await), [3_006]);
+        assert!(sequences(&watch.more().await)[0] > next);
+    }
+
+    #[tokio::test]
+    async fn a_number_that_only_another_log_has_given_is_a_gap() {
+        let change =
+            || What::Session(SessionChange { state: SessionState::Kept, cause: "".into() });
+        let [left, right] = [events(9), events(9)];
+        for events in [&left, &right] {
+            events.append_all(News::Cut { gone: 2_000, events: Vec::new() });
+            events.publish_here(agent(101), change(), Instant::now());
+        }
+        let own = left.newest();
+        let missed = |events: &Arc<Events>| {
+            let mut watch = events.watch(Agents::All, Some(own));
+            watch.take().and_then(|batch| batch.missed).map(|missed| missed.last)
+        };
+        assert_eq!([missed(&left), missed(&right)], [None, Some(2_000)]);
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_told_between_the_events_before_and_after_it() {
+        let events = events(9);
+        let mut watches = [Agents::All, Agents::These([agent(102)].into())]
+            .map(|agents| events.watch(agents, None));
+        publish(&events, [101, 102]);
+        events.tell_gap(BEGIN + 9);
+        publish(&events, [102]);
+        for (watch, before) in watches.iter_mut().zip([vec![BEGIN, BEGIN + 1], vec![BEGIN + 1]]) {
+            let batches = [watch.more().await, watch.more().await];
+            assert_eq!(batches.each_ref().map(sequences), [before, vec![BEGIN + 10]]);
+            let missed = batches.map(|batch| batch.missed.map(|missed| missed.last));
+            assert_eq!(missed, [None, Some(BEGIN + 9)]);
+        }
+        for _ in 0..200 {
+            events.tell_gap(events.newest() + 2);
+        }
+        let missed = watches[0].more().await.missed;
+        assert!(missed.is_some_and(|missed| missed.last > BEGIN + 200), "{missed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_told_to_a_watch_that_has_read_everything() {
+        let events = events(9);
+        publish(&events, [101]);
+        let mut watch = events.watch(Agents::All, None);
+        for gone in [BEGIN + 5, BEGIN + 5, BEGIN] {
+            events.tell_gap(gone);
+            let missed = watch.more().await.missed.map(|missed| missed.last);
+            assert_eq!(missed, Some(events.newest()), "{gone}");
+            let mut again = events.watch(Agents::All, missed);
+            assert!(again.take().is_none(), "it is told once");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use ccgateway_bridge::{
     },
     session::{SessionState, SharedStores as _},
 };
-use ccgateway_test_support::{RedisServer, within};
+use ccgateway_test_support::{RedisServer, until_asked, within};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -32,8 +32,12 @@ struct Told {
 
 impl Told {
     async fn by(server: &RedisServer) -> Self {
+        Self::keeping(server, 100).await
+    }
+
+    async fn keeping(server: &RedisServer, kept: usize) -> Self {
         let replica = Replica::of(server);
-        let kept = NonZeroUsize::new(100).expect("not zero");
+        let kept = NonZeroUsize::new(kept).expect("not zero");
         let kept_bytes = NonZeroUsize::new(1 << 20).expect("not zero");
         let limits = config::Events { kept, kept_bytes, watches: kept };
         let events = Arc::new(Events::numbered_elsewhere(limits));
@@ -166,8 +170,8 @@ async fn a_redis_that_has_lost_its_events_and_whose_clock_is_behind_loses_no_new
 async fn names(watch: &mut Watch, count: usize) -> Vec<String> {
     let mut names = Vec::new();
     while names.len() < count {
-        let event = next(watch, 1).await.remove(0);
-        names.extend(Some(name(&event).to_owned()).filter(|name| !name.is_empty()));
+        let events = next(watch, 1).await;
+        names.extend(events.iter().map(|e| name(e).to_owned()).filter(|name| !name.is_empty()));
     }
     names
 }
@@ -257,4 +261,143 @@ async fn who_watches_hears_that_events_are_missing_which_redis_no_longer_has_or_
     assert!(missed.await, "Redis has dropped one for what somebody else has added");
     let missed = misses(async |server, _| add_junk(server, 3000).await);
     assert!(missed.await, "there may be some behind so much of somebody else's");
+}
+
+#[tokio::test]
+async fn who_watches_hears_that_events_are_missing_which_redis_has_lost() {
+    let missed = misses(async |server, stream| {
+        stream.add(agent(1001), event("a"), Instant::now(), 0).await.expect("added");
+        let _: () = ask(server, &["FLUSHALL"]).await;
+    });
+    assert!(missed.await, "Redis has come back empty");
+    let missed = misses(async |server, stream| {
+        let _: () = ask(server, &["EVAL", LOSE_THE_LATEST, "0"]).await;
+        stream.add(agent(1001), event("a"), Instant::now(), 0).await.expect("added");
+    });
+    assert!(missed.await, "it has come back without the latest ones");
+}
+
+/// As a fail-over to a replica does which had not got them yet.
+const LOSE_THE_LATEST: &str = "
+local latest = redis.call('XREVRANGE', 'test:{acme}:events', '+', '-', 'COUNT', 1)
+redis.call('XDEL', 'test:{acme}:events', latest[1][1])
+return 'OK'
+";
+
+async fn takes_writes(server: &RedisServer, does: bool) {
+    let bytes = if does { "0" } else { "1" };
+    let _: () = ask(server, &["CONFIG", "SET", "maxmemory", bytes]).await;
+}
+
+/// Waits until a watch is told that events are missing.
+async fn gap(watch: &mut Watch) {
+    let told = async { while watch.more().await.missed.is_none() {} };
+    within("a gap", told).await;
+}
+
+#[tokio::test]
+async fn events_that_one_replica_has_told_alone_are_a_gap_wherever_their_watchers_come_from() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Told::by(&server).await, Told::by(&server).await);
+    are_together(&left, &right).await;
+    let before = left.events.newest();
+    let mut watches = [left.watch(), right.watch()];
+    takes_writes(&server, false).await;
+    left.tells("of the left one");
+    right.tells("of the right one");
+    assert_eq!(names(&mut watches[0], 1).await, ["of the left one"]);
+    assert_eq!(names(&mut watches[1], 1).await, ["of the right one"]);
+    // Both come after the same number, and either may be the higher one.
+    let numbers = [&left, &right].map(|replica| replica.events.newest());
+    let mut crossed = right.events.watch(Agents::All, Some(numbers[0]));
+    let batch = within("what is known", crossed.more()).await;
+    assert!(batch.missed.is_some(), "it has read {numbers:?} after {before}: {batch:?}");
+
+    takes_writes(&server, true).await;
+    for watch in &mut watches {
+        gap(watch).await;
+    }
+    // Nothing else was told since, and whoever comes with a number from before has missed something too.
+    for replica in [&left, &right] {
+        gap(&mut replica.events.watch(Agents::All, Some(before))).await;
+    }
+    are_together(&left, &right).await;
+    left.tells("later");
+    let mut crossed = right.events.watch(Agents::All, Some(left.events.newest()));
+    let is_whole = async {
+        loop {
+            let batch = crossed.more().await;
+            if batch.missed.is_some() || batch.events.iter().any(|event| name(event) == "later") {
+                return batch.missed.is_none();
+            }
+        }
+    };
+    assert!(within("an event", is_whole).await, "both have told the same since");
+}
+
+#[tokio::test]
+async fn an_event_that_redis_refuses_is_not_told_before_one_that_is_on_its_way() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Told::by(&server).await, Told::by(&server).await);
+    are_together(&left, &right).await;
+    let mut own = left.watch();
+    let _: () = ask(&server, &["ACL", "SETUSER", "default", "-subscribe"]).await;
+    let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    let count = async || -> u64 { ask(&server, &["XLEN", "test:{acme}:events"]).await };
+    let before = count().await;
+    left.tells("taken");
+    until_asked("it to be taken", async || count().await > before).await;
+    takes_writes(&server, false).await;
+    left.tells("refused");
+    assert_eq!(names(&mut own, 2).await, ["taken", "refused"]);
+    takes_writes(&server, true).await;
+    let _: () = ask(&server, &["ACL", "SETUSER", "default", "+subscribe"]).await;
+    are_together(&left, &right).await;
+    left.tells("later");
+    assert_eq!(names(&mut own, 1).await, ["later"], "it is told once");
+}
+
+/// Whether each event has the number after that of the one before, or a gap is told between them.
+async fn is_in_order(mut watch: Watch) -> bool {
+    let mut last = None::<u32>;
+    loop {
+        let batch = watch.more().await;
+        last = last.filter(|_| batch.missed.is_none());
+        for event in &batch.events {
+            let Ok(number) = name(event).parse() else {
+                if name(event) == "last" {
+                    return true;
+                }
+                continue;
+            };
+            if last.is_some_and(|last| last + 1 != number) {
+                return false;
+            }
+            last = Some(number);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_more_events_than_can_wait_for_redis_the_first_are_told_and_a_gap() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Told::keeping(&server, 20_000).await, Told::by(&server).await);
+    are_together(&left, &right).await;
+    let watches = [&left, &right].map(Told::watch);
+    server.freeze();
+    for number in 0..6_000 {
+        left.tells(&number.to_string());
+    }
+    server.thaw();
+    let telling = async {
+        are_together(&left, &right).await;
+        left.tells("last");
+        std::future::pending::<()>().await;
+    };
+    let [own, other] = watches.map(is_in_order);
+    let told = async { tokio::join!(own, other) };
+    let told = async {
+        tokio::select! { told = told => told, () = telling => (false, false) }
+    };
+    assert_eq!(Box::pin(within("the last event", told)).await, (true, true));
 }

@@ -18,6 +18,8 @@ type Number = Option<u64>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     New,
+    /// It is new, and the events of its process right before it have not come.
+    AfterGap,
     /// It was read before.
     Again,
     /// It was left to this process, which has told it to its watchers.
@@ -25,7 +27,7 @@ pub(super) enum Found {
 }
 
 /// How many events of a process are remembered.
-const EVENTS_MAX: usize = 64;
+const EVENTS_MAX: usize = 256;
 /// How many events a process may have sent after one that Redis takes late.
 const LATE_MAX: u64 = 8;
 /// The most processes whose events are remembered. There are as many as replicas have started.
@@ -36,26 +38,29 @@ impl Read {
     pub(super) fn note(&mut self, origin: Origin, sequence: u64) -> Result<Found, Doubt> {
         let Origin { by, nth, .. } = origin;
         let known = self.of(by);
-        let place = known.partition_point(|(other, _)| *other < nth);
-        match known.get(place) {
+        let (place, len) = (known.partition_point(|(other, _)| *other < nth), known.len());
+        match known.get_mut(place) {
             Some((other, number)) if *other == nth => {
-                return match number {
+                return match number.replace(sequence) {
                     None => Ok(Found::Left),
-                    Some(number) if *number == sequence => Ok(Found::Again),
-                    Some(_) => Err(Doubt::EventRepeated),
+                    Some(before) if before == sequence => Ok(Found::Again),
+                    Some(before) => {
+                        *number = Some(before);
+                        Err(Doubt::EventRepeated)
+                    }
                 };
             }
-            Some((first, _))
-                if place == 0 && !(known.len() < EVENTS_MAX && first - nth <= LATE_MAX) =>
-            {
+            Some((first, _)) if place == 0 && !(len < EVENTS_MAX && *first - nth <= LATE_MAX) => {
                 let newest = known.iter().rev().find_map(|(_, number)| *number);
                 let is_above = newest.is_some_and(|newest| sequence > newest);
                 return if is_above { Err(Doubt::EventRepeated) } else { Ok(Found::Again) };
             }
             _ => {}
         }
+        let is_after_gap = |(last, number): &(u64, Number)| nth - last > 1 || number.is_none();
+        let is_after_gap = place == len && known.back().is_some_and(is_after_gap);
         insert(known, place, (nth, Some(sequence)));
-        Ok(Found::New)
+        Ok(if is_after_gap { Found::AfterGap } else { Found::New })
     }
 
     /// Whether an event that this process has sent is left to it to tell, since it was not read yet. It is not
@@ -125,8 +130,14 @@ mod tests {
     #[test]
     fn an_event_that_redis_takes_late_is_read_once() {
         let mut read = Read::default();
-        for (nth, sequence) in [(5, 50), (7, 51), (6, 52), (3, 53)] {
-            assert_eq!(read.note(origin(1, nth), sequence), Ok(Found::New), "{nth}");
+        for (nth, sequence, found) in [
+            (5, 50, Found::New),
+            (7, 51, Found::AfterGap),
+            (6, 52, Found::New),
+            (3, 53, Found::New),
+            (8, 54, Found::New),
+        ] {
+            assert_eq!(read.note(origin(1, nth), sequence), Ok(found), "{nth}");
             assert_eq!(read.note(origin(1, nth), sequence), Ok(Found::Again), "{nth}");
             assert_eq!(read.note(origin(1, nth), 60), Err(Doubt::EventRepeated), "{nth}");
         }
@@ -138,8 +149,9 @@ mod tests {
         assert_eq!(read.note(origin(1, 0), 50), Ok(Found::New));
         assert!(!read.is_left(1, 0));
         assert!(read.is_left(1, 1));
-        assert_eq!(read.note(origin(1, 2), 51), Ok(Found::New));
+        assert_eq!(read.note(origin(1, 2), 51), Ok(Found::AfterGap), "the others have not got it");
         assert_eq!(read.note(origin(1, 1), 52), Ok(Found::Left));
-        assert_eq!(read.note(origin(1, 1), 53), Ok(Found::Left));
+        assert_eq!(read.note(origin(1, 1), 52), Ok(Found::Again));
+        assert_eq!(read.note(origin(1, 1), 53), Err(Doubt::EventRepeated));
     }
 }
