@@ -193,6 +193,16 @@ impl AgentRecords {
         self.look(agent, |record| record.session.is_kept()).unwrap_or_default()
     }
 
+    /// Notes that the gateway allows no polls for this version of an agent's session.
+    pub(super) fn allows_no_polls(&self, agent: AgentId, version: u64) {
+        self.with(agent, |record| record.unpollable = Some(version));
+    }
+
+    /// Whether the gateway has refused polls for this version of an agent's session.
+    pub(super) fn has_no_polls(&self, agent: AgentId, version: u64) -> bool {
+        self.look(agent, |record| record.unpollable == Some(version)).unwrap_or_default()
+    }
+
     /// How many agents have a keeper here.
     pub(super) fn kept_count(&self) -> usize {
         self.known().totals.keepers

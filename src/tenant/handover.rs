@@ -135,9 +135,17 @@ impl Polls for Arc<Tenant> {
 
     fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
+            if !self.can_have(agent) {
+                return false;
+            }
             let session = self.session(agent).await.ok().flatten();
-            session.is_some_and(|session| session.origin == Origin::SignedIn)
+            let session = session.filter(|session| session.origin == Origin::SignedIn);
+            session.is_some_and(|session| !self.agents.has_no_polls(agent, session.version))
         })
+    }
+
+    fn may_have_session(&self, agent: AgentId) -> BoxFuture<'_, bool> {
+        Box::pin(async move { !matches!(self.session(agent).await, Ok(None)) })
     }
 
     fn begin(&self, agent: AgentId, cause: Cause) {

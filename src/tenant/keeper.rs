@@ -172,6 +172,9 @@ impl Keeping {
             }
         };
         let Self { tenant, agent, .. } = &self;
+        if matches!(end, End::PollsDisabled) {
+            tenant.agents.allows_no_polls(*agent, self.version());
+        }
         tenant.note(*agent, Event::KeeperLeft { keeper: self.number });
         tenant.keeper_ended(*agent);
         let ended = Event::Ended { keeper: self.number, state: end.state(), cause: end.cause() };

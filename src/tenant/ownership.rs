@@ -45,15 +45,21 @@ pub trait PollOwnership: fmt::Debug + Send + Sync {
 
 /// The polls of a tenant's agents, as their owner starts and ends them.
 ///
-/// The owner calls these methods, except [`is_wanted`](Self::is_wanted) and [`can_have`](Self::can_have), while it holds its own
+/// The owner calls those of these methods that begin and end polls, and [`is_polling`](Self::is_polling), while it holds its own
 /// lock, so that a start and an end of polls for the same agent cannot cross. Therefore they must
 /// return at once and must not call the owner.
 pub trait Polls: Send + Sync {
     /// Whether the tenant's gateway can have such an agent.
     fn can_have(&self, agent: AgentId) -> bool;
 
-    /// Whether the agent has a session that is to be kept. May ask the store.
+    /// Whether the agent has a session that is to be kept: the tenant can have such an agent, and its gateway has not said that
+    /// it allows no polls for this session. May ask the store.
     fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool>;
+
+    /// Whether the agent has a session, as far as the store tells, also if the tenant can have no such agent any more.
+    fn may_have_session(&self, _: AgentId) -> BoxFuture<'_, bool> {
+        Box::pin(ready(false))
+    }
 
     /// The agents of whom this process knows, without asking the store, that they have sessions that are to be kept.
     fn known(&self) -> Vec<AgentId> {

@@ -21,6 +21,7 @@ mod drains;
 mod events;
 mod fake;
 mod file;
+mod keeping;
 mod key_change;
 mod model;
 mod moments;

@@ -31,9 +31,10 @@ impl Roster {
             self.poll_without_store(asked, polls).await;
             return;
         };
-        let mine = |agent: &AgentId| preferred_replica(*agent, &replicas) == Some(self.me);
-        let listed: HashSet<AgentId> =
-            self.of_tenant(agents, polls).into_iter().filter(mine).collect();
+        let mine = |agent: &AgentId| {
+            polls.can_have(*agent) && preferred_replica(*agent, &replicas) == Some(self.me)
+        };
+        let listed: HashSet<AgentId> = agents.iter().filter(|agent| mine(agent)).copied().collect();
         // The list may have been lost since an agent was handed over to this replica.
         let known: HashSet<AgentId> = polls.known().into_iter().filter(mine).collect();
         let held = self.held().agents();
@@ -51,17 +52,25 @@ impl Roster {
             self.note_recovery();
         }
         self.hand_over(others, polls).await;
+        let _late = timeout(self.leases.time() / TURNS / 2, self.disbelieve(agents, polls)).await;
         if self.when_away == WhenAway::Keep {
             self.check_other_leases(&wanted, &replicas, polls).await;
         }
     }
 
-    /// Those of these agents whom the tenant can have. Whoever writes in the store could name any others.
-    fn of_tenant(&self, mut agents: Vec<AgentId>, polls: &dyn Polls) -> Vec<AgentId> {
-        let listed = agents.len();
-        agents.retain(|agent| polls.can_have(*agent));
-        self.leases.disbelieve_agents(listed - agents.len());
-        agents
+    /// Counts those of these listed agents whom the tenant can not have, and could not when they were signed in. Whoever writes in
+    /// the store could name any. Of those who have sessions, these stay stored, and they listed: they are kept again if they are
+    /// the tenant's once more.
+    async fn disbelieve(&self, mut listed: Vec<AgentId>, polls: &dyn Polls) {
+        let known: HashSet<AgentId> = polls.known().into_iter().collect();
+        listed.retain(|agent| !polls.can_have(*agent) && !known.contains(agent));
+        // To read what somebody else has listed must not take long.
+        let unread = listed.len().saturating_sub(LEASES_AT_ONCE);
+        listed.truncate(LEASES_AT_ONCE);
+        let asking = stream::iter(listed).map(|agent| polls.may_have_session(agent));
+        let asked = asking.buffer_unordered(READS_AT_ONCE);
+        let strange = asked.filter(|has_session| std::future::ready(!has_session)).count().await;
+        self.leases.disbelieve_agents(strange + unread);
     }
 
     /// Lists those of these agents again who are to be kept. They were polled or are known here, and are not listed

@@ -13,6 +13,9 @@ pub(super) struct AgentRecord {
     pub(super) credentials: Option<Box<CredentialPart>>,
     pub(super) losses: Option<Box<Losses>>,
     pub(super) activity: Option<Activity>,
+    /// The version of the session for which the gateway allows no polls. Alone it keeps no record: where the record is gone, one
+    /// more poll shows it again.
+    pub(super) unpollable: Option<u64>,
 }
 
 impl AgentRecord {
