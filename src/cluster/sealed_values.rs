@@ -62,7 +62,8 @@ impl SealedValueStore for RedisSealedValues {
             if sealed_kind == SealedKind::Credentials {
                 let Some(session) = session else { return };
                 self.passwords.remember(agent, session, sealed, time);
-                if self.asked(self.passwords.write(agent)).await.is_none() {
+                // Not written: Redis may have refused the session, and take it later.
+                if self.asked(self.passwords.write(agent)).await != Some(true) {
                     self.passwords.write_later();
                 }
                 return;

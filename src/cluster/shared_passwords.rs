@@ -100,29 +100,29 @@ impl SharedPasswords {
         known.keys().copied().collect()
     }
 
-    /// Writes the agent's password, if what is stored is the session that was made with it.
-    pub(super) async fn write(&self, agent: AgentId) -> Result<(), LinkError> {
+    /// Writes the agent's password, if what is stored is the session that was made with it. Returns whether it was.
+    pub(super) async fn write(&self, agent: AgentId) -> Result<bool, LinkError> {
         let known = self.known().get(&agent).cloned();
-        let Some(Password { session, sealed, until }) = known else { return Ok(()) };
+        let Some(Password { session, sealed, until }) = known else { return Ok(false) };
         let key = [self.keys.session(agent)];
         for _ in 0..ATTEMPTS_MAX {
             let record = self.link.read(&key, Place::Field("record"), RECORD_MAX).await?;
-            let Some(record) = record.into_iter().next().flatten() else { return Ok(()) };
+            let Some(record) = record.into_iter().next().flatten() else { return Ok(false) };
             let stored = self.seals.session(Some(agent), &record);
             let stored = stored.and_then(|(_, entry)| entry.session);
             let is_its =
                 |stored: &Arc<Session>| stored.origin == Origin::SignedIn && stored.made == session;
             if !stored.as_ref().is_some_and(is_its) {
-                return Ok(());
+                return Ok(false);
             }
             let left = millis(until.saturating_duration_since(Instant::now())).max(1);
             let put = self.put.on(self.keys.credentials(agent)).key(self.keys.session(agent));
             let put = put.arg(&sealed).arg(left).arg(&record);
             if self.link.script(&put, Repeat::Once).await? {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Seals a password with the first key, while the one before is there that it may be sealed with. Returns whether a key

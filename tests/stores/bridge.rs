@@ -397,6 +397,18 @@ async fn a_password_that_was_given_while_redis_was_away_is_shared_later() {
     assert!(!has_credentials(&server).await);
 }
 
+/// It answers, so that nobody waits for it to come back.
+#[tokio::test]
+async fn a_password_that_was_given_while_redis_took_no_writes_is_shared_later() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    all_listen(&server, 1).await;
+    let _: () = ask(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    bridge.sign_in(1002).await.expect("signed in");
+    let _: () = ask(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    until_shared(&server).await;
+}
+
 /// Whatever somebody else has put in the places of their sessions.
 #[tokio::test]
 async fn passwords_are_shared_again_also_if_those_of_others_cannot_be() {

@@ -163,7 +163,9 @@ impl Inner {
                 match self.passwords.write(*agent).await {
                     // Another application uses one of its keys. The others do not wait.
                     Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => {}
-                    written => written.inspect_err(|_| self.passwords.write_later())?,
+                    written => {
+                        written.inspect_err(|_| self.passwords.write_later())?;
+                    }
                 }
             }
         }
