@@ -198,14 +198,14 @@ impl Inner {
             return Ok(false);
         }
         let written = self.write(agent, &entry, Stored::Below(entry.version)).await?;
-        self.local.shared(agent, entry.version);
-        match written {
-            Written::Done => Ok(true),
-            Written::Overtaken(stored) => {
-                self.take_in(agent, stored);
-                Ok(false)
-            }
+        let is_written = matches!(written, Written::Done);
+        if let Written::Overtaken(stored) = written {
+            // Before it counts as shared: two replicas may have given one version while Redis was away, and then only what is
+            // not shared gives way to what is stored.
+            self.take_in(agent, stored);
         }
+        self.local.shared(agent, entry.version);
+        Ok(is_written)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
         store::tests::{deaf, forbid, full, knows, put, session_key, taken_by_others},
         tests::world::{Replica, agent, all_listen, ask, guid, registered, until},
     },
+    session::Entry,
     telemetry::log::captured::Captured,
 };
 
@@ -46,6 +47,30 @@ async fn a_key_that_somebody_else_uses_keeps_nothing_from_being_written() {
     forbid(&server, "hset").await;
     put(&store, 1001, "b").await;
     store.push(store.local.unsynced()).await.expect_err("nobody may write");
+}
+
+/// Each has given the version while Redis was away. Whoever is there first is right.
+#[tokio::test]
+async fn of_two_replicas_that_have_given_one_version_the_later_takes_in_what_is_stored() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let session = put(&left, 1001, "a").await;
+    right.load(agent(1001)).await.expect("read");
+    full(&server, true).await;
+    for (store, renewed) in [(&left, None), (&right, Some("b"))] {
+        let version = session.version + 1;
+        let mut entry = match renewed {
+            None => Entry::end(version, true),
+            Some(text) => Entry::renewed(version, &session, guid(text), None),
+        };
+        entry.unsynced = true;
+        store.local.offer(agent(1001), entry);
+    }
+    full(&server, false).await;
+    for store in [&left, &right] {
+        store.push(store.local.unsynced()).await.expect("written");
+        assert_eq!((knows(store, 1001), store.local.unsynced()), (None, Vec::new()));
+    }
 }
 
 #[tokio::test]
