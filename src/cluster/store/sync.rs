@@ -1,12 +1,14 @@
 //! Applies the changes of other replicas, and reconciles with Redis what was missed.
 
-use std::{sync::Arc, time::Duration};
+mod plan;
+
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use rand::RngExt as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tracing::{debug, info};
 
+use self::plan::{Plan, Task};
 use super::{
     Inner,
     write::{Stored, Written},
@@ -18,22 +20,6 @@ use crate::{
     session::RECORD_MAX,
 };
 
-/// What has to be synced with Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Task {
-    Nothing,
-    /// Write the changes that only this replica knows.
-    Push,
-    /// Compare everything, since messages may have been missed.
-    Reconcile,
-}
-
-/// The time between two full comparisons, plus or minus a tenth.
-const RECONCILE_EVERY: Duration = Duration::from_secs(600);
-/// The mean pause before the next attempt; twice that after another failure. A call that needs a
-/// session known only to this replica waits as long.
-const RETRY: Duration = Duration::from_millis(500);
-const DOUBLINGS_MAX: u32 = 1;
 /// How many records are read in one round trip.
 const READ_AT_ONCE: usize = 256;
 const WRITES_AT_ONCE: usize = 32;
@@ -43,8 +29,7 @@ pub(super) async fn run(store: Arc<Inner>) {
     let mut subscription = store.link.subscribe(store.keys.changed());
     let probe = Probe::new(&store.keys);
     let mut keys = store.seals.keyring().changes();
-    let (mut task, mut failures) = (Task::Nothing, 0);
-    let mut due = Instant::now() + jittered(RECONCILE_EVERY);
+    let mut plan = Plan::new();
     loop {
         tokio::select! {
             notice = subscription.next() => match notice {
@@ -52,45 +37,31 @@ pub(super) async fn run(store: Arc<Inner>) {
                     store.apply(&record);
                     continue;
                 }
-                Notice::Gap => task = Task::Reconcile,
+                Notice::Gap => plan.add(Task::Reconcile),
             },
-            () = store.unsynced.notified() => task = task.max(Task::Push),
-            () = store.passwords.due() => task = task.max(Task::Push),
-            () = keys.next() => task = Task::Reconcile,
-            () = store.link.worse() => task = task.max(Task::Push),
-            () = sleep_until(due) => {
-                if task == Task::Nothing {
-                    task = Task::Reconcile;
-                }
-            }
+            () = store.unsynced.notified() => plan.add(Task::Push),
+            () = store.passwords.due() => plan.add(Task::Push),
+            () = keys.next() => plan.add(Task::Reconcile),
+            () = store.link.worse() => plan.add(Task::Push),
+            () = sleep_until(plan.due()) => plan.is_due(),
         }
         // Probe first, so that nothing is read or written for nothing.
-        let able = if failures == 0 && store.link.state().is_good() {
+        let able = if !plan.has_failed() && store.link.state().is_good() {
             Ok(())
         } else {
             probe.ask(&store.link).await
         };
-        let done = match (able, task) {
+        let done = match (able, plan.task()) {
             (Err(error), _) => Err(error),
             (Ok(()), Task::Nothing) => Ok(()),
             (Ok(()), Task::Push) => push(&store).await,
             (Ok(()), Task::Reconcile) => reconcile(&store).await,
         };
-        due = Instant::now();
         match done {
-            Ok(()) if store.link.state().is_good() => {
-                (task, failures) = (Task::Nothing, 0);
-                due += jittered(RECONCILE_EVERY);
-            }
-            // Redis refused something a moment ago, perhaps to another request of this process.
-            Ok(()) => {
-                (task, failures) = (Task::Push, 0);
-                due += jittered(RETRY);
-            }
+            Ok(()) => plan.done(store.link.state().is_good()),
             Err(error) => {
                 debug!(ccgw.tenant.id = %store.seals.tenant(), %error, "sessions cannot be compared with Redis yet");
-                due += jittered(RETRY * 2_u32.pow(failures));
-                failures = (failures + 1).min(DOUBLINGS_MAX);
+                plan.failed();
             }
         }
     }
@@ -207,11 +178,6 @@ impl Inner {
         self.local.shared(agent, entry.version);
         Ok(is_written)
     }
-}
-
-/// With jitter, so that replicas which started together do not ask together.
-fn jittered(time: Duration) -> Duration {
-    time.mul_f64(rand::rng().random_range(0.9..=1.1))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use ccgateway_test_support::RedisServer;
 
-use super::*;
+use super::plan::RETRY;
 use crate::{
     cluster::{
         store::tests::{deaf, forbid, full, knows, put, session_key, taken_by_others},
