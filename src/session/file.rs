@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    future::ready,
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -337,18 +338,15 @@ impl SealedValueStore for FilePart {
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            let is_its = |stored: &Arc<Session>| {
-                stored.origin == Origin::SignedIn && Some(stored.made) == session
-            };
-            let has_session = || self.slot.local.get(agent).as_ref().is_some_and(is_its);
-            if sealed_kind == SealedKind::Credentials && !has_session() {
-                return;
-            }
-            if self.slot.sealed.put(sealed_kind, agent, sealed, time) {
-                self.store(Kind::Sealed(sealed_kind), agent).await;
-            }
-        })
+        let is_its = |stored: &Arc<Session>| {
+            stored.origin == Origin::SignedIn && Some(stored.made) == session
+        };
+        let has_session = || self.slot.local.get(agent).as_ref().is_some_and(is_its);
+        let is_its_time = sealed_kind != SealedKind::Credentials || has_session();
+        if !is_its_time || !self.slot.sealed.put(sealed_kind, agent, sealed, time) {
+            return Box::pin(ready(()));
+        }
+        Box::pin(self.store(Kind::Sealed(sealed_kind), agent))
     }
 
     fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {

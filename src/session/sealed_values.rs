@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    future::ready,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -38,7 +39,8 @@ pub struct Owner {
 ///
 /// None of these methods fails: a store that does not answer has no values, and takes none.
 pub trait SealedValueStore: Send + Sync {
-    /// Stores a value for `time`. It replaces the old one. Credentials are stored only while their session is.
+    /// Stores a value for `time`. It replaces the old one. Credentials are stored only while their session is. A store in this
+    /// process has the value when this returns; the future waits until more is done.
     fn put(
         &self,
         sealed_kind: SealedKind,
@@ -76,10 +78,18 @@ impl SealedValues {
     /// Stores a value for `time`. It replaces the agent's old one.
     ///
     /// The session and the end of the time are sealed too, since whoever can write to the store can bring an old value back.
-    pub async fn put(&self, sealed_kind: SealedKind, owner: Owner, plain: &[u8], time: Duration) {
+    /// As in [`SealedValueStore::put`], the order of calls is that of the values.
+    pub fn put(
+        &self,
+        sealed_kind: SealedKind,
+        owner: Owner,
+        plain: &[u8],
+        time: Duration,
+    ) -> BoxFuture<'_, ()> {
         let content = content(owner.session, SystemTime::now() + time, plain);
-        if let Ok(sealed) = sealed_kind.seal(&self.keyring, &self.tenant, owner.agent, &content) {
-            self.store.put(sealed_kind, owner, sealed, time).await;
+        match sealed_kind.seal(&self.keyring, &self.tenant, owner.agent, &content) {
+            Ok(sealed) => self.store.put(sealed_kind, owner, sealed, time),
+            Err(_unsealed) => Box::pin(ready(())),
         }
     }
 
@@ -130,7 +140,7 @@ impl fmt::Debug for SealedValues {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, future::ready, sync::Mutex};
+    use std::{collections::HashMap, sync::Mutex};
 
     use super::*;
     use crate::{

@@ -84,16 +84,26 @@ impl FileChangeRecords {
         agent: AgentId,
         change: impl FnOnce(&mut Rows) -> (T, bool),
     ) -> Option<T> {
-        let (changed, row) = {
+        let (changed, stored) = {
             let mut rows = self.rows().await?;
             let (changed, is_new) = change(&mut rows);
-            (changed, is_new.then(|| rows.encode(agent)))
+            // While the rows are locked, so that of two changes of an agent the later one stays stored.
+            (changed, is_new.then(|| self.put(agent, rows.encode(agent))))
         };
-        if let Some((row, time)) = row {
-            let owner = Owner { agent, session: None };
-            self.values.put(SealedKind::Changes, owner, &row, time).await;
+        if let Some(stored) = stored {
+            stored.await;
         }
         Some(changed)
+    }
+}
+
+impl FileChangeRecords {
+    fn put(
+        &self,
+        agent: AgentId,
+        (row, time): (Zeroizing<Vec<u8>>, Duration),
+    ) -> BoxFuture<'_, ()> {
+        self.values.put(SealedKind::Changes, Owner { agent, session: None }, &row, time)
     }
 }
 

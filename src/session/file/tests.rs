@@ -27,7 +27,7 @@ use crate::{
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     keyring::EncryptionKey,
-    session::{Cookies, Guid, NewSession, Origin, SessionStore as _},
+    session::{Cookies, Guid, NewSession, Origin, Owner, SealedKind, SessionStore as _},
     telemetry::log::captured::Captured,
 };
 
@@ -359,4 +359,21 @@ async fn a_folder_that_cannot_be_synced_loses_nothing_of_a_file_that_was_replace
     file.close().await;
     assert_eq!(disk.names(), ["sessions.redb"]);
     assert_eq!(store(&open_with(Volume::at(disk.path()), &[1]).await).len(), 2);
+}
+
+/// Two changes of one agent are stored in the order in which they were made, whoever waits for the disk first.
+#[tokio::test]
+async fn a_value_is_known_before_anybody_waits_for_the_disk() {
+    let disk = Disk::new();
+    let file = open_with(disk.volume(), &[1]).await;
+    let _running = store(&file);
+    let values = file.sealed_values(&tenant()).expect("there are keys");
+    let owner = Owner { agent: agent(1001), session: None };
+    let hour = Duration::from_secs(60 * 60);
+    let first = values.put(SealedKind::Changes, owner, b"first", hour);
+    let second = values.put(SealedKind::Changes, owner, b"second", hour);
+    second.await;
+    first.await;
+    let found = values.get(SealedKind::Changes, owner).await;
+    assert_eq!(found.as_deref().map(Vec::as_slice), Some(&b"second"[..]));
 }
