@@ -15,7 +15,7 @@ mod state;
 mod subscription;
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +25,7 @@ use std::{
 
 use ::redis::{Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
 use tokio::{
-    sync::Mutex as AsyncMutex,
+    sync::{Mutex as AsyncMutex, watch},
     time::{Instant, timeout},
 };
 
@@ -59,6 +59,8 @@ struct Inner {
     dialer: Dialer,
     timeouts: config::RedisTimeouts,
     slot: AsyncMutex<Slot>,
+    /// How often a connection has replaced one that was given up for another server.
+    moves: watch::Sender<u64>,
     /// Not in the slot, since the slot is locked while a connection is being opened.
     health: Health,
     commands: AtomicU64,
@@ -81,6 +83,8 @@ struct Slot {
 struct ServerSearch {
     backoff: Backoff,
     next: Option<Instant>,
+    /// Whether a connection was given up for it, and none has been opened since.
+    is_open: bool,
 }
 
 #[derive(Clone)]
@@ -154,6 +158,7 @@ impl Link {
             dialer: Dialer::new(config),
             timeouts: config.timeouts.clone(),
             slot: AsyncMutex::default(),
+            moves: watch::Sender::default(),
             health: Health::default(),
             commands: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -300,6 +305,10 @@ impl Link {
                 slot.backoff.reset();
                 slot.failed = None;
                 slot.last_number += 1;
+                if mem::take(&mut slot.search.is_open) {
+                    // Only now: whoever asks where the server is gets an answer that is no older than this connection's.
+                    self.0.moves.send_modify(|moves| *moves += 1);
+                }
                 let open = Open { connection, number: slot.last_number };
                 slot.open = Some(open.clone());
                 Ok(open)
@@ -336,7 +345,7 @@ impl Link {
             slot.search.backoff.reset();
         }
         slot.search.next = Some(now + slot.search.backoff.next_pause());
-        slot.open = None;
+        (slot.open, slot.search.is_open) = (None, true);
         true
     }
 }

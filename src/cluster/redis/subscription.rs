@@ -5,15 +5,20 @@ use ::redis::{
     aio::{PubSubSink, PubSubStream},
 };
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tracing::debug;
 
 use super::{Link, backoff::Backoff};
 
-/// Messages on one channel. Subscribes again by itself when the connection breaks.
+/// Messages on one channel. Subscribes again by itself when the connection breaks, and when the link has gone to look for
+/// another server: this one's messages may be of a server that nobody writes to any more.
 pub struct Subscription {
     link: Link,
     channel: String,
+    moves: watch::Receiver<u64>,
     open: Option<Open>,
     backoff: Backoff,
     retry_at: Instant,
@@ -38,7 +43,8 @@ struct Open {
 
 impl Subscription {
     pub(super) fn new(link: Link, channel: String) -> Self {
-        Self { link, channel, open: None, backoff: Backoff::default(), retry_at: Instant::now() }
+        let (moves, backoff) = (link.0.moves.subscribe(), Backoff::default());
+        Self { link, channel, moves, open: None, backoff, retry_at: Instant::now() }
     }
 
     /// Waits for the next notice. Cancel-safe: dropping the future loses nothing.
@@ -59,6 +65,8 @@ impl Subscription {
                     }
                     None => self.open = None,
                 },
+                // The sender lives as long as the link.
+                _ = self.moves.changed() => self.open = None,
                 () = sleep_until(open.beat_at) => {
                     // A peer that is gone without closing the connection never ends the stream.
                     let limit = self.link.0.timeouts.command;
@@ -78,6 +86,7 @@ impl Subscription {
         sleep_until(self.retry_at).await;
         // Set before the attempt, since the future may be dropped during it.
         self.retry_at = Instant::now() + self.backoff.next_pause();
+        self.moves.mark_unchanged();
         let limit = self.link.0.timeouts.command;
         let attempt = async {
             let (mut sink, stream) = self.link.0.dialer.listen().await?.split();

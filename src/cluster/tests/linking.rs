@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use ccgateway_test_support::{RedisServer, until_asked};
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::world::{ask, command, config, link, store_config, tenant, until};
 use crate::{
@@ -173,7 +178,7 @@ async fn a_subscription_tells_messages_and_where_some_may_be_missing() {
 
 #[tokio::test]
 async fn a_subscription_pauses_between_its_attempts() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let link = Link::new(&config(&[listener.local_addr().expect("bound").port()]));
     let mut subscription = link.subscribe("channel");
     let mut tried = 0;
@@ -257,9 +262,48 @@ async fn a_server_that_takes_no_writes_is_left_for_another_but_not_for_every_req
     assert_eq!(set.as_deref(), Ok("OK"));
 }
 
+/// An address at which one server is reached for each connection: the one that it leads to when it is opened.
+async fn leading(to: watch::Receiver<u16>) -> (u16, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let leading = tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let server = *to.borrow();
+            tokio::spawn(async move {
+                let mut there = TcpStream::connect(("127.0.0.1", server)).await?;
+                tokio::io::copy_bidirectional(&mut here, &mut there).await
+            });
+        }
+    });
+    (port, AbortOnDropHandle::new(leading))
+}
+
+/// A master that is cut off from its replicas, while a new one has been made.
+#[tokio::test]
+async fn messages_come_from_the_server_that_commands_have_gone_to() {
+    let (former, new) = (RedisServer::start().await, RedisServer::start().await);
+    let (lead, to) = watch::channel(former.port());
+    let (port, _leading) = leading(to).await;
+    let link = Link::new(&config(&[port]));
+    let mut subscription = link.subscribe("channel");
+    let mut next = async || {
+        let next = timeout(Duration::from_secs(20), Box::pin(subscription.next())).await;
+        next.expect("a notice")
+    };
+    assert_eq!(next().await, Notice::Gap);
+    let set = command(&["SET", "a", "b"]);
+    link.command::<String>(&set, Repeat::Never).await.expect("set");
+    let _: String = ask(&former, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    lead.send_replace(new.port());
+    link.command::<String>(&set, Repeat::Never).await.expect("set at the new one");
+    assert_eq!(next().await, Notice::Gap);
+    let _: u64 = ask(&new, &["PUBLISH", "channel", "news"]).await;
+    assert_eq!(next().await, Notice::Message(b"news".into()));
+}
+
 #[tokio::test]
 async fn a_server_that_ends_every_connection_is_not_tried_for_every_call() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let link = Link::new(&config(&[listener.local_addr().expect("bound").port()]));
     let asking = async {
         for _ in 0..100 {
