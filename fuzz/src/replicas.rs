@@ -18,7 +18,7 @@ pub fn told_event(data: &[u8]) {
     }
     for event in read(text) {
         let origin = Origin { by: u64::MAX, nth: 1, sent: 2, at: 3, age: 4 };
-        told_again(&Told { agent: agent(1001), what: What::Gateway(event), origin });
+        told_again(&Told { agent: agent(1001), what: Some(What::Gateway(event)), origin });
     }
 }
 
