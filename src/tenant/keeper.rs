@@ -172,6 +172,9 @@ impl Keeping {
             }
         };
         let Self { tenant, agent, .. } = &self;
+        // No other replica goes on with an agent who is not the tenant's.
+        let is_over = matches!(end, End::HandedOver) && !tenant.can_have(*agent);
+        let end = if is_over { End::NotOfTenant } else { end };
         if matches!(end, End::PollsDisabled) {
             tenant.agents.allows_no_polls(*agent, self.version());
         }

@@ -1,6 +1,6 @@
 //! Agents whom no replica polls, although their sessions are stored.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use ccgateway_bridge::session::SessionState;
 use ccgateway_sim::{AuthMode, Fault, Interface, Misbehaviour, Options};
@@ -58,23 +58,32 @@ async fn an_agent_for_whom_the_gateway_allows_no_polls_is_polled_once_for_each_s
 
 #[tokio::test]
 async fn an_agent_who_is_not_the_tenants_any_more_is_let_go_once_and_taken_back() {
-    let (server, site) = (RedisServer::start().await, crate::callee::site().await);
+    // Longer than a replica takes to hand an agent over.
+    let options = Options { poll_wait: Duration::from_secs(2), ..Options::default() };
+    let (server, site) = (RedisServer::start().await, Site::new(options).await);
     let bridge = Box::pin(TestBridge::at(&site, &keeping(&server, ""))).await;
+    let polls = |agent| {
+        let polls = asked(&site.gateway, Interface::Poll);
+        polls.iter().filter(|poll| poll.agent == Some(agent)).count()
+    };
     bridge.set_busy(1001).await.expect("signed in");
+    let mut events = bridge.watch(&[1002], None).await;
     bridge.sign_in(1002).await.expect("signed in");
-    bridge.reload(&keeping(&server, "agent_ids = \"101-1001\"\n"));
+    events.event("AgentState_Ready").await;
+    let before = polls(1002);
+    until("a poll without an event", || polls(1002) > before).await;
     let unkept = async || entered(&bridge.scrape().await, SessionState::Unkept);
-    until_asked("it to be let go", async || unkept().await > 0.0).await;
+    let before = unkept().await;
+    bridge.reload(&keeping(&server, "agent_ids = \"101-1001\"\n"));
+    until_asked("it to be let go", async || unkept().await > before).await;
     turns(&server, 1001).await;
-    assert_eq!(unkept().await.to_bits(), 1_f64.to_bits());
+    assert_eq!(unkept().await.to_bits(), (before + 1.0).to_bits());
     let doubts = bridge.scrape().await;
     let doubts = doubts.iter().find(|(name, _)| name.contains("reason=\"agent_id\""));
     assert_eq!(doubts.expect("counted").1.to_bits(), 0_f64.to_bits(), "nobody else has written it");
 
     bridge.reload(&keeping(&server, ""));
     site.gateway.clear_journal();
-    let polled =
-        |agent| asked(&site.gateway, Interface::Poll).iter().any(|it| it.agent == Some(agent));
-    until("it to be polled again", || polled(1002)).await;
+    until("it to be polled again", || polls(1002) > 0).await;
     assert!(asked(&site.gateway, Interface::SignIn).is_empty());
 }
