@@ -183,7 +183,7 @@ async fn sign_out_all(tenant: Arc<Tenant>, deadline: Deadline) {
     let (id, SignedOut { sessions, signed_out }) =
         (tenant.id(), tenant.sign_out_all(deadline).await);
     if signed_out < sessions {
-        warn!(ccgw.tenant.id = %id, sessions, signed_out, "not all agents were signed out in time; the gateway signs out the others two minutes after their last request");
+        warn!(ccgw.tenant.id = %id, sessions, signed_out, "not all agents were signed out; the gateway signs out the others two minutes after their last request");
     } else if sessions > 0 {
         info!(ccgw.tenant.id = %id, sessions, signed_out, "agents were signed out");
     }

@@ -34,7 +34,7 @@ pub(super) use self::{
     activity::Activity,
     rejected_passwords::{REJECTED_MAX, Rejection},
     session_status::{Attempt, Event, Health, Keeper},
-    take_backs::{Loss, Pause, Permission},
+    take_backs::{GUIDLESS_MAX, Loss, Pause, Permission},
     turn_queue::Turn,
 };
 use self::{

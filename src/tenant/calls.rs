@@ -9,6 +9,7 @@ use super::{
     admission::{CallPlace, Patience},
     admitted_call::AdmittedCall,
     request_ids::{Asked, Begun, Claim, Did, Ended, Made},
+    sign_out::has_ended,
 };
 use crate::{
     call::{Abandoned, CallError, Deadline, Obstacle, Stage, Untouched, Wait, detached},
@@ -245,6 +246,16 @@ impl Tenant {
         let places = self.places(false)?;
         let work = move |call: AdmittedCall, untouched| call.sign_out(interface, untouched, claim);
         self.in_turn(places, agent, context, work).await
+    }
+
+    /// Signs an agent out because the bridge stops. Returns whether the agent is signed out by now.
+    pub(super) async fn sign_out_by_itself(
+        self: &Arc<Self>,
+        agent: AgentId,
+        deadline: Deadline,
+    ) -> bool {
+        let work = |call: AdmittedCall, untouched| call.sign_out(&SIGN_OUT, untouched, None);
+        has_ended(&self.of_bridge(agent, deadline, work).await)
     }
 
     /// Replaces a lost session by signing in, unless a newer one is stored by now.

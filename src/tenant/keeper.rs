@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Tenant,
-    agents::{Event, Health, Loss, Permission},
+    agents::{Event, GUIDLESS_MAX, Health, Loss, Permission},
     automatic_sign_ins::Settled,
     contested_poll::ContestedPolls,
     ownership::Polls as _,
@@ -262,17 +262,20 @@ impl Keeping {
             self.finish.run_until_cancelled(renewed).await.ok_or(End::HandedOver)?
         };
         let is_dynamic = self.tenant.config.auth_mode == AuthMode::Dynamic;
-        if finding == Finding::Alive && (!is_dynamic || !self.polls) {
-            // Guids do not change otherwise, so this is the newest.
-            self.newer_guid_may_be_lost = false;
-            self.tenant.agents.guid_known(self.agent, asked);
+        if finding == Finding::Alive {
+            self.was_good(asked, !is_dynamic || !self.polls);
         }
         let finding = match finding {
             Finding::PolledElsewhere => self.contested(&session).await,
             finding => finding,
         };
         self.newer_guid_may_be_lost |= finding == Finding::AnswerLost && is_dynamic;
-        if self.is_lost(finding, &session).await? {
+        let is_lost = self.is_lost(finding, &session).await?;
+        let unclear = self.tenant.agents.unclear_sign_out(self.agent, session.made);
+        if let Some(asked) = unclear.filter(|_| is_lost) {
+            return self.end_unless_silent(finding, asked).await;
+        }
+        if is_lost {
             // Without a lease, another replica may have renewed the Guid, so that it is refused
             // here. A sign-in would take the agent away from that replica.
             if !self.tenant.is_sole_keeper(self.agent) {
@@ -281,6 +284,33 @@ impl Keeping {
             return Box::pin(self.recover(finding)).await;
         }
         self.rest(self.pause()).await
+    }
+
+    /// Notes that the gateway has taken the session for good, and, with its newest Guid, that no other was lost.
+    fn was_good(&mut self, asked: Instant, with_newest_guid: bool) {
+        let agents = &self.tenant.agents;
+        // For so long it may be carrying out what was asked before.
+        let settled = asked.checked_sub(self.tenant.config.timeouts.settle);
+        if let Some(settled) = settled {
+            agents.was_good(self.agent, settled);
+        }
+        if with_newest_guid {
+            self.newer_guid_may_be_lost = false;
+            agents.guid_known(self.agent, asked);
+        }
+    }
+
+    /// Ends the session that a sign-out has probably ended whose answer was lost. Nobody signs the agent in by itself.
+    /// While the gateway says nothing, the agent may still be signed in, but no longer than a session lasts that nobody uses.
+    async fn end_unless_silent(&mut self, finding: Finding, asked: Instant) -> Result<(), End> {
+        let is_silent = matches!(finding, Finding::AnswerLost | Finding::Silent | Finding::Other);
+        if is_silent && asked.elapsed() < GUIDLESS_MAX {
+            return self.rest(self.pause()).await;
+        }
+        if let Some(session) = &self.last {
+            Box::pin(self.tenant.forget_signed_out(self.agent, session)).await;
+        }
+        Err(End::NotOurs)
     }
 
     /// What follows from another poll that was open. It may be one of a client that has taken the agent

@@ -41,9 +41,6 @@ impl AdmittedCall {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
-        if self.was_signed_out(refused).await && self.call.is_none() {
-            return Err(Obstacle::SessionMissing);
-        }
         let usable = self.tenant.usable_credentials(self.agent);
         let usable = self.caller_wait.before_sending(untouched, Wait::Store, usable).await?;
         let Some(sign_in) = usable? else { return Ok(None) };
@@ -95,8 +92,8 @@ impl AdmittedCall {
         }
         self.take_place(longest, untouched).await?;
         // That may have taken long, and an owner may have handed a session in meanwhile.
-        let known = self.tenant.sessions.cached(self.agent);
-        if let Some(newer) = known.filter(|known| known.version > refused) {
+        let newer = self.tenant.sessions.cached(self.agent);
+        if let Some(newer) = newer.filter(|newer| newer.version > refused) {
             self.lock = None;
             return Ok(newer);
         }
@@ -116,10 +113,10 @@ impl AdmittedCall {
     ) -> Result<Arc<Session>, Obstacle> {
         let made = match self.make_session(sign_in, Stage::SignIn, untouched.for_another()).await {
             Err(CallError::Refused(refusal)) => {
-                match self.made_elsewhere(&refusal, refused).await {
-                    Ok(Some(session)) => Ok(session),
-                    Ok(None) => Err(self.signed_in_elsewhere(refusal)),
-                    Err(error) => Err(self.tenant.store_failed(&error)),
+                let newer = self.tenant.sessions.cached(self.agent);
+                match newer.filter(|newer| newer.version > refused) {
+                    Some(newer) => Ok(newer),
+                    None => self.session_of_others(refusal, refused).await,
                 }
             }
             made => made.map(|signed_in| signed_in.session).map_err(Obstacle::from),
@@ -135,6 +132,24 @@ impl AdmittedCall {
             Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, refused),
         }
         made
+    }
+
+    /// The version of the agent's newest session here; 0 if there is none.
+    fn version(&self) -> u64 {
+        self.tenant.sessions.cached(self.agent).map_or(0, |session| session.version)
+    }
+
+    /// The session that another replica has made instead of this one, whose sign-in was refused.
+    async fn session_of_others(
+        &mut self,
+        refusal: Refusal,
+        refused: u64,
+    ) -> Result<Arc<Session>, Obstacle> {
+        match self.made_elsewhere(&refusal, refused).await {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) => Err(self.signed_in_elsewhere(refusal)),
+            Err(error) => Err(self.tenant.store_failed(&error)),
+        }
     }
 
     /// What follows for the call from an automatic sign-in that was refused.
@@ -214,6 +229,7 @@ impl AdmittedCall {
     ) -> Result<SignedIn, CallError> {
         // The caller's own request has not been sent, whatever the result of the sign-in is.
         let before = untouched.for_another();
+        let known = self.version();
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
         let elsewhere = reply.refusal(None).filter(|r| r.retcode.kind().is_signed_in_elsewhere());
@@ -228,10 +244,13 @@ impl AdmittedCall {
             Some(false)
         };
         let is_a_replicas = found.unwrap_or(!sign_in.force);
+        // An owner may have handed a session in while the gateway was asked.
+        let is_owners = unasked && self.version() > known;
         // Other refusals do not say whether somebody has the agent.
-        let is_clear = was_elsewhere || reply.is_accepted();
+        let is_clear = (was_elsewhere || reply.is_accepted()) && !is_owners;
         let taken = unasked && is_clear && found == Some(false) && self.note_attempt(was_elsewhere);
-        if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !is_a_replicas) {
+        let may_force = may_force && sign_in.force && !is_a_replicas && !is_owners;
+        if let Some(untouched) = again.filter(|_| may_force) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
         let signed_in = self.keep(reply, sign_in, stage, room).await;

@@ -35,6 +35,7 @@ impl AdmittedCall {
         // the bridge were quicker, it would take the agent over from its owner.
         let has_moved = refused.retcode.kind() == Kind::SessionMoved;
         let is_owners = session.origin == Origin::Registered && has_moved;
+        self.end_if_signed_out(session.version).await;
         let only_stored = command.interface.only_reads() || is_owners;
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {

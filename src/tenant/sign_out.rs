@@ -56,6 +56,7 @@ impl AdmittedCall {
             };
             self.settle(forgetting).await;
         } else if verdict.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
+            tenant.agents.lost(agent, Loss::SignOut { made: session.made }, Instant::now());
             let finding_out = async move {
                 tenant.find_out_whether_signed_out(agent, &session).await;
                 drop(lock);
@@ -69,17 +70,15 @@ impl AdmittedCall {
         verdict
     }
 
-    /// Whether the session of this version was probably ended by a sign-out whose answer was lost. Then it ends here as
-    /// well, with what was held of its password.
-    pub(super) async fn was_signed_out(&mut self, refused: u64) -> bool {
+    /// Ends the session of this version, which the gateway has refused, if that is what came of a sign-out whose answer was
+    /// lost.
+    pub(super) async fn end_if_signed_out(&mut self, refused: u64) {
         let (tenant, agent) = (self.tenant.clone(), self.agent);
         let refused = |session: &Arc<Session>| session.version == refused;
-        let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return false };
-        if !tenant.agents.may_be_signed_out(agent, session.made, Instant::now()) {
-            return false;
+        let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return };
+        if tenant.agents.unclear_sign_out(agent, session.made).is_some() {
+            self.settle(async move { tenant.forget_signed_out(agent, &session).await }).await;
         }
-        self.settle(async move { tenant.forget_signed_out(agent, &session).await }).await;
-        true
     }
 
     /// The agent's session. Takes the sign-in lock until the end is stored: another replica's keeper may find
@@ -120,29 +119,26 @@ impl AdmittedCall {
 }
 
 /// Whether the agent is signed out by now.
-fn has_ended(verdict: &Result<Envelope, CallError>) -> bool {
+pub(super) fn has_ended(verdict: &Result<Envelope, CallError>) -> bool {
     let without_session =
         |error: &CallError| error.refusal().is_some_and(|r| r.retcode.kind().is_without_session());
     verdict.as_ref().err().is_none_or(without_session)
 }
 
 impl Tenant {
-    /// Asks the gateway whether the agent is still signed in, after the answer to a sign-out was lost.
+    /// Asks the gateway whether the agent is signed out, after the answer to a sign-out was lost. That the agent is still
+    /// signed in proves nothing yet: the gateway may carry the sign-out out later.
     async fn find_out_whether_signed_out(&self, agent: AgentId, session: &Session) {
         match self.check_session(agent, session).await {
             Some(Finding::SignedOut | Finding::GuidRefused) => {
                 self.forget_signed_out(agent, session).await;
             }
-            Some(Finding::Alive) => self.attempt_failed(agent, "still signed in", 0),
-            _ => {
-                let lost = Loss::SignOut { made: session.made };
-                self.agents.lost(agent, lost, Instant::now());
-                self.attempt_failed(agent, "whether it is signed out is not known", 0);
-            }
+            _ => self.attempt_failed(agent, "whether it is signed out is not known", 0),
         }
     }
 
-    async fn forget_signed_out(&self, agent: AgentId, session: &Session) {
+    /// Ends an agent's session, and forgets the password that was held for it.
+    pub(super) async fn forget_signed_out(&self, agent: AgentId, session: &Session) {
         // What this process holds is changed at once, without waiting for the store.
         self.credentials.forget_here(agent);
         // Before the store is changed, so that the keeper does not ask for a sign-in when it finds

@@ -13,12 +13,17 @@ use tonic::Code;
 
 /// A bridge that polls for agent 1001, whose password is in its file, through a proxy.
 async fn keeping() -> (LossyProxy, TestBridge) {
+    keeping_with("").await
+}
+
+/// The same with these lines of the tenant's.
+async fn keeping_with(lines: &str) -> (LossyProxy, TestBridge) {
     let poll_wait = Duration::from_millis(20);
     let gateway = gateway(Options { plaintext: true, poll_wait, ..<_>::default() }).await;
     let proxy = LossyProxy::to(gateway.addr()).await;
     let setup = Setup {
         base_url: Some(proxy.base_url()),
-        tenant: "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n".into(),
+        tenant: format!("keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n{lines}"),
         credentials: vec![AGENT],
         keep: true,
         ..<_>::default()
@@ -54,6 +59,20 @@ async fn a_sign_out_whose_answer_is_lost_is_not_undone() {
         // A call has the agent signed in again, with the password of the file.
         bridge.set_busy(AGENT).await.expect("accepted");
     }
+}
+
+#[tokio::test]
+async fn a_sign_out_that_is_carried_out_after_its_time_limit_is_not_undone() {
+    let (proxy, bridge) = keeping_with("timeouts.request = \"300ms\"\n").await;
+    proxy.lose("/logout", Loss::Held);
+    let answer = bridge.sign_out(AGENT).await;
+    refused(answer, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
+    let asked = || !bridge.asked(Interface::AgentStatus).is_empty();
+    until_asked("the gateway to say that the agent is signed in", async || asked()).await;
+    proxy.go_on();
+    let has_ended = async || bridge.find_session(AGENT).await.is_err();
+    until_asked("the end of the session", has_ended).await;
+    is_out(&bridge).await;
 }
 
 #[tokio::test]

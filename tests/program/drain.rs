@@ -158,7 +158,7 @@ async fn a_gateway_that_does_not_answer_keeps_no_other_tenants_agents_signed_in(
     program.signal("-TERM");
     let (_, printed) = program.ended().await;
     assert!(!other.agent(1001).expect("known").signed_in, "{printed}");
-    assert!(printed.contains("not all agents were signed out in time"), "{printed}");
+    assert!(printed.contains("not all agents were signed out"), "{printed}");
 }
 
 #[tokio::test]

@@ -29,8 +29,8 @@ pub(super) struct Losses {
     guid_lost: Option<Instant>,
     /// How many such answers in a row.
     guids_lost: u32,
-    /// The session that a call has asked the gateway to end, by its [`made`](crate::session::Session::made), and when it
-    /// turned out that nobody knows whether the gateway has.
+    /// The session that a call has asked the gateway to end, by its [`made`](crate::session::Session::made), and when that
+    /// request came to nothing that is known.
     sign_out: Option<(u64, Instant)>,
     ticket: Option<Ticket>,
 }
@@ -108,9 +108,9 @@ const CALM_PAUSES: u32 = 120;
 /// recoveries in a row that did not last.
 const RECOVERIES_FACTOR: u32 = 4;
 
-/// How long the gateway may keep a session whose Guid was lost: it ends two minutes after its last
+/// How long the gateway may keep a session that nobody uses, as one whose Guid was lost: it ends two minutes after its last
 /// request (cec_07_1202), and the gateway need not notice at once.
-const GUIDLESS_MAX: Duration = Duration::from_secs(150);
+pub(in crate::tenant) const GUIDLESS_MAX: Duration = Duration::from_secs(150);
 
 /// For each agent with a first loss, up to `LOOKS_MAX` older entries are checked, and removed if
 /// they have ended. The check stops after `LIVE_LOOKS` entries that have not ended.
@@ -153,17 +153,21 @@ impl AgentRecords {
         }
     }
 
-    /// Whether a call has had the agent signed out of the session that was `made` with this version, as far as is known.
-    /// A session that has lasted since then was not ended by that.
-    pub(in crate::tenant) fn may_be_signed_out(
-        &self,
-        agent: AgentId,
-        made: u64,
-        now: Instant,
-    ) -> bool {
-        let sign_out = self.known().losses(agent).and_then(|losses| losses.sign_out);
-        sign_out
-            .is_some_and(|(of, at)| of == made && now.saturating_duration_since(at) < GUIDLESS_MAX)
+    /// When the answer to a sign-out was lost that may have ended the session which was `made` with this version.
+    pub(in crate::tenant) fn unclear_sign_out(&self, agent: AgentId, made: u64) -> Option<Instant> {
+        let (of, at) = self.known().losses(agent)?.sign_out?;
+        (of == made).then_some(at)
+    }
+
+    /// Notes that the gateway was asked at this time, and has taken the agent's session for good: no sign-out from before
+    /// has ended it.
+    pub(in crate::tenant) fn was_good(&self, agent: AgentId, asked: Instant) {
+        let mut known = self.known();
+        let is_older = |losses: &Losses| losses.sign_out.is_some_and(|(_, at)| at <= asked);
+        if let Some(losses) = known.losses(agent).filter(is_older) {
+            let losses = Losses { sign_out: None, ..losses };
+            known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
+        }
     }
 
     /// Whether a keeper may have its agent signed in, and when.
@@ -525,18 +529,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_out_whose_answer_was_lost_may_have_ended_that_session_for_as_long_as_it_shows() {
+    fn a_sign_out_whose_answer_was_lost_may_have_ended_that_session_until_it_is_known_to_be_good() {
         let (agents, now) = (agents(), Instant::now());
-        let may = |made, now| agents.may_be_signed_out(agent(), made, now);
-        agents.lost(agent(), Loss::SignOut { made: 7 }, now);
-        assert_eq!(agents.taken_over(now), []);
-        assert_eq!(agents.permission(agent(), now), Permission::Now);
-        let last = now + 149 * SECOND;
-        assert_eq!([may(7, now), may(8, now), may(7, last)], [true, false, true]);
-        assert!(!may(7, last + SECOND));
-        agents.decided(agent());
-        assert!(!may(7, now));
-        assert_eq!(agents.len(), 0);
+        for end in [
+            |agents: &AgentRecords, _| agents.decided(agent()),
+            |agents: &AgentRecords, now| {
+                agents.was_good(agent(), now - SECOND);
+                assert_eq!(agents.len(), 1, "it was asked before");
+                agents.was_good(agent(), now);
+            },
+        ] {
+            agents.lost(agent(), Loss::SignOut { made: 7 }, now);
+            assert_eq!(agents.taken_over(now), []);
+            assert_eq!(agents.permission(agent(), now), Permission::Now);
+            let unclear = [7, 8].map(|made| agents.unclear_sign_out(agent(), made));
+            assert_eq!(unclear, [Some(now), None]);
+            end(&agents, now);
+            assert_eq!(agents.unclear_sign_out(agent(), 7), None);
+            assert_eq!(agents.len(), 0);
+        }
     }
 
     #[test]

@@ -368,6 +368,23 @@ async fn events_that_polls_bring_are_told_and_counted() {
 }
 
 #[tokio::test]
+async fn all_agents_are_signed_out_however_few_requests_there_may_be() {
+    let gateway = Options { latency: Duration::from_millis(5), ..prompt() };
+    let lines = [
+        ("keep.enabled", "false"),
+        ("limits.requests", "2"),
+        ("limits.calls", "2"),
+        ("limits.queue_wait", "10ms"),
+    ];
+    let world = World::of(Setup { gateway, lines: &lines, ..Setup::default() }).await;
+    for id in 1001..1041 {
+        world.sign_in(id).await;
+    }
+    let left = world.tenant.sign_out_all(context().deadline).await;
+    assert_eq!(left, SignedOut { sessions: 40, signed_out: 40 });
+}
+
+#[tokio::test]
 async fn sessions_are_signed_out_or_left_when_the_bridge_stops() {
     let world = kept(&[], &[]).await;
     world.sign_in(1002).await;
@@ -381,6 +398,15 @@ async fn sessions_are_signed_out_or_left_when_the_bridge_stops() {
     let left = world.tenant.sign_out_all(context().deadline).await;
     assert_eq!(left, SignedOut { sessions: 1, signed_out: 1 }, "also one that is not polled");
     assert!(world.gateway.agent(1002).expect("known").signed_in, "it is its owner's");
+
+    world.sign_in(1001).await;
+    world.sign_in(1003).await;
+    world.gateway.sign_out(1003);
+    let without_1001 = world.changed(&[("keep.enabled", "false"), ("agent_ids", "1002-1003")]);
+    without_1001.put_in_force(&world.tenant);
+    let left = without_1001.sign_out_all(context().deadline).await;
+    assert_eq!(left, SignedOut { sessions: 1, signed_out: 1 }, "who is out already is out");
+    assert!(world.gateway.agent(1001).expect("known").signed_in, "it may be another bridge's");
 
     let world = kept(&[], &[]).await;
     world.work.keeping.cancel();

@@ -441,6 +441,21 @@ async fn an_owner_who_hands_a_session_in_while_a_sign_in_waits_for_its_place_kee
 }
 
 #[tokio::test]
+async fn an_owner_who_hands_a_session_in_while_the_bridge_signs_in_is_not_taken_over() {
+    let world = World::unpolled(&[1001]).await;
+    world.gateway.freeze();
+    let tenant = world.tenant.clone();
+    let signing_in = tokio::spawn(async move { tenant.recover(agent(1001), 0).await });
+    until("it has been sent", || sign_ins(&world) == 1).await;
+    world.register(1001).await;
+    world.gateway.thaw();
+    let session = signing_in.await.expect("no panic").expect("a session");
+    assert_eq!(session.origin, Origin::Registered);
+    assert!(world.asked(Interface::ForceSignIn).is_empty());
+    assert_eq!(world.tenant.taken_over(), []);
+}
+
+#[tokio::test]
 async fn an_agent_whose_owner_hands_a_session_in_no_longer_waits_for_a_sign_in() {
     // Of two requests one may be an automatic sign-in.
     let lines = [("keep.enabled", "false"), ("limits.requests", "2")];
