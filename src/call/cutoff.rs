@@ -101,5 +101,14 @@ mod tests {
         parent.give();
         assert!(with.is_given());
         assert!(parent.child().is_given(), "one that is made later");
+
+        let parent = Cutoff::default();
+        let live = [parent.child(), parent.child(), parent.child()];
+        for _ in 0..10 {
+            drop(parent.child());
+        }
+        assert!(parent.0.children().len() <= live.len() + 1, "those that are gone take no memory");
+        parent.give();
+        assert!(live.iter().all(Cutoff::is_given));
     }
 }

@@ -87,6 +87,15 @@ mod tests {
         millis.div_ceil(step) * step
     }
 
+    #[test]
+    fn the_parts_of_a_call_end_sooner() {
+        let whole = Deadline::new(Instant::now(), Duration::from_secs(60));
+        let part = whole.sooner();
+        assert_eq!(part.arrived(), whole.arrived());
+        assert_eq!(part.answer_by() + PARTS_MARGIN, whole.answer_by());
+        assert_eq!(part.start_by() + PARTS_MARGIN, whole.start_by());
+    }
+
     proptest! {
         #[test]
         fn the_answer_is_due_before_the_callers_own_clock_runs_out(millis in 1..1_000_000_u64) {
