@@ -333,6 +333,8 @@ mod tests {
             (failures(3), true, true),
             // One agent that the gateway fails for must not cost the others their calls.
             (vec![failed(1); 15], false, false),
+            // Unless there are many of them, and the calls have somewhere else to go.
+            (vec![failed(1); 20], false, true),
             (vec![failed(1), failed(2), failed(1)], true, true),
             (vec![failed(1), failed(2), Alive, failed(3)], true, true),
             (vec![failed(1), failed(2), Answered, failed(3), failed(4)], false, false),
@@ -359,9 +361,26 @@ mod tests {
         let mut one = Timed::new(true);
         for _ in 0..100 {
             one.note_all([failed(1), Answered]);
-            one.later(2);
+            one.later(3);
         }
         assert!(one.is_good(), "never twenty results in ten seconds");
+    }
+
+    #[test]
+    fn an_address_is_calm_only_while_nothing_is_known_against_it() {
+        for failure in [failed(1), Unreached] {
+            let mut one = Timed::new(false);
+            assert!(one.breaker.is_calm(one.now));
+            one.note(failure);
+            assert!(!one.breaker.is_calm(one.now), "{failure:?}");
+            one.note(Answered);
+            assert!(one.breaker.is_calm(one.now));
+        }
+        let mut one = Timed::new(false);
+        one.note_all(failures(3));
+        one.later(1);
+        one.note_all([Answered; 3]);
+        assert!(one.is_good() && !one.breaker.is_calm(one.now), "it gets only a part at first");
     }
 
     #[test]
@@ -372,15 +391,11 @@ mod tests {
         for pause in [1, 2, 4, 8, 8, 8] {
             assert_eq!(one.probe_in(), Some(pause));
             assert_eq!(one.breaker.share(one.now), 0);
+            one.note_all([failed(1), Unreached]);
+            assert_eq!(one.probe_in(), Some(pause), "it was no probe that failed");
             one.later(pause);
             assert_eq!(one.note(failed(1)), None, "told once");
         }
-        one.note_all([failed(1), Unreached]);
-        assert_eq!(
-            one.probe_in(),
-            Some(8),
-            "what fails before the next probe is due changes nothing"
-        );
         one.note_all([Answered]);
         assert_eq!(one.probe_in(), Some(1));
         assert!(matches!(one.breaker.state(), State::Probing { .. }));
