@@ -63,6 +63,8 @@ struct Waiters {
 /// queue for that. So it must not be dropped under the queue's lock.
 #[derive(Debug)]
 pub(super) struct Grant {
+    /// The agent has been signed out since it was given, so that only a caller may use it.
+    is_withdrawn: bool,
     sign_ins: Arc<SignIns>,
     agent: AgentId,
     /// The ticket of the agent's entry.
@@ -158,6 +160,16 @@ impl SignIns {
             under_way: places_max.saturating_sub(self.places.available_permits()),
             per_second: interval.as_secs_f64().recip(),
             empty_in: interval.saturating_mul(count),
+        }
+    }
+
+    /// Like [`settle`](Self::settle), after the agent has been signed out. A sign-in that is due, and that nobody has begun,
+    /// is made only for a caller who comes after that.
+    pub(super) fn withdraw(&self, agent: AgentId) {
+        self.settle(agent);
+        let mut state = self.lock();
+        if let Some(grant) = state.queue.entry(agent).and_then(|it| it.waiters.grant.as_mut()) {
+            grant.is_withdrawn = true;
         }
     }
 

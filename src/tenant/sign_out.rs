@@ -145,7 +145,7 @@ impl Tenant {
         // no session.
         self.note(agent, Event::SignedOut);
         self.agents.decided(agent);
-        self.sign_ins.settle(agent);
+        self.sign_ins.withdraw(agent);
         self.credentials.forget(agent).await;
         let told = self.end_newest(agent, session).await;
         self.note_unstored(agent, "that the agent is signed out", told);

@@ -65,6 +65,7 @@ impl Tenant {
         let Some(entry) = state.queue.entry(agent) else { return true };
         let refused = entry.refused;
         let grant = Grant {
+            is_withdrawn: false,
             sign_ins: self.sign_ins.clone(),
             agent,
             ticket: entry.ticket,

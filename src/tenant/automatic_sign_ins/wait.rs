@@ -69,6 +69,10 @@ impl AdmittedCall {
         let mut state = tenant.sign_ins.lock();
         let standing = state.queue.ask(agent, Lane::Calls, refused, now);
         let Some(entry) = state.queue.entry(agent) else { return Err(CallError::Internal.into()) };
+        let is_withdrawn = entry.waiters.grant.as_ref().is_some_and(|grant| grant.is_withdrawn);
+        if is_withdrawn && self.call.is_none() {
+            return Err(Obstacle::SessionMissing);
+        }
         let joined = match standing {
             // A grant is for the call that has the agent's turn, and that is this call.
             Standing::Due => entry.waiters.grant.take().map(Joined::Granted),

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::world::{
     FAST, PASSWORD, Setup, UNPOLLED, World, agent, context, password, prompt, refusal, until,
+    within,
 };
 use crate::{
     call::CallError,
@@ -438,6 +439,35 @@ async fn an_owner_who_hands_a_session_in_while_a_sign_in_waits_for_its_place_kee
         return;
     }
     panic!("the places were never taken within a second");
+}
+
+#[tokio::test]
+async fn an_agent_who_was_signed_out_meanwhile_is_not_signed_in_for_a_caller_who_has_left() {
+    let lines = [("keep.enabled", "false"), ("keep.sign_ins_per_second", "1")];
+    let credentials = &[1001, 1004][..];
+    let world = World::of(Setup { lines: &lines, credentials, ..Setup::default() }).await;
+    // It takes the moment of this second.
+    world.busy(1004).await.expect("accepted");
+    let left = within(Duration::from_millis(200));
+    let queued = world.tenant.command(agent(1001), say_busy(None, None), &left, None).await;
+    queued.expect_err("its turn comes later");
+    world.gateway.freeze();
+    let tenant = world.tenant.clone();
+    let signing_in = tokio::spawn(async move {
+        tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await.is_ok()
+    });
+    until("a sign-in under way", || sign_ins(&world) == 2).await;
+    let tenant = world.tenant.clone();
+    let signing_out =
+        tokio::spawn(
+            async move { tenant.sign_out(agent(1001), false, &context(), None).await.is_ok() },
+        );
+    until("the other's turn", || world.tenant.sign_in_queue().waiting == 0).await;
+    world.gateway.thaw();
+    assert!(signing_in.await.expect("no panic") && signing_out.await.expect("no panic"));
+    until("nobody signs in", || world.tenant.sign_in_queue().under_way == 0).await;
+    assert_eq!(sign_ins(&world), 2);
+    assert!(!world.gateway.agent(1001).expect("known").signed_in);
 }
 
 #[tokio::test]
