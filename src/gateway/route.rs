@@ -328,3 +328,6 @@ impl From<State> for AddressState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -311,7 +311,7 @@ async fn an_agent_whom_nobody_waits_for_is_not_signed_in_once_the_bridge_stops()
         tenant.command(agent(1001), say_busy(None, None), &context(), None).await
     });
     until("it is under way", || sign_ins(&world) == 1).await;
-    let hurried = super::world::within(Duration::from_millis(200));
+    let hurried = within(Duration::from_millis(200));
     let command = say_busy(None, None);
     world.tenant.command(agent(1002), command, &hurried, None).await.expect_err("too soon");
     assert_eq!(world.tenant.sign_in_queue().waiting, 1);

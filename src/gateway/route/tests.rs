@@ -1,0 +1,181 @@
+use tokio::time::advance;
+
+use super::*;
+use crate::{
+    call::{CallError, Stage},
+    config::{Breaker as Settings, ClientTls, Trust},
+    gateway::{connector::Connector, resolver::Resolver},
+    tls,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const SETTINGS: Settings =
+    Settings { failures: 3, pause: SECOND, pause_max: Duration::from_secs(8) };
+const NONE: Tried = Tried(0);
+
+/// Addresses that nobody connects to.
+fn route(count: u32) -> Route {
+    let any = ClientTls { trust: Trust::Anything, client: None };
+    let endpoints = (0..count).map(|number| {
+        let tls = tls::client_config(&any).expect("TLS");
+        let connector = Connector::new(tls, SECOND, &any.trust, Resolver::default());
+        let url = format!("https://gateway-{number}.example/x").parse().expect("a URL");
+        Endpoint::new(&url, connector, SECOND).expect("a host")
+    });
+    let tenant = TenantId::parse("acme").expect("a name");
+    Route::new(tenant, endpoints, SETTINGS)
+}
+
+fn agent(number: u32) -> AgentId {
+    AgentId::lowest(&(number..=number))
+}
+
+impl Route {
+    fn picked(&self, tried: Tried) -> Option<usize> {
+        self.pick(tried, LastResort::InTurn).map(|pick| pick.index)
+    }
+
+    fn note_at(&self, index: usize, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            self.note(self.addresses[index].pick(index), *outcome);
+        }
+    }
+
+    fn trip(&self, index: usize) {
+        self.note_at(index, &[Outcome::Unreached; 3]);
+    }
+
+    fn is_tripped(&self, index: usize) -> bool {
+        self.views()[index].state == AddressState::Tripped
+    }
+}
+
+fn tried(indexes: &[usize]) -> Tried {
+    let mut tried = Tried::default();
+    indexes.iter().for_each(|index| tried.add(*index));
+    tried
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_go_to_the_first_address_that_is_good_and_was_not_tried() {
+    let route = route(3);
+    assert_eq!((route.picked(NONE), route.preferred()), (Some(0), 0));
+    for (before, next) in
+        [(&[0][..], Some(1)), (&[1], Some(0)), (&[0, 1], Some(2)), (&[0, 1, 2], None)]
+    {
+        assert_eq!(route.picked(tried(before)), next, "{before:?}");
+    }
+    assert!(tried(&[2]).is_any() && !NONE.is_any());
+    route.trip(0);
+    assert_eq!((route.picked(NONE), route.preferred()), (Some(1), 1));
+    route.trip(1);
+    assert_eq!((route.picked(NONE), route.preferred()), (Some(2), 2));
+    let views = route.views();
+    assert_eq!(views.iter().position(|view| view.in_use), Some(2));
+    assert!(route.is_tripped(0) && route.is_tripped(1) && !route.is_tripped(2));
+}
+
+/// How many of [`WHOLE`] requests go to each of two addresses.
+fn shares(route: &Route) -> [usize; 2] {
+    let picked: Vec<_> = (0..WHOLE).map(|_| route.picked(NONE).expect("an address")).collect();
+    [0, 1].map(|index| picked.iter().filter(|picked| **picked == index).count())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_good_again_gets_more_and_more_until_it_is_preferred() {
+    let route = route(2);
+    route.trip(0);
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(shares(&route), [0, 10], "no time makes it good");
+    route.note_at(0, &[Outcome::Answered; 3]);
+    assert_eq!(route.views()[0].state, AddressState::Good);
+    for pauses in 0..10 {
+        let part = pauses.max(1);
+        assert_eq!(shares(&route), [part, 10 - part]);
+        assert_eq!(route.preferred(), usize::from(part <= 5), "{part}");
+        advance(SECOND).await;
+    }
+    assert_eq!((shares(&route), route.preferred()), ([10, 0], 0));
+    // One that gets a part is better than none.
+    route.trip(0);
+    advance(Duration::from_secs(60)).await;
+    route.note_at(0, &[Outcome::Answered; 3]);
+    route.trip(1);
+    assert_eq!((shares(&route), route.preferred()), ([10, 0], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_all_are_tripped_few_requests_go_to_the_one_that_is_probed_next() {
+    let route = route(2);
+    route.trip(0);
+    advance(SECOND / 2).await;
+    route.trip(1);
+    for _ in 0..2 {
+        assert_eq!(route.picked(NONE), Some(0), "its probe comes first");
+        assert_eq!(route.picked(NONE), None, "not so soon again");
+        assert_eq!(route.pick(NONE, LastResort::Always).map(|pick| pick.index), Some(0));
+        advance(SECOND / LAST_RESORTS - Duration::from_millis(1)).await;
+        assert_eq!(route.picked(NONE), None);
+        advance(Duration::from_millis(1)).await;
+    }
+    assert_eq!(route.preferred(), 0);
+    // One that has answered a probe is better than one that has not.
+    route.note_at(1, &[Outcome::Answered]);
+    assert_eq!(route.views()[1].state, AddressState::Probing);
+    assert_eq!((route.picked(NONE), route.preferred()), (Some(1), 1));
+
+    let told = |route: &Route, before: &[usize]| {
+        let mut untouched = Untouched::at_the_start();
+        let retry_in = route.left_out(tried(before), &mut untouched);
+        (retry_in, untouched.unreachable(retry_in).to_string())
+    };
+    let (retry_in, text) = told(&route, &[0]);
+    assert!(text.contains("gateway-1.example") && !text.contains("gateway-0.example"), "{text}");
+    assert!(retry_in.is_some_and(|time| time >= SECOND / LAST_RESORTS && time <= SECOND));
+    assert_eq!(told(&route, &[0, 1]).0, None);
+}
+
+fn reply(status: u16, body: &'static str) -> Result<Reply, Failure> {
+    let head = http::Response::builder().status(status).body(()).expect("a head");
+    Ok(Reply::new(head.into_parts().0, Ok(body.as_bytes()), true))
+}
+
+fn not_sent() -> Result<Reply, Failure> {
+    Err(Failure::NotSent(Untouched::at_the_start(), "no route".into()))
+}
+
+fn prevented(cause: Option<&str>) -> Result<Reply, Failure> {
+    Err(Failure::Prevented(CallError::Deadline(Stage::Answer), cause.map(Into::into)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_a_request_says_something_about_its_address_or_nothing() {
+    use TimeoutClass::{Poll, Request, SignIn};
+    let cut = || Err(Failure::Sent("cut".into()));
+    let broken = || reply(502, "<html>");
+    // Whether three of them trip an address, and whether they count as answers.
+    let table: [(TimeoutClass, fn() -> Result<Reply, Failure>, bool, bool); 12] = [
+        (Request, not_sent, true, false),
+        (Poll, not_sent, true, false),
+        (Request, || prevented(Some("no route")), true, false),
+        (Request, || prevented(None), false, false),
+        (Request, cut, true, false),
+        (SignIn, cut, false, false),
+        (Poll, cut, false, false),
+        (Request, broken, true, false),
+        (Poll, broken, false, false),
+        (Request, || reply(200, r#"{"retcode":"100-006"}"#), false, true),
+        (SignIn, || reply(200, r#"{"retcode":"0"}"#), false, false),
+        (Request, || reply(404, ""), false, true),
+    ];
+    for (row, (class, asked, trips, counts)) in table.into_iter().enumerate() {
+        let route = route(1);
+        for number in 0..3 {
+            let pick = route.pick(NONE, LastResort::Always).expect("an address");
+            route.judge(pick, (class, agent(number)), &asked());
+        }
+        assert_eq!(route.is_tripped(0), trips, "row {row}");
+        let answers = route.addresses[0].answers.load(Ordering::Relaxed);
+        assert_eq!(answers, if counts { 3 } else { 0 }, "row {row}");
+    }
+}
