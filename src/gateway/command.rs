@@ -66,16 +66,16 @@ mod tests {
 
     #[test]
     fn what_is_left_out_of_a_command_is_not_sent() {
-        for (command, expected) in [
-            (say_busy(None, None), ""),
-            (say_busy(Some(200), None), "?reason=200"),
-            (say_busy(None, Some(false)), "?prolong=false"),
-            (say_busy(Some(0), Some(true)), "?reason=0&prolong=true"),
-            (rest(60, 0, None), "/60/0"),
-            (rest(86_399, 255, Some(true)), "/86399/255?prolong=true"),
-            (reset_skill(), "/true"),
+        for (command, expected, reason) in [
+            (say_busy(None, None), "", None),
+            (say_busy(Some(200), None), "?reason=200", Some(200)),
+            (say_busy(None, Some(false)), "?prolong=false", None),
+            (say_busy(Some(0), Some(true)), "?reason=0&prolong=true", Some(0)),
+            (rest(60, 0, None), "/60/0", Some(0)),
+            (rest(86_399, 255, Some(true)), "/86399/255?prolong=true", Some(255)),
+            (reset_skill(), "/true", None),
         ] {
-            assert_eq!(command.arguments, expected);
+            assert_eq!((command.arguments.as_str(), command.reason), (expected, reason));
         }
     }
 }

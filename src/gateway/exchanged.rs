@@ -60,3 +60,30 @@ impl Exchanged {
         matches!(self, Self::Unreachable | Self::NoAnswer | Self::GivenUp)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_result_has_a_number_of_its_own_and_three_are_no_answers() {
+        let others = [
+            Exchanged::Accepted,
+            Exchanged::WithoutGuid,
+            Exchanged::BadReply,
+            Exchanged::HttpStatus,
+            Exchanged::Unreachable,
+            Exchanged::NoAnswer,
+            Exchanged::GivenUp,
+        ];
+        let refusals = Kind::ALL.into_iter().map(Exchanged::Refused);
+        let all: Vec<_> = others.into_iter().chain(refusals).collect();
+        let numbers: BTreeSet<_> = all.iter().map(|result| result.number()).collect();
+        assert_eq!(numbers, (0..Exchanged::COUNT).collect());
+        let unanswered = all.iter().filter(|result| result.is_unanswered());
+        let unanswered: Vec<_> = unanswered.map(|result| result.as_str()).collect();
+        assert_eq!(unanswered, ["unreachable", "no_answer", "given_up"]);
+    }
+}
