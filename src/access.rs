@@ -23,7 +23,7 @@ pub use self::{
     caller_access::Access,
     certificate::CertificateIdentity,
     current_policy::CurrentPolicy,
-    identity::{ConnectionIdentity, Identified, ListenerPolicy},
+    identity::{ConnectionIdentity, FullPolicy, Identified, ListenerPolicy},
     pattern::{InvalidPattern, PrincipalPattern},
     principal::Principal,
     right::{Right, Rights},

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Access, CertificateIdentity, CurrentPolicy, Principal, Rules,
     caller_access::Standing,
-    tokens::{Issuer, Tokens, VerifiedToken, bearer},
+    tokens::{Issuer, Terms, Tokens, VerifiedToken, bearer},
 };
 use crate::{call::Unidentified, secret};
 
@@ -38,6 +38,16 @@ pub struct ListenerPolicy {
     pub reflection: bool,
     /// Cancelled when there is another policy.
     pub superseded: CancellationToken,
+    /// What it was before its listener went by a configuration that is not meant for it; `None`: it is as its
+    /// configuration says.
+    pub narrowed_from: Option<Arc<FullPolicy>>,
+}
+
+/// What a listener's policy allows as its configuration says.
+#[derive(Debug)]
+pub struct FullPolicy {
+    has_rules: bool,
+    issuers: Vec<Arc<Terms>>,
 }
 
 /// Who the peer of one connection is. Each of its calls may bring a token besides.
@@ -73,15 +83,20 @@ pub enum Identified {
 // === impl ListenerPolicy ===
 
 impl ListenerPolicy {
-    /// The same with these rules, and without the tokens of issuers that are not among `issuers` as they
-    /// were.
+    /// The policy of a listener that is not as the configuration says before a restart: as before it was
+    /// narrowed first, with the new rules, and without the tokens of issuers that are not among `issuers` as
+    /// they were.
     #[must_use]
-    pub fn narrowed(&self, rules: Arc<Rules>, issuers: &BTreeMap<String, Arc<Issuer>>) -> Self {
+    pub fn narrowed(&self, rules: &Arc<Rules>, issuers: &BTreeMap<String, Arc<Issuer>>) -> Self {
+        let full = self.narrowed_from.clone().unwrap_or_else(|| Arc::new(FullPolicy::of(self)));
+        // Without rules everybody may do everything, which is meant for the new address.
+        let opens = rules.is_empty() && full.has_rules;
         Self {
-            rules,
-            tokens: self.tokens.as_ref().and_then(|tokens| tokens.among(issuers)).map(Arc::new),
+            rules: if opens { Arc::new(Rules::nobody()) } else { rules.clone() },
+            tokens: Tokens::on(&full.issuers, issuers).map(Arc::new),
             certificates: self.certificates.clone(),
             superseded: CancellationToken::new(),
+            narrowed_from: Some(full),
             ..*self
         }
     }
@@ -101,6 +116,15 @@ impl ListenerPolicy {
         };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         authorities.verify_client_cert(leaf, others, UnixTime::since_unix_epoch(now)).is_ok()
+    }
+}
+
+// === impl FullPolicy ===
+
+impl FullPolicy {
+    fn of(policy: &ListenerPolicy) -> Self {
+        let issuers = policy.tokens.as_ref().map(|tokens| tokens.terms()).unwrap_or_default();
+        Self { has_rules: !policy.rules.is_empty(), issuers }
     }
 }
 

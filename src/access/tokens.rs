@@ -23,7 +23,7 @@ use serde::Deserialize;
 use self::verified::VerifiedTokens;
 pub use self::{
     fetch::Fetcher,
-    issuer::Issuer,
+    issuer::{Issuer, Terms},
     key_set::{InvalidKeySet, KeySet},
     keys::{KeySource, Keys, Reading},
     read_file::ReadFile,
@@ -59,13 +59,21 @@ impl Tokens {
         Self { issuers, verified: Mutex::default() }
     }
 
-    /// The same, of those issuers that are among these as they were; `None` if none is.
-    pub(super) fn among(&self, issuers: &BTreeMap<String, Arc<Issuer>>) -> Option<Self> {
-        let stays = |issuer: &&Arc<Issuer>| {
-            issuers.get(issuer.name()).is_some_and(|other| other.is_same(issuer))
+    /// Takes the tokens of those of these issuers that have such terms; `None` if none has.
+    pub(super) fn on(
+        terms: &[Arc<Terms>],
+        issuers: &BTreeMap<String, Arc<Issuer>>,
+    ) -> Option<Self> {
+        let on = |terms: &Arc<Terms>| {
+            issuers.get(terms.name()).filter(|issuer| issuer.terms().are_same(terms)).cloned()
         };
-        let issuers: Vec<_> = self.issuers.iter().filter(stays).cloned().collect();
+        let issuers: Vec<_> = terms.iter().filter_map(on).collect();
         (!issuers.is_empty()).then(|| Self::of(issuers))
+    }
+
+    /// On which terms tokens are taken.
+    pub(super) fn terms(&self) -> Vec<Arc<Terms>> {
+        self.issuers.iter().map(|issuer| issuer.terms().clone()).collect()
     }
 
     /// Whether those of the issuer of this name in the configuration are taken just as `before`.

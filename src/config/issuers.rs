@@ -50,6 +50,16 @@ pub enum KeysPlace {
     },
 }
 
+impl KeysPlace {
+    /// Whether keys are in the same file or at the same URL, however they are fetched there.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Url { url, .. }, Self::Url { url: other, .. }) => url == other,
+            _ => self == other,
+        }
+    }
+}
+
 const AUDIENCES_MAX: usize = 16;
 const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("RS256", Algorithm::RS256),

@@ -58,7 +58,7 @@ impl Policies {
     fn keys_of(&self, name: &str, settings: &config::Issuer) -> Option<&IssuerKeys> {
         let is_same = |keys: &&IssuerKeys| {
             (&*keys.name, &keys.issuer) == (name, &settings.issuer)
-                && is_same_place(&keys.place, &settings.keys)
+                && keys.place.is_same(&settings.keys)
         };
         self.keys.iter().find(is_same)
     }
@@ -76,13 +76,9 @@ impl Policies {
         }
     }
 
-    /// The policy of a listener that is not as the configuration says before a restart: that of `running`
-    /// with the new rules, without issuers that are gone or changed.
+    /// The policy of a listener that is not as the configuration says before a restart.
     pub(super) fn narrow(&self, running: &ListenerPolicy) -> ListenerPolicy {
-        // Without rules everybody may do everything, which is meant for the new address.
-        let opens = self.rules.is_empty() && !running.rules.is_empty();
-        let rules = if opens { Arc::new(Rules::nobody()) } else { self.rules.clone() };
-        running.narrowed(rules, &self.issuers)
+        running.narrowed(&self.rules, &self.issuers)
     }
 
     /// The policy of a listener.
@@ -102,6 +98,7 @@ impl Policies {
             allows_anonymous: listener.allows_anonymous(),
             reflection: listener.reflection,
             superseded: CancellationToken::new(),
+            narrowed_from: None,
         })
     }
 }
@@ -131,13 +128,5 @@ impl IssuerKeys {
         let (name, issuer) = (name.to_owned(), settings.issuer.clone());
         let key_set = settings.key_set.take();
         Ok(Self { name, issuer, place, refresh, keys, reading, key_set })
-    }
-}
-
-/// Whether keys are in the same file or at the same URL, however they are fetched there.
-fn is_same_place(one: &KeysPlace, other: &KeysPlace) -> bool {
-    match (one, other) {
-        (KeysPlace::Url { url, .. }, KeysPlace::Url { url: other, .. }) => url == other,
-        _ => one == other,
     }
 }

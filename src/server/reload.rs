@@ -48,7 +48,7 @@ pub(super) struct InForce {
     pub(super) warnings: Vec<String>,
 }
 
-/// What came of a changed configuration, or would: settings, as [`Setting`] shows them.
+/// What came of a changed configuration, or would: settings, as [`Setting`] shows them, and sections of listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
     /// These changes are taken.
@@ -60,6 +60,8 @@ pub struct Reloaded {
 /// What has changed in a configuration.
 struct Changes {
     taken: Vec<Setting>,
+    /// The sections of listeners that have their address again, and are as the configuration says from now on.
+    returned: Vec<String>,
     needs_restart: Vec<String>,
     /// The keys and sections of the latter.
     left: BTreeSet<String>,
@@ -76,7 +78,7 @@ impl Bridge {
         let mut in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = self.changes(&in_force, &config);
         let (taken, reloaded) = (&changes.taken, changes.told());
-        if taken.is_empty() {
+        if reloaded.taken.is_empty() {
             self.reloads.unchanged(reloaded.needs_restart.clone());
             return Ok(reloaded);
         }
@@ -166,7 +168,9 @@ impl Bridge {
             others.iter().map(Setting::to_string).chain(moved).collect();
         needs_restart.sort();
         needs_restart.dedup();
-        Changes { taken, needs_restart, left }
+        let returned = same.iter().filter(|name| self.reloadable.is_narrowed(name));
+        let returned = returned.map(|name| format!("listeners.{name}")).collect();
+        Changes { taken, returned, needs_restart, left }
     }
 
     /// Notes that a changed configuration has mistakes, so that what is in force stays.
@@ -177,7 +181,8 @@ impl Bridge {
 
 impl Changes {
     fn told(&self) -> Reloaded {
-        let taken = self.taken.iter().map(Setting::to_string).collect();
+        let taken = self.taken.iter().map(Setting::to_string);
+        let taken = taken.chain(self.returned.iter().cloned()).collect();
         Reloaded { taken, needs_restart: self.needs_restart.clone() }
     }
 
@@ -224,6 +229,12 @@ impl Reloadable {
             self.listeners.get(*name).is_some_and(|running| running.is_same(listener))
         };
         config.listeners.iter().filter(is_same).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a listener was not as the configuration said when it was changed last.
+    fn is_narrowed(&self, name: &ListenerName) -> bool {
+        let listener = self.listeners.get(name);
+        listener.is_some_and(|running| running.context.policy.get().1.narrowed_from.is_some())
     }
 
     /// The sections of listeners that only a restart makes what the configuration says.

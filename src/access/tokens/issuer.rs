@@ -11,17 +11,23 @@ use super::{VerifiedToken, Withdrawal, key_set::KeySet, keys::Keys};
 use crate::{
     access::{Principal, principal::NAME_MAX},
     call::Unidentified,
-    config,
+    config::{self, KeysPlace},
 };
 
 /// Somebody who signs tokens.
 pub struct Issuer {
+    terms: Arc<Terms>,
+    keys: Arc<Keys>,
+}
+
+/// Which tokens of an issuer are taken, as far as the configuration says.
+pub struct Terms {
     name: Box<str>,
     /// Its name in tokens (`iss`).
     claimed: Box<str>,
     validation: Validation,
     leeway: Duration,
-    keys: Arc<Keys>,
+    place: KeysPlace,
 }
 
 #[derive(Deserialize)]
@@ -43,26 +49,28 @@ impl Issuer {
         validation.set_issuer(&[&settings.issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         let (name, claimed) = (name.into(), settings.issuer.as_str().into());
-        Self { name, claimed, validation, leeway: settings.leeway, keys }
+        let (leeway, place) = (settings.leeway, settings.keys.clone());
+        Self { terms: Arc::new(Terms { name, claimed, validation, leeway, place }), keys }
     }
 
-    /// Whether it takes the same tokens as another, as far as the configuration says.
+    /// Whether it takes the same tokens as another, as far as the configuration says, by the same keys.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let Self { name, claimed, validation, leeway, keys } = self;
-        let of = |validation: &Validation| (validation.algorithms.clone(), validation.aud.clone());
-        (name, claimed, leeway) == (&other.name, &other.claimed, &other.leeway)
-            && of(validation) == of(&other.validation)
-            && Arc::ptr_eq(keys, &other.keys)
+        self.terms.are_same(&other.terms) && Arc::ptr_eq(&self.keys, &other.keys)
+    }
+
+    /// Which of its tokens are taken.
+    pub(super) fn terms(&self) -> &Arc<Terms> {
+        &self.terms
     }
 
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.terms.name
     }
 
     /// Whether tokens call it by this name.
     pub fn is(&self, issuer: &str) -> bool {
-        *self.claimed == *issuer
+        *self.terms.claimed == *issuer
     }
 
     /// Verifies a token of this issuer. Fetches the issuer's keys if the token names one that is not
@@ -87,13 +95,14 @@ impl Issuer {
 
     fn verify_with(&self, token: &str, keys: &KeySet) -> Result<VerifiedToken, Unidentified> {
         let head = decode_header(token).map_err(|error| reason(error.kind()))?;
+        let Terms { validation, .. } = &*self.terms;
         // The list never has an algorithm with a shared secret, so a public key is never taken for one.
-        if !self.validation.algorithms.contains(&head.alg) {
+        if !validation.algorithms.contains(&head.alg) {
             return Err(Unidentified::Algorithm);
         }
         let mut why = if keys.is_empty() { Unidentified::KeysMissing } else { Unidentified::Key };
         // All algorithms of one validation have to be of one kind.
-        let validation = Validation { algorithms: vec![head.alg], ..self.validation.clone() };
+        let validation = Validation { algorithms: vec![head.alg], ..validation.clone() };
         for key in keys.fitting(head.kid.as_deref(), head.alg) {
             match decode::<Claims>(token, &key.decoding, &validation) {
                 Ok(read) => return self.verified(read.claims, key.withdrawal.clone()),
@@ -107,10 +116,26 @@ impl Issuer {
         let subject = claims.sub.filter(|subject| (1..=NAME_MAX).contains(&subject.len()));
         let subject = subject.ok_or(Unidentified::Subject)?.into();
         let exp = Duration::try_from_secs_f64(claims.exp).unwrap_or(Duration::ZERO);
-        let until = UNIX_EPOCH.checked_add(exp.saturating_add(self.leeway));
+        let until = UNIX_EPOCH.checked_add(exp.saturating_add(self.terms.leeway));
         let until = until.unwrap_or_else(|| SystemTime::now() + Duration::from_secs(24 * 60 * 60));
-        let principal = Principal::Token { issuer: self.name.clone(), subject };
+        let principal = Principal::Token { issuer: self.terms.name.clone(), subject };
         Ok(VerifiedToken { principal, until, key })
+    }
+}
+
+impl Terms {
+    /// The name of the issuer in the configuration.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the same tokens are taken by these, given the same keys.
+    pub(super) fn are_same(&self, other: &Self) -> bool {
+        let Self { name, claimed, validation, leeway, place } = self;
+        let of = |validation: &Validation| (validation.algorithms.clone(), validation.aud.clone());
+        (name, claimed, leeway) == (&other.name, &other.claimed, &other.leeway)
+            && of(validation) == of(&other.validation)
+            && place.is_same(&other.place)
     }
 }
 
@@ -131,6 +156,12 @@ fn reason(error: &ErrorKind) -> Unidentified {
 
 impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issuer").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Issuer").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms").field("name", &self.name).finish_non_exhaustive()
     }
 }

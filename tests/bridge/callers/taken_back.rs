@@ -21,6 +21,9 @@ use super::{
     requests,
 };
 
+/// All of the settings but issuers and rules.
+const OTHER_TENANT: &str = "tenants.other.base_urls = [\"https://gateway.other.example\"]";
+
 /// A bridge that takes tokens by a key set in a file, which is read again once a day.
 struct Place {
     bridge: TestBridge,
@@ -87,10 +90,7 @@ async fn a_reload_that_takes_another_key_set_counts_its_keys_at_once() {
 async fn a_listener_that_has_moved_takes_no_tokens_that_are_withdrawn() {
     let moved = Some(([127, 0, 0, 1], 1).into());
     let another = |settings: &str| settings.replace(ISSUER, "https://other.example");
-    for change in [
-        |_: &str| "tenants.other.base_urls = [\"https://gateway.other.example\"]".to_owned(),
-        another,
-    ] {
+    for change in [|_: &str| OTHER_TENANT.to_owned(), another] {
         let place = Place::open().await;
         let (header, mut peer) = place.known().await;
         place.reload(&change(&place.settings), moved);
@@ -102,6 +102,42 @@ async fn a_listener_that_has_moved_takes_no_tokens_that_are_withdrawn() {
     place.reload(&place.settings.replace("[\"*\"]", "[\"read\"]"), moved);
     let told = told(&mut peer, "acme", &header).await;
     assert!(is_in(&told), "its issuer is as it was: {told:?}");
+}
+
+/// Nothing else changes when the listener comes back.
+#[tokio::test]
+async fn a_listener_that_has_moved_is_as_the_configuration_says_when_it_comes_back() {
+    let moved = Some(([127, 0, 0, 1], 1).into());
+    let another_audience = |place: &Place| place.settings.replace(AUDIENCE, "other");
+    let no_rules = |_: &Place| OTHER_TENANT.to_owned();
+    for (case, change) in [
+        ("another audience of the same token", &another_audience as &dyn Fn(&Place) -> String),
+        ("no rules", &no_rules),
+    ] {
+        let place = Place::open().await;
+        let (header, mut peer) = place.known().await;
+        let changed = change(&place);
+        place.reload(&changed, moved);
+        assert_eq!(told(&mut peer, "acme", &header).await.code(), UNAUTHENTICATED, "{case}");
+        assert_eq!(place.reload(&changed, None), ["listeners.default"], "{case}");
+        let told = told(&mut peer, "acme", &header).await;
+        assert!(is_in(&told), "{case}: {told:?}");
+        assert_eq!(place.reload(&changed, None), [""; 0], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_has_moved_takes_tokens_of_an_issuer_that_is_put_back() {
+    let moved = Some(([127, 0, 0, 1], 1).into());
+    let place = Place::open().await;
+    let (header, mut peer) = place.known().await;
+    place.reload(&place.settings.replace(AUDIENCE, "other"), moved);
+    assert_eq!(told(&mut peer, "acme", &header).await.code(), UNAUTHENTICATED);
+    place.reload(OTHER_TENANT, moved);
+    assert_eq!(told(&mut peer, "acme", &header).await.code(), UNAUTHENTICATED);
+    place.reload(&place.settings, moved);
+    let told = told(&mut peer, "acme", &header).await;
+    assert!(is_in(&told), "{told:?}");
 }
 
 #[tokio::test]
