@@ -197,6 +197,7 @@ impl Gateway {
         let probing = Probing {
             route: route.clone(),
             interface: probe::interface_of(tenant),
+            is_unknown_there: probe::is_unknown_there(tenant),
             agent: AgentId::lowest(&tenant.agent_ids),
             limit: timeouts.request,
             metrics: metrics.clone(),
@@ -305,7 +306,7 @@ impl Gateway {
             let sample = (request.interface().timeout_class, request.agent);
             // A question that follows a failure would count that failure twice, or hide it.
             if request.stage != Stage::ReadBack {
-                self.route.judge(pick, sample, &asked);
+                self.route.judge(pick, sample, false, &asked);
             }
             if let Some(sample) = sample_of(request.interface(), &asked) {
                 seat.note(pick.index, request.interface().number(), sample);

@@ -32,7 +32,7 @@ pub enum Effect {
 }
 
 /// What keys are about; the first line that fits holds. `*` stands for any name.
-const EFFECTS: [(&str, Effect); 24] = [
+const EFFECTS: [(&str, Effect); 25] = [
     ("callers", Effect::Callers),
     ("issuers", Effect::Callers),
     ("listeners.*.tls", Effect::Listener),
@@ -48,6 +48,8 @@ const EFFECTS: [(&str, Effect); 24] = [
     ("tenants.*.timeouts", Effect::TenantConnections),
     ("tenants.*.breaker", Effect::TenantConnections),
     ("tenants.*.auth_mode", Effect::TenantConnections),
+    // Tripped addresses are probed with what the edition has.
+    ("tenants.*.edition", Effect::TenantConnections),
     ("tenants.*", Effect::Tenant),
     ("store.username", Effect::StoreAccess),
     ("store.password_file", Effect::StoreAccess),
@@ -110,6 +112,7 @@ mod tests {
             (&["tenants", "acme", "callers"], Effect::Callers),
             (&["tenants", "acme.eu", "tls", "ca_file"], Effect::TenantConnections),
             (&["tenants", "acme", "base_urls"], Effect::TenantConnections),
+            (&["tenants", "acme", "edition"], Effect::TenantConnections),
             (&["tenants", "acme.eu", "keep", "enabled"], Effect::Restart),
             (&["tenants", "acme", "keep", "recovery"], Effect::Tenant),
             (&["tenants", "acme", "limits", "sessions"], Effect::Restart),

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     config::Tenant,
-    gateway::{Reply, Unreadable, probe::is_unknown_there},
+    gateway::{
+        Reply, Unreadable,
+        probe::{is_unknown_there, says_unknown},
+    },
     retcode::{Kind, Retcode},
 };
 
@@ -188,8 +191,7 @@ impl AddressCheck<'_> {
 
 /// Whether the answer says that there is no such interface, to a question that the gateway is not expected to know.
 fn is_of_no_interface(tenant: &Tenant, status: StatusCode) -> bool {
-    let says_so = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status);
-    says_so && is_unknown_there(tenant)
+    says_unknown(status) && is_unknown_there(tenant)
 }
 
 /// The redirect's target without its query, which may be a secret.

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Exchanged, Reply};
+use super::{Exchanged, Reply, probe::says_unknown};
 
 /// When an address of a gateway last answered, and how it last failed.
 #[derive(Debug, Default)]
@@ -81,11 +81,12 @@ const CAUSE_MAX: usize = 200;
 const LATELY: Duration = Duration::from_secs(60);
 
 impl Health {
-    /// Notes an answer. One that does not come from a gateway counts as a failure.
-    pub(super) fn answered(&self, reply: &Reply) {
+    /// Notes an answer. One that does not come from a gateway counts as a failure. Where the gateway was asked for
+    /// what it does not have (`is_unknown_there`), it has to say so.
+    pub(super) fn answered(&self, reply: &Reply, is_unknown_there: bool) {
         match reply.amounts_to() {
             Exchanged::BadReply => self.failed("its answer is not readable"),
-            Exchanged::HttpStatus => {
+            Exchanged::HttpStatus if !(is_unknown_there && says_unknown(reply.status)) => {
                 self.failed(&format!("it answered with HTTP {}", reply.status));
             }
             _ => {

@@ -1,7 +1,7 @@
 //! A request to a gateway for the doctor. It uses the same TLS, connections and requests as calls,
 //! so its result is what calls would get.
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::ClientConfig;
 
@@ -45,6 +45,11 @@ pub(super) fn interface_of(tenant: &Tenant) -> &'static Interface {
 /// Whether a gateway of this tenant is asked for what it does not have.
 pub fn is_unknown_there(tenant: &Tenant) -> bool {
     tenant.auth_mode == AuthMode::None && !AGENT_STATUS.is_in(tenant.edition)
+}
+
+/// Whether an answer with this status says that there is no such interface.
+pub fn says_unknown(status: StatusCode) -> bool {
+    [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status)
 }
 
 /// Asks one address, without a Guid, what changes nothing. Opens a connection of its own. Must be called within a

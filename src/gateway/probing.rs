@@ -21,6 +21,8 @@ pub(super) struct Probing {
     pub(super) route: Arc<Route>,
     /// That of [`interface_of`](super::probe::interface_of).
     pub(super) interface: &'static Interface,
+    /// Whether the gateway does not have it.
+    pub(super) is_unknown_there: bool,
     pub(super) agent: AgentId,
     pub(super) limit: Duration,
     pub(super) metrics: Arc<RequestMetrics>,
@@ -68,7 +70,8 @@ impl Probing {
         let begun = Instant::now();
         let asked = endpoint.probe(&request, self.limit).await;
         // A poll is sent only where there are Guids, and refused at once, since it has none.
-        self.route.judge(pick, (TimeoutClass::Request, self.agent), &asked);
+        let sample = (TimeoutClass::Request, self.agent);
+        self.route.judge(pick, sample, self.is_unknown_there, &asked);
         let result = match &asked {
             Ok(reply) => reply.amounts_to(),
             Err(Failure::NotSent(..) | Failure::Prevented(..)) => Exchanged::Unreachable,

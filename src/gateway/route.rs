@@ -168,17 +168,18 @@ impl Route {
         Some(least_bad)
     }
 
-    /// Takes in what became of a request of this class for this agent.
+    /// Takes in what became of a request of this class for this agent, maybe for what the gateway does not have.
     pub(super) fn judge(
         &self,
         pick: Pick,
         (class, agent): (TimeoutClass, AgentId),
+        is_unknown_there: bool,
         asked: &Result<Reply, Failure>,
     ) {
         let Some(address) = self.addresses.get(pick.index) else { return };
         let health = address.endpoint.health();
         match asked {
-            Ok(reply) => health.answered(reply),
+            Ok(reply) => health.answered(reply, is_unknown_there),
             Err(
                 Failure::NotSent(_, cause)
                 | Failure::Sent(cause)

@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::rpc::proto::SetBusyRequest;
+use ccgateway_bridge::{
+    client::channel,
+    rpc::proto::{
+        SetBusyRequest,
+        health::{
+            HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+        },
+    },
+};
 use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
     AGENT, Setup, TestBridge, gateway,
     lossy::{Loss, LossyProxy, Own},
-    refused, until,
+    origin, refused, until,
 };
 use tokio::net::{TcpSocket, TcpStream};
 use tonic::{Code, Request};
@@ -216,6 +224,10 @@ async fn probes_of_a_gateway_of_2014_without_guids_take_no_event() {
     }
     way.behave();
     until_state(&bridge, 0, "good").await;
+    let mut health = HealthClient::with_origin(channel(), origin(bridge.bridge.grpc_addr()));
+    let service = "ccgateway.agent.v1.AgentState/acme".to_owned();
+    let health = health.check(HealthCheckRequest { service }).await.expect("known").into_inner();
+    assert_eq!(health.status(), ServingStatus::Serving);
     assert_eq!((waiting(), way.seen("/agentevent/").len()), (before, 0));
 }
 
