@@ -25,7 +25,8 @@ pub struct Access {
     everywhere: Rights,
     at: BTreeMap<TenantId, Rights>,
     unnamed: Unnamed,
-    until: Option<Instant>,
+    /// When what the caller has shown expires, and what that is.
+    until: Option<(Instant, Unidentified)>,
     /// Of the key that signed the caller's token.
     key: Option<Withdrawal>,
     standing: Option<Standing>,
@@ -66,7 +67,7 @@ impl Access {
         everywhere: Rights,
         mut at: BTreeMap<TenantId, Rights>,
         tenants: &[TenantId],
-        until: Option<SystemTime>,
+        until: Option<(SystemTime, Unidentified)>,
     ) -> Self {
         at.retain(|_, rights| !rights.is_empty());
         let may_use =
@@ -79,9 +80,9 @@ impl Access {
         };
         let known = principals.iter().filter(|principal| **principal != Principal::Anonymous);
         let shown: Vec<_> = known.take(SHOWN_MAX).map(shown).collect();
-        let until = until.map(|until| {
+        let until = until.map(|(until, why)| {
             let left = until.duration_since(SystemTime::now()).unwrap_or_default();
-            Instant::now() + left.min(FAR)
+            (Instant::now() + left.min(FAR), why)
         });
         let shown = shown.join(" ").into();
         let number = number(&principals);
@@ -137,10 +138,9 @@ impl Access {
     /// Why the caller has `right` at the tenant `id` no more: what it has shown has expired or is
     /// withdrawn, or another policy allows less. `None`: it may do what it might.
     pub fn taken_back(&self, id: &str, right: Right) -> Option<Obstacle> {
-        if self.until.is_some() && self.has_expired(Instant::now()) {
-            let of_token = self.has_token();
-            let why =
-                if of_token { Unidentified::Expired } else { Unidentified::CertificateExpired };
+        if let Some((until, why)) = self.until
+            && until <= Instant::now()
+        {
             return Some(Obstacle::CallerUnknown(why));
         }
         if self.is_key_withdrawn() {
@@ -221,12 +221,12 @@ impl Access {
 
     /// Whether the caller's certificate or token has expired.
     pub fn has_expired(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
+        self.until.is_some_and(|(until, _)| until <= now)
     }
 
     /// When the caller's certificate or token expires.
     pub fn until(&self) -> Option<Instant> {
-        self.until
+        self.until.map(|(until, _)| until)
     }
 
     /// The tenant that a request means by `id`, if the caller has `right` there. `None` if the request

@@ -187,10 +187,13 @@ impl ConnectionIdentity {
         let VerifiedToken { principal, until, key } = tokens.verify(token).await?;
         let mut known = self.known();
         let CertificateIdentity { principals, until: own_until } = &known.certificate;
-        let is_expired = own_until.is_some_and(|own| own <= SystemTime::now());
-        let (own, until) = match own_until {
-            _ if is_expired => (Vec::new(), until),
-            own_until => (principals.clone(), own_until.map_or(until, |own| own.min(until))),
+        let by_token = (until, Unidentified::Expired);
+        let (own, until) = match *own_until {
+            Some(own) if own <= SystemTime::now() => (Vec::new(), by_token),
+            Some(own) if own < until => {
+                (principals.clone(), (own, Unidentified::CertificateExpired))
+            }
+            _ => (principals.clone(), by_token),
         };
         let principals = [principal].into_iter().chain(own).collect();
         let access = policy.rules.access(principals, Some(until));
@@ -232,7 +235,8 @@ impl Known {
     ) -> Self {
         let CertificateIdentity { principals, until } = &certificate;
         let own = if !principals.is_empty() {
-            Some(policy.rules.access(principals.clone(), *until))
+            let until = until.map(|until| (until, Unidentified::CertificateExpired));
+            Some(policy.rules.access(principals.clone(), until))
         } else if policy.allows_anonymous {
             Some(policy.rules.access(vec![Principal::Anonymous], None))
         } else {

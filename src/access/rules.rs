@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use super::{Access, Principal, PrincipalPattern, Rights};
-use crate::id::TenantId;
+use crate::{call::Unidentified, id::TenantId};
 
 /// What some principals may do.
 #[derive(Clone, Debug)]
@@ -52,8 +52,12 @@ impl Rules {
         self.rules.is_none()
     }
 
-    /// What a caller may do who is all of these principals, until a time.
-    pub fn access(&self, principals: Vec<Principal>, until: Option<SystemTime>) -> Access {
+    /// What a caller may do who is all of these principals, until a time, and why not for longer.
+    pub fn access(
+        &self,
+        principals: Vec<Principal>,
+        until: Option<(SystemTime, Unidentified)>,
+    ) -> Access {
         let everywhere = if self.rules.is_none() { Rights::ALL } else { Rights::NONE };
         let mut given = (everywhere, BTreeMap::new());
         for rule in self.rules.iter().flatten().filter(|rule| rule.is_about(&principals)) {

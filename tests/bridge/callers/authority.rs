@@ -1,6 +1,11 @@
 //! Who issues the certificates of bridge and callers in these tests.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use ccgateway_test_support::Certificate;
 use rcgen::{
@@ -36,12 +41,23 @@ impl Authority {
     /// A certificate for this SPIFFE id, valid or expired.
     pub(super) fn issue(&self, uri: &str, is_valid: bool) -> Shown {
         let mut params = CertificateParams::default();
-        params.subject_alt_names.push(SanType::URI(uri.try_into().expect("a URI")));
-        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
         if !is_valid {
             (params.not_before, params.not_after) =
                 (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
         }
+        self.sign(uri, params)
+    }
+
+    /// A certificate for this SPIFFE id that is good for so long from now.
+    pub(super) fn issue_for(&self, uri: &str, time: Duration) -> Shown {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let not_after = date_time_ymd(1970, 1, 1) + now + time;
+        self.sign(uri, CertificateParams { not_after, ..<_>::default() })
+    }
+
+    fn sign(&self, uri: &str, mut params: CertificateParams) -> Shown {
+        params.subject_alt_names.push(SanType::URI(uri.try_into().expect("a URI")));
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let key = key.serialize_der().try_into().expect("a key");

@@ -1,12 +1,13 @@
 use std::{fs, time::Duration};
 
-use ccgateway_test_support::{Setup, Site, TestBridge, until, within};
+use ccgateway_test_support::{Certificate, Setup, Site, TestBridge, until, within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{
     HEALTH, PERMISSION_DENIED, REFLECTION, UNAUTHENTICATED, UNAVAILABLE,
+    authority::{Authority, tls},
     issuer::{KeyServer, Signer, now, unsigned, with_secret},
     list_services,
     peer::{Peer, Told},
@@ -266,6 +267,32 @@ async fn a_stream_ends_when_the_token_expires() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_the_certificate_expires_before_the_token() {
+    let (signer, files) = (Signer::es256(), TempDir::new().expect("a folder"));
+    let path = files.path().join("keys.json").display().to_string();
+    fs::write(&path, json!({ "keys": [signer.jwk("k")] }).to_string()).expect("written");
+    let own = Certificate::of("localhost", files.path());
+    let authority = Authority::new("callers", files.path());
+    let settings = format!(
+        "listeners.default.tls = {{ certificate_file = {:?}, key_file = {:?}, client_ca_file = {:?} }}\n{}",
+        own.pem,
+        own.key,
+        authority.pem,
+        settings(&format!("jwks_file = {path:?}")),
+    );
+    let bridge = TestBridge::with(Setup { settings, ..<_>::default() }).await;
+    let shown = authority.issue_for("spiffe://prod/ivr", Duration::from_secs(12));
+    let peer = Peer::connect(bridge.bridge.grpc_addr(), Some(tls(&own, Some(shown)))).await;
+    let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
+    let peer = peer.expect("connected");
+    let watching = watching_from(peer, &bridge, format!("Bearer {token}")).await;
+    let told = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(told.code(), UNAUTHENTICATED, "{told:?}");
+    let message = told.text("grpc-message");
+    assert!(message.contains("certificate") && !message.contains("token"), "{message}");
+}
+
+#[tokio::test]
 async fn calls_and_streams_end_whose_tokens_key_leaves_the_key_set() {
     let [leaves, stays] = [Signer::es256(), Signer::ed_dsa()];
     let files = TempDir::new().expect("a folder");
@@ -317,9 +344,17 @@ pub(super) async fn watching(
     bridge: &TestBridge,
     header: String,
 ) -> JoinHandle<Result<Told, String>> {
+    watching_from(peer(bridge).await, bridge, header).await
+}
+
+/// The same on this connection.
+async fn watching_from(
+    mut watcher: Peer,
+    bridge: &TestBridge,
+    header: String,
+) -> JoinHandle<Result<Told, String>> {
     let mut all = requests("acme").into_iter();
     let (path, _, message) = all.find(|(path, ..)| path.ends_with("WatchEvents")).expect("there");
-    let mut watcher = peer(bridge).await;
     let watching = tokio::spawn(async move {
         watcher.watch(&path, &message, &[("authorization", header.as_str())]).await
     });
