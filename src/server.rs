@@ -319,7 +319,7 @@ impl Bridge {
             Services { routes: routes.routes().prepare(), request_reader, streams, unhandled };
         let limits = server.connections.clone();
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
-        in_force.policies.put_in_force();
+        in_force.policies.put_in_force(&[]);
         let mut reloadable = Reloadable { listeners: BTreeMap::new(), in_force: in_force.into() };
         for port in ports.listeners {
             let Some(serves) = listener_policies.remove(&port.name) else { continue };

@@ -10,7 +10,7 @@ use crate::{
         ListenerPolicy, Rules,
         tokens::{Issuer, KeySet, KeySource, Keys, Reading, Tokens},
     },
-    config::{self, KeysPlace, Listener, ListenerName},
+    config::{self, KeysPlace, Listener, ListenerName, Setting},
 };
 
 /// What the listeners' policies are made of.
@@ -64,10 +64,13 @@ impl Policies {
     }
 
     /// Begins to read the keys of all issuers as the configuration says. Those that were read with it
-    /// count at once.
-    pub(super) fn put_in_force(&mut self) {
+    /// count at once where they are among what is `taken`: else, newer ones may have been read since.
+    pub(super) fn put_in_force(&mut self, taken: &[Setting]) {
         for keys in &mut self.keys {
-            if let Some(key_set) = keys.key_set.take() {
+            let file = format!("issuers.{}.jwks_file", keys.name);
+            let is_taken = taken.iter().any(|setting| setting.key() == file);
+            let counts = is_taken || keys.keys.current().is_empty();
+            if let Some(key_set) = keys.key_set.take().filter(|_| counts) {
                 keys.keys.put(key_set);
             }
             if let Some(reading) = keys.reading.take() {

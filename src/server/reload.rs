@@ -104,7 +104,7 @@ impl Bridge {
         // The order matters: streams of tenants that go end with that, whatever the new rules say of them,
         // and no caller finds a new tenant whose rights are still the old ones.
         tenants.stop_removed();
-        policies.put_in_force();
+        policies.put_in_force(taken);
         for (context, acceptor, policy) in listeners {
             context.replace(acceptor, policy);
         }

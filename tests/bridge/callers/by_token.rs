@@ -301,7 +301,11 @@ async fn calls_and_streams_end_whose_tokens_key_leaves_the_key_set() {
         fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
     };
     put(&[leaves.jwk("old"), stays.jwk("new")]);
-    let bridge = bridge(&format!("jwks_file = \"{}\", refresh = \"10s\"", path.display())).await;
+    let settings = settings(&format!("jwks_file = \"{}\", refresh = \"10s\"", path.display()));
+    let site = Site::new(<_>::default()).await;
+    let bridge = at(&site, settings.clone()).await;
+    let other_rights = settings.replace("[\"*\"]", "[\"read\", \"watch\"]");
+    let read_before = site.config(&Setup { settings: other_rights, ..<_>::default() });
     let old = leaves.token(&json!({"alg": "ES256", "kid": "old"}), &claims());
     let new = stays.token(&json!({"alg": "EdDSA", "kid": "new"}), &claims());
     let [old, new] = [old, new].map(|token| format!("Bearer {token}"));
@@ -316,6 +320,10 @@ async fn calls_and_streams_end_whose_tokens_key_leaves_the_key_set() {
     let ended = watching.await.expect("no panic").expect("an answer");
     assert_eq!(ended.code(), UNAUTHENTICATED, "{ended:?}");
     assert_eq!(told(&mut peer, "acme", &old).await.code(), UNAUTHENTICATED);
+    let reloaded = bridge.bridge.reload(read_before).expect("a good configuration");
+    assert_eq!(reloaded.taken, ["callers.ivr.rights"]);
+    let by_old = told(&mut peer, "acme", &old).await;
+    assert_eq!(by_old.code(), UNAUTHENTICATED, "the file was read before: {by_old:?}");
     let told = told(&mut peer, "acme", &new).await;
     assert!(is_in(&told), "{told:?}");
 }
