@@ -28,8 +28,8 @@ use crate::{
 /// Reads request messages, and bounds how many may be incomplete at once.
 ///
 /// Most requests come complete with their HEADERS and wait for nothing. Each other one takes a
-/// place, and so does one whose token waits for its issuer's keys, for as long as its caller's deadline allows and no longer than [`READ_LIMIT`]. When there
-/// is no place left, the address with the most places loses its oldest one. So incomplete messages
+/// place, and so does one whose token waits for its issuer's keys, for as long as its caller's deadline allows
+/// and no longer than [`READ_LIMIT`]. When there is no place left, the address with the most places loses its oldest one. So incomplete messages
 /// take a bounded part of the memory, and they do not keep out callers who send complete ones.
 #[derive(Debug)]
 pub(super) struct RequestReader {
@@ -123,36 +123,36 @@ impl RequestReader {
         body: Incoming,
         answer_by: impl Fn() -> Instant,
     ) -> Result<Bytes, Obstacle> {
-        let end = || answer_by().min(sender.arrived + READ_LIMIT);
-        match self.in_place(sender.peer, framing.read(body), end).await? {
+        match self.in_place(sender, framing.read(body), answer_by).await? {
             Some(read) => read.map_err(|_gone| Unreadable::BrokenOff.into()),
             None => Err(Obstacle::Deadline(Wait::Request)),
         }
     }
 
-    /// Waits until `end` for what a request needs before its method is called. `None`: it has not come by
-    /// then.
+    /// Waits until `answer_by`, and no longer than [`READ_LIMIT`], for what a request needs before its method is
+    /// called. `None`: it has not come by then.
     ///
     /// # Errors
     ///
     /// [`Obstacle::Overloaded`] if it has lost its place to a newer request.
     pub(super) async fn in_place<T>(
         &self,
-        peer: IpAddr,
+        sender: Sender,
         waiting: impl Future<Output = T>,
-        end: impl FnOnce() -> Instant,
+        answer_by: impl FnOnce() -> Instant,
     ) -> Result<Option<T>, Obstacle> {
         let mut waiting = pin!(waiting);
         // Nearly always it is there already, and neither a place nor a timer is needed.
         if let Poll::Ready(at_once) = poll!(waiting.as_mut()) {
             return Ok(Some(at_once));
         }
-        let place = self.places.enter(peer);
+        let place = self.places.enter(sender.peer);
+        let end = answer_by().min(sender.arrived + READ_LIMIT);
         tokio::select! {
             biased;
             late = waiting => Ok(Some(late)),
             () = place.lost() => Err(self.displaced()),
-            () = sleep_until(end()) => Ok(None),
+            () = sleep_until(end) => Ok(None),
         }
     }
 }

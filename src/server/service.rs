@@ -143,9 +143,10 @@ impl Connection {
         // Not idle meanwhile, so that it is not closed.
         let _call = self.served.begin();
         let Services { unhandled, request_reader, .. } = &self.services;
-        let end = || unhandled.answer_by(&head.headers, arrived);
+        let answer_by = || unhandled.answer_by(&head.headers, arrived);
         let verifying = self.peer.identity.verify(&token);
-        match request_reader.in_place(self.peer.addr.ip(), verifying, end).await {
+        let sender = Sender { peer: self.peer.addr.ip(), arrived };
+        match request_reader.in_place(sender, verifying, answer_by).await {
             Ok(verified) => {
                 let access = verified.unwrap_or(Err(Unidentified::KeysMissing));
                 self.clone().dispatch(head, body, arrived, access).await
