@@ -51,8 +51,9 @@ impl Authority {
     /// A certificate for this SPIFFE id that is good for so long from now.
     pub(super) fn issue_for(&self, uri: &str, time: Duration) -> Shown {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let not_after = date_time_ymd(1970, 1, 1) + now + time;
-        self.sign(uri, CertificateParams { not_after, ..<_>::default() })
+        let mut params = CertificateParams::default();
+        params.not_after = date_time_ymd(1970, 1, 1) + now + time;
+        self.sign(uri, params)
     }
 
     fn sign(&self, uri: &str, mut params: CertificateParams) -> Shown {
