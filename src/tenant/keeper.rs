@@ -270,16 +270,14 @@ impl Keeping {
             finding => finding,
         };
         self.newer_guid_may_be_lost |= finding == Finding::AnswerLost && is_dynamic;
-        let is_lost = self.is_lost(finding, &session).await?;
-        let unclear = self.tenant.agents.unclear_sign_out(self.agent, session.made);
-        if let Some(asked) = unclear.filter(|_| is_lost) {
-            return self.end_unless_silent(finding, asked).await;
-        }
-        if is_lost {
+        if self.is_lost(finding, &session).await? {
             // Without a lease, another replica may have renewed the Guid, so that it is refused
             // here. A sign-in would take the agent away from that replica.
             if !self.tenant.is_sole_keeper(self.agent) {
                 return Err(End::Unclear);
+            }
+            if let Some(asked) = self.tenant.agents.unclear_sign_out(self.agent, session.made) {
+                return self.end_unless_silent(finding, asked).await;
             }
             return Box::pin(self.recover(finding)).await;
         }
@@ -289,7 +287,7 @@ impl Keeping {
     /// Notes that the gateway has taken the session for good, and, with its newest Guid, that no other was lost.
     fn was_good(&mut self, asked: Instant, with_newest_guid: bool) {
         let agents = &self.tenant.agents;
-        // For so long it may be carrying out what was asked before.
+        // The gateway may go on with an earlier request for this long.
         let settled = asked.checked_sub(self.tenant.config.timeouts.settle);
         if let Some(settled) = settled {
             agents.was_good(self.agent, settled);

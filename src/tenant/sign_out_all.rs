@@ -1,4 +1,4 @@
-//! Signs out the agents whose sessions the bridge keeps, when the bridge stops.
+//! Signs out the agents whom the bridge has signed in, when it stops and nobody goes on with their sessions.
 
 use std::{future::ready, sync::Arc};
 

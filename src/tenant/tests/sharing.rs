@@ -6,6 +6,7 @@ use std::{
 };
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use tokio::time::Instant;
 
 use super::{
     others::{LOCK_TIME, OURS, Others, THEIRS},
@@ -15,7 +16,7 @@ use crate::{
     call::{CallError, Obstacle},
     gateway::say_busy,
     session::{Guid, NewSession, Origin, SessionState},
-    tenant::{Accepted, Claimed, LeaseCounts, Lock, Polls as _},
+    tenant::{Accepted, Claimed, LeaseCounts, Lock, Polls as _, agents::Loss},
 };
 
 async fn with(others: &Others, credentials: &[u32]) -> World {
@@ -94,6 +95,21 @@ async fn a_session_that_another_replica_may_have_is_not_made_anew() {
     world.until_state(1001, None).await;
     assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_another_replica_may_have_is_not_ended_for_a_sign_out_without_answer() {
+    let others = Others::default();
+    let world = with(&others, &[]).await;
+    world.sign_in(1001).await;
+    let made = world.tenant.sessions.cached(agent(1001)).expect("a session").made;
+    others.polls.is_sole.store(false, Relaxed);
+    world.gateway.freeze();
+    world.tenant.agents.lost(agent(1001), Loss::SignOut { made }, Instant::now());
+    world.gateway.sign_out(1001);
+    world.gateway.thaw();
+    world.until_state(1001, None).await;
+    assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
 }
 
 #[tokio::test]
