@@ -17,7 +17,7 @@ use crate::{
     event::{Agents, Event, Fetched, Moment, Told},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
     id::AgentId,
-    session::{Origin, Session, SessionState},
+    session::{Session, SessionState},
     state::AgentState,
     telemetry::trace::SpanKind,
 };
@@ -52,6 +52,7 @@ impl AdmittedCall {
     /// Notes what an accepted command says about the agent.
     pub(super) fn learn_from(&mut self, command: &Command, envelope: &Envelope) {
         let Some(sent) = self.sent else { return };
+        self.turn.was_good(sent.at.checked_sub(self.tenant.config.timeouts.settle));
         if let Some(effect) = command.interface.effect {
             // In a call or another passing state the change may be delayed. Where the old state fits the change, too, as
             // a rest fits the end of a busy state, it may have had no effect.
@@ -134,7 +135,7 @@ impl AdmittedCall {
         let Activity { state, newest, at, session } = self.turn.activity()?;
         let now = self.tenant.sessions.cached(self.agent).filter(|now| self.is_of_call(now))?;
         let is_old = sent.at.saturating_duration_since(at) > KNOWN_WITHOUT_EVENTS;
-        if session != Some(now.made) || (is_old && !self.gets_events(now.origin)) {
+        if session != Some(now.made) || (is_old && !self.gets_events()) {
             return None;
         }
         let told = self.tenant.events.last_told(self.agent, newest, sent.newest).ok()?;
@@ -156,11 +157,9 @@ impl AdmittedCall {
     }
 
     /// Whether the agent's events come to the bridge as they happen.
-    fn gets_events(&self, origin: Origin) -> bool {
-        match self.tenant.session_state(self.agent) {
-            Some(state) => state == SessionState::Kept,
-            None => origin == Origin::SignedIn && self.tenant.is_kept_by_replicas(),
-        }
+    fn gets_events(&self) -> bool {
+        // Where another replica polls, it may hear nothing, or its events may not come here.
+        self.tenant.session_state(self.agent) == Some(SessionState::Kept)
     }
 
     /// Observes the agent. A caller whose time is over before that is told `error`.
@@ -176,7 +175,7 @@ impl AdmittedCall {
     async fn observe(&mut self, lost: Lost<'_>) -> Option<Observed> {
         let state = self.ask_activity().await?;
         let first = Observed { state, is_settled: false, is_told: false };
-        let needs_event = lost.needs_event(state) && self.tenant.is_polled(self.agent).await;
+        let needs_event = lost.needs_event(state) && self.tenant.agents.is_kept(self.agent);
         if !needs_event && !contradicts(state, lost.effect) {
             return Some(first);
         }
