@@ -74,6 +74,7 @@ fn counts_in_its_time(kind: SealedKind, content: &[u8]) {
         SealedKind::Rejected => Purpose::Rejection,
         SealedKind::Credentials => Purpose::Credentials,
         SealedKind::Changes => Purpose::Change,
+        SealedKind::SignOut => Purpose::SignOut,
     };
     let store = Box::new(Stored(seal(purpose, "1001", content).encode()));
     let values = SealedValues::new(tenant("acme"), store, Arc::clone(&RING), true);

@@ -137,7 +137,8 @@ impl Roster {
                 () = self.first_lease.notified() => continue,
             }
             let mut held = self.held();
-            let ended = held.end(when_away() == WhenAway::Keep);
+            let is_polled = |agent| polls.is_polling(agent);
+            let ended = held.end(when_away() == WhenAway::Keep, is_polled);
             for agent in &ended.stopped {
                 polls.stop(*agent);
             }
@@ -203,8 +204,8 @@ impl PollOwnership for Roster {
         })
     }
 
-    fn resume(&self, agent: AgentId, polls: &dyn Polls) {
-        self.begin(&self.held(), agent, Cause::SignedIn, polls);
+    fn resume(&self, agent: AgentId, polls: &dyn Polls) -> bool {
+        self.begin(&self.held(), agent, Cause::SignedIn, polls)
     }
 
     fn polls_ended(&self, agent: AgentId, polls: &dyn Polls) {

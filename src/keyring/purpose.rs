@@ -11,6 +11,8 @@ pub enum Purpose {
     Rejection,
     /// What became of a change with an id.
     Change,
+    /// The word that a sign-out may have ended a session. Nothing is sealed but for what it is.
+    SignOut,
     /// The word of a replica that it lives.
     Heartbeat,
     /// The lock of an agent's sign-in, and who holds it.
@@ -27,12 +29,13 @@ const LEAST_OF_LEASES: usize = 16;
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Session,
         Self::Event,
         Self::Credentials,
         Self::Rejection,
         Self::Change,
+        Self::SignOut,
         Self::Heartbeat,
         Self::Lock,
         Self::Lease,
@@ -46,6 +49,7 @@ impl Purpose {
             Self::Credentials => "credentials",
             Self::Rejection => "rejection",
             Self::Change => "change",
+            Self::SignOut => "sign-out",
             Self::Heartbeat => "heartbeat",
             Self::Lock => "lock",
             Self::Lease => "lease",

@@ -21,11 +21,13 @@ pub enum SealedKind {
     Credentials,
     /// What became of the agent's changes that had ids. Only in a file.
     Changes,
+    /// That a sign-out may have ended the session, since its answer was lost. Only where there are replicas.
+    SignOut,
 }
 
 impl SealedKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Rejected, Self::Credentials, Self::Changes];
+    pub const ALL: [Self; 4] = [Self::Rejected, Self::Credentials, Self::Changes, Self::SignOut];
 
     /// The name, as rows of a file and keys of a shared store have it.
     pub fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl SealedKind {
             Self::Rejected => "rejected",
             Self::Credentials => "credentials",
             Self::Changes => "changes",
+            Self::SignOut => "signed-out",
         }
     }
 
@@ -89,6 +92,7 @@ impl SealedKind {
             Self::Rejected => Purpose::Rejection,
             Self::Credentials => Purpose::Credentials,
             Self::Changes => Purpose::Change,
+            Self::SignOut => Purpose::SignOut,
         }
     }
 }

@@ -78,6 +78,8 @@ struct Known {
     lossy: Sweep,
     /// Agents that another client has taken over from the bridge.
     contested: BTreeSet<AgentId>,
+    /// Agents whose sessions nobody polls, as far as is known here.
+    unkept: BTreeSet<AgentId>,
 }
 
 /// Sums over all records, so that nobody has to go through them.
@@ -163,7 +165,12 @@ impl AgentRecords {
         let (before, was_kept) = (record.session.status(), record.session.is_kept());
         let Effects { change, entered, start, signals } = record.session.on(event);
         let (after, is_kept) = (record.session.status(), record.session.is_kept());
+        if start.is_some() {
+            // Whoever has polled until now may have had events that did not come here.
+            record.activity = None;
+        }
         known.totals.count(before, after);
+        known.note_unkept(agent, after);
         known.totals.keepers = known.totals.keepers + usize::from(is_kept) - usize::from(was_kept);
         known.tidy(agent);
         if let Some(counter) = entered.and_then(|entered| self.entered.get(entered.index()?)) {
@@ -201,6 +208,11 @@ impl AgentRecords {
     /// Whether the gateway has refused polls for this version of an agent's session.
     pub(super) fn has_no_polls(&self, agent: AgentId, version: u64) -> bool {
         self.look(agent, |record| record.unpollable == Some(version)).unwrap_or_default()
+    }
+
+    /// The agents whose sessions nobody polls, as far as is known here.
+    pub(super) fn unkept(&self) -> Vec<AgentId> {
+        self.known().unkept.iter().copied().collect()
     }
 
     /// How many agents have a keeper here.
@@ -276,6 +288,14 @@ impl AgentRecords {
 }
 
 impl Known {
+    fn note_unkept(&mut self, agent: AgentId, status: Option<SessionState>) {
+        if status == Some(SessionState::Unkept) {
+            self.unkept.insert(agent);
+        } else {
+            self.unkept.remove(&agent);
+        }
+    }
+
     /// Removes an agent's record if it is unused.
     fn tidy(&mut self, agent: AgentId) {
         if self.records.get(&agent).is_some_and(AgentRecord::is_unused) {

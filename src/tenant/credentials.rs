@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use self::shared_rejections::SharedRejections;
 use super::{
-    agents::{AgentRecords, Rejection},
+    agents::{AgentRecords, GUIDLESS_MAX, Rejection},
     password_digest::PasswordDigest,
 };
 use crate::{
@@ -132,6 +132,21 @@ impl CredentialBook {
         if let Some(sealed) = self.shared_passwords() {
             sealed.remove(SealedKind::Credentials, agent).await;
         }
+    }
+
+    /// Tells the other replicas that a sign-out may have ended this session, since its answer was lost.
+    pub(super) async fn note_sign_out(&self, agent: AgentId, made: u64) {
+        if let Some(sealed) = &self.sealed {
+            let owner = Owner { agent, session: Some(made) };
+            sealed.put(SealedKind::SignOut, owner, &[], GUIDLESS_MAX).await;
+        }
+    }
+
+    /// Whether a replica has said that a short while ago.
+    pub(super) async fn is_sign_out_noted(&self, agent: AgentId, made: u64) -> bool {
+        let Some(sealed) = &self.sealed else { return false };
+        let owner = Owner { agent, session: Some(made) };
+        sealed.get(SealedKind::SignOut, owner).await.is_some()
     }
 
     /// Remembers for a while that this sign-in must not be repeated, here and at other replicas.

@@ -10,6 +10,12 @@ use crate::{
     session::{Guid, Session, StoreError},
 };
 
+/// Keeps the cookies that a reply brings, and takes a Guid that renews this session's.
+pub(super) fn take_renewals(session: &Session, reply: &mut Reply) -> Option<Guid> {
+    reply.set_cookies(&session.cookies);
+    reply.guid.take().filter(|guid| session.is_renewed_by(guid))
+}
+
 impl Tenant {
     /// Stores what a reply brings beside its answer: a renewed Guid, and cookies of a load
     /// balancer. A failure to store them does not change the answer.
@@ -19,8 +25,7 @@ impl Tenant {
         session: &Session,
         reply: &mut Reply,
     ) {
-        reply.set_cookies(&session.cookies);
-        if let Some(guid) = reply.guid.take().filter(|guid| session.is_renewed_by(guid)) {
+        if let Some(guid) = take_renewals(session, reply) {
             self.renew_session(agent, session, guid).await;
         }
     }

@@ -37,9 +37,9 @@ impl Tenant {
         }
     }
 
-    /// Keeps a session whose keeper has just ended, unless another replica has to keep it.
-    pub(super) fn keep_again(self: &Arc<Self>, agent: AgentId) {
-        self.polls.resume(agent, self);
+    /// Keeps a session whose keeper has just ended, unless another replica has to keep it. Returns whether it is kept here.
+    pub(super) fn keep_again(self: &Arc<Self>, agent: AgentId) -> bool {
+        self.polls.resume(agent, self)
     }
 
     /// Notes that an agent's keeper has ended by itself.
@@ -127,6 +127,14 @@ impl Polls for Arc<Tenant> {
 
     fn known(&self) -> Vec<AgentId> {
         self.sessions.signed_in()
+    }
+
+    fn unkept(&self) -> Vec<AgentId> {
+        self.agents.unkept()
+    }
+
+    fn is_left_to_others(&self, agent: AgentId) {
+        self.note(agent, Event::Elsewhere);
     }
 
     fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {

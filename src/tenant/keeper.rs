@@ -35,6 +35,8 @@ use crate::{
 enum End {
     /// Signed out, or forgotten.
     NotOurs,
+    /// A sign-out has ended it whose answer was lost.
+    SignedOut,
     /// Outside of the tenant's agent ids, since these have changed.
     NotOfTenant,
     /// The gateway allows no polls for one agent (000-001), and Guids are static, so there is
@@ -187,10 +189,23 @@ impl Keeping {
                 // If it stayed stored, each replica in turn would try to keep it, and fail.
                 let _unavailable = tenant.sessions.remove(*agent, self.version()).await;
             }
+            // Only now that this keeper has left, since the end of a session stops the keeper that it finds.
+            End::SignedOut => {
+                if let Some(session) = &self.last {
+                    tenant.forget_signed_out(*agent, session).await;
+                }
+                if self.has_another().await {
+                    tenant.keep_again(*agent);
+                }
+            }
             // A call may have made a new session while this keeper was still registered. It then
             // started no keeper of its own.
-            End::NotOurs | End::Registered if matches!(self.session().await, Ok(Some(_))) => {
-                tenant.keep_again(*agent);
+            End::NotOurs | End::Registered if self.has_another().await => {
+                // Another replica may have got the lease meanwhile.
+                if !tenant.keep_again(*agent) {
+                    tenant
+                        .note(*agent, Event::Ended { keeper: self.number, state: None, cause: "" });
+                }
             }
             // The session stays stored, and nobody is signed out: an agent who is not of the tenant may be another
             // bridge's now, or its agent ids a slip. If it was unclear, the replica that gets the lease when the
@@ -202,6 +217,10 @@ impl Keeping {
             | End::NotOurs
             | End::Unclear => tenant.note(*agent, ended),
         }
+    }
+
+    async fn has_another(&self) -> bool {
+        matches!(self.session().await, Ok(Some(_)))
     }
 
     /// Asks for a new Guid if one may have been lost. Polls wait only a short time for it: without
@@ -298,17 +317,15 @@ impl Keeping {
         }
     }
 
-    /// Ends the session that a sign-out has probably ended whose answer was lost. Nobody signs the agent in by itself.
-    /// While the gateway says nothing, the agent may still be signed in, but no longer than a session lasts that nobody uses.
-    async fn end_unless_silent(&mut self, finding: Finding, asked: Instant) -> Result<(), End> {
+    /// What follows for a lost session that a sign-out has probably ended whose answer was lost. Nobody signs the agent in by
+    /// itself. While the gateway says nothing, the agent may still be signed in, but no longer than a session lasts that
+    /// nobody uses.
+    async fn end_unless_silent(&self, finding: Finding, asked: Instant) -> Result<(), End> {
         let is_silent = matches!(finding, Finding::AnswerLost | Finding::Silent | Finding::Other);
         if is_silent && asked.elapsed() < GUIDLESS_MAX {
             return self.rest(self.pause()).await;
         }
-        if let Some(session) = &self.last {
-            Box::pin(self.tenant.forget_signed_out(self.agent, session)).await;
-        }
-        Err(End::NotOurs)
+        Err(End::SignedOut)
     }
 
     /// What follows from another poll that was open. It may be one of a client that has taken the agent
@@ -424,8 +441,12 @@ impl Keeping {
                 }
                 Err(Obstacle::SessionMissing) => {
                     // The agent may have been signed out meanwhile. Then this ends with another cause.
-                    let _still = self.session().await?;
-                    return Err(End::NoCredentials);
+                    let still = self.session().await?;
+                    let is_signed_out = still.is_some_and(|session| {
+                        self.tenant.agents.unclear_sign_out(self.agent, session.made).is_some()
+                    });
+                    let end = if is_signed_out { End::SignedOut } else { End::NoCredentials };
+                    return Err(end);
                 }
                 // A call has found meanwhile that the agent is signed in, or this attempt has.
                 Err(Obstacle::TakenOver { .. } | Obstacle::GuidLost { .. }) => {
@@ -529,7 +550,7 @@ impl End {
     fn state(self) -> Option<SessionState> {
         match self {
             Self::HandedOver => None,
-            Self::NotOurs => Some(SessionState::Gone),
+            Self::NotOurs | Self::SignedOut => Some(SessionState::Gone),
             Self::PollsDisabled | Self::NotOfTenant => Some(SessionState::Unkept),
             Self::Registered => Some(SessionState::Registered),
             Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
@@ -541,6 +562,7 @@ impl End {
     fn cause(self) -> &'static str {
         match self {
             Self::NotOurs => "signed out",
+            Self::SignedOut => "signed out, as it turns out",
             Self::Registered => "handed in by its owner",
             Self::NotOfTenant => "its id is outside of the tenant's agent_ids now",
             Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
@@ -593,6 +615,7 @@ mod tests {
     fn each_end_of_keeping_has_a_cause_of_its_own() {
         let ends = [
             End::NotOurs,
+            End::SignedOut,
             End::Registered,
             End::NotOfTenant,
             End::PollsDisabled,

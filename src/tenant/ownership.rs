@@ -14,8 +14,8 @@ pub trait PollOwnership: fmt::Debug + Send + Sync {
     fn claim<'a>(&'a self, agent: AgentId, polls: &'a dyn Polls) -> BoxFuture<'a, Claimed>;
 
     /// Begins to poll again for an agent whose polls have just ended by themselves, unless another
-    /// process has to.
-    fn resume(&self, agent: AgentId, polls: &dyn Polls);
+    /// process has to. Returns whether they begin.
+    fn resume(&self, agent: AgentId, polls: &dyn Polls) -> bool;
 
     /// Notes that the polls for an agent have ended by themselves.
     fn polls_ended(&self, agent: AgentId, polls: &dyn Polls);
@@ -65,6 +65,14 @@ pub trait Polls: Send + Sync {
     fn known(&self) -> Vec<AgentId> {
         Vec::new()
     }
+
+    /// The agents whose sessions nobody polls, as far as this process knows.
+    fn unkept(&self) -> Vec<AgentId> {
+        Vec::new()
+    }
+
+    /// Notes that another process decides whether an unkept session of this agent is polled.
+    fn is_left_to_others(&self, _: AgentId) {}
 
     /// Tells the other replicas once more of an agent's session.
     fn tell_again(&self, _: AgentId) -> BoxFuture<'_, ()> {
@@ -125,8 +133,9 @@ impl PollOwnership for Alone {
         Box::pin(ready(Claimed::Here))
     }
 
-    fn resume(&self, agent: AgentId, polls: &dyn Polls) {
+    fn resume(&self, agent: AgentId, polls: &dyn Polls) -> bool {
         polls.begin(agent, Cause::SignedIn);
+        true
     }
 
     fn polls_ended(&self, _: AgentId, _: &dyn Polls) {}

@@ -86,7 +86,8 @@ impl AdmittedCall {
             Locked::Ours(lock) => lock,
             Locked::Newer(session) => return Ok(session),
         };
-        if self.call.is_none() && refused > 0 && self.has_no_session(untouched).await? {
+        let is_unasked = self.call.is_none() && refused > 0;
+        if is_unasked && (self.has_no_session(untouched).await? || self.may_be_signed_out().await) {
             // It has ended since it was lost: the agent was signed out, and no caller wants it back.
             return Err(Obstacle::SessionMissing);
         }
@@ -103,6 +104,12 @@ impl AdmittedCall {
     /// Whether the store says that the agent has no session.
     async fn has_no_session(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
         Ok(matches!(self.stored_session(untouched).await?, Ok(None)))
+    }
+
+    /// Whether a sign-out may have ended the session whose answer was lost.
+    async fn may_be_signed_out(&self) -> bool {
+        let Some(session) = self.tenant.sessions.cached(self.agent) else { return false };
+        self.tenant.unclear_sign_out(self.agent, session.made).await.is_some()
     }
 
     async fn make_or_await_session(

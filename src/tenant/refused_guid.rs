@@ -35,7 +35,6 @@ impl AdmittedCall {
         // the bridge were quicker, it would take the agent over from its owner.
         let has_moved = refused.retcode.kind() == Kind::SessionMoved;
         let is_owners = session.origin == Origin::Registered && has_moved;
-        self.end_if_signed_out(session.version).await;
         let only_stored = command.interface.only_reads() || is_owners;
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
@@ -58,8 +57,11 @@ impl AdmittedCall {
         lost: u64,
         untouched: Untouched,
     ) -> Result<Arc<Session>, CallError> {
-        let newer = self.stored_or_made(lost, &untouched).await;
-        let newer = untouched.check(newer)?;
+        let stored = untouched.check(self.stored_since(lost, &untouched).await)?;
+        let newer = match stored {
+            Some(stored) => Some(stored),
+            None => untouched.check(self.made_since(lost, &untouched).await)?,
+        };
         newer.ok_or_else(|| untouched.because(Obstacle::SessionMissing))
     }
 
@@ -71,22 +73,19 @@ impl AdmittedCall {
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Option<Arc<Session>>, Obstacle> {
-        if only_stored {
-            return self.stored_since(refused, untouched).await;
+        if let Some(newer) = self.stored_since(refused, untouched).await? {
+            return Ok(Some(newer));
         }
-        self.stored_or_made(refused, untouched).await
+        self.end_if_signed_out(refused).await;
+        if only_stored { Ok(None) } else { self.made_since(refused, untouched).await }
     }
 
-    /// A session newer than the version `refused`: one that was stored meanwhile, or else one made
-    /// by signing in.
-    async fn stored_or_made(
+    /// A session that is made by signing in.
+    async fn made_since(
         &mut self,
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Option<Arc<Session>>, Obstacle> {
-        if let Some(newer) = self.stored_since(refused, untouched).await? {
-            return Ok(Some(newer));
-        }
         let made = self.sign_in_unasked(refused, untouched).await?;
         if made.is_none() {
             let (tenant, agent) = (self.tenant.clone(), self.agent);

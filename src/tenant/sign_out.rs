@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     Tenant,
     admitted_call::AdmittedCall,
-    agents::{Attempt, Event, Loss},
+    agents::{Attempt, Event, GUIDLESS_MAX, Loss},
     request_ids::{Claim, Did, Made},
     sign_in_across_replicas::Locked,
     single_poll::Finding,
@@ -58,6 +58,10 @@ impl AdmittedCall {
         } else if verdict.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
             tenant.agents.lost(agent, Loss::SignOut { made: session.made }, Instant::now());
             let finding_out = async move {
+                // While this replica has the lock: another one's keeper that finds the agent signed out waits for it.
+                if tenant.is_kept_by_replicas() {
+                    tenant.credentials.note_sign_out(agent, session.made).await;
+                }
                 tenant.find_out_whether_signed_out(agent, &session).await;
                 drop(lock);
             };
@@ -76,7 +80,11 @@ impl AdmittedCall {
         let (tenant, agent) = (self.tenant.clone(), self.agent);
         let refused = |session: &Arc<Session>| session.version == refused;
         let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return };
-        if tenant.agents.unclear_sign_out(agent, session.made).is_some() {
+        // Where another replica polls, this one does not hear that the session goes on.
+        let counts =
+            |asked: &Instant| tenant.is_sole_keeper(agent) || asked.elapsed() < GUIDLESS_MAX;
+        let asked = tenant.unclear_sign_out(agent, session.made).await.filter(counts);
+        if asked.is_some() {
             self.settle(async move { tenant.forget_signed_out(agent, &session).await }).await;
         }
     }
@@ -126,6 +134,21 @@ pub(super) fn has_ended(verdict: &Result<Envelope, CallError>) -> bool {
 }
 
 impl Tenant {
+    /// When the answer to a sign-out was lost that may have ended the session which was `made` with this version, here or at
+    /// another replica.
+    pub(super) async fn unclear_sign_out(&self, agent: AgentId, made: u64) -> Option<Instant> {
+        if let Some(asked) = self.agents.unclear_sign_out(agent, made) {
+            return Some(asked);
+        }
+        let is_noted =
+            self.is_kept_by_replicas() && self.credentials.is_sign_out_noted(agent, made).await;
+        is_noted.then(|| {
+            let now = Instant::now();
+            self.agents.lost(agent, Loss::SignOut { made }, now);
+            now
+        })
+    }
+
     /// Asks the gateway whether the agent is signed out, after the answer to a sign-out was lost. That the agent is still
     /// signed in proves nothing yet: the gateway may carry the sign-out out later.
     async fn find_out_whether_signed_out(&self, agent: AgentId, session: &Session) {
@@ -144,10 +167,11 @@ impl Tenant {
         // Before the store is changed, so that the keeper does not ask for a sign-in when it finds
         // no session.
         self.note(agent, Event::SignedOut);
-        self.agents.decided(agent);
         self.sign_ins.withdraw(agent);
         self.credentials.forget(agent).await;
         let told = self.end_newest(agent, session).await;
+        // Only now: until then another keeper may find the session, and has to know of the sign-out.
+        self.agents.decided(agent);
         self.note_unstored(agent, "that the agent is signed out", told);
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
 
-use super::Tenant;
+use super::{Tenant, guid_renewal::take_renewals};
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
     event::{self, What},
@@ -94,12 +94,14 @@ impl Tenant {
     pub(super) async fn poll(&self, agent: AgentId, session: &Session) -> Finding {
         match self.ask_unasked(&POLL, agent, session).await {
             Ok(mut reply) => {
-                // Read before the Guid is stored: a slow store must not make the events look newer
-                // than they are.
-                let fetched = Instant::now();
-                self.store_renewals(agent, session, &mut reply).await;
+                let renewed = take_renewals(session, &mut reply);
                 let verdict = reply.into_verdict(session.guid.node());
-                let finding = self.publish_events(agent, verdict, fetched);
+                // The gateway gives events once. So they are published before the Guid is stored: this keeper may be stopped
+                // while a slow store does that.
+                let finding = self.publish_events(agent, verdict, Instant::now());
+                if let Some(guid) = renewed {
+                    self.renew_session(agent, session, guid).await;
+                }
                 if finding == Finding::Alive {
                     self.store_anew(agent, session).await;
                 }

@@ -111,6 +111,18 @@ async fn no_replica_signs_an_agent_in_whom_another_is_signing_out() {
 }
 
 #[tokio::test]
+async fn nobody_signs_an_agent_in_whose_sign_out_had_no_answer_wherever_the_agent_is_polled() {
+    for at in [0, 1] {
+        let two = Two::start().await;
+        two.proxy.lose("/logout", Loss::BeforeAnswer);
+        // Nor does the gateway say afterwards what has become of it.
+        two.proxy.lose("agentstatus", Loss::AfterRequest);
+        two.bridges[at].sign_out(1001).await.expect_err("its answer is lost");
+        two.is_out().await;
+    }
+}
+
+#[tokio::test]
 async fn a_registered_guid_that_one_replica_renews_while_another_signs_out_ends_with_it() {
     let two = Two::start().await;
     let [first, second] = &two.bridges;

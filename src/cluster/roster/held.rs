@@ -239,8 +239,8 @@ impl Held {
     }
 
     /// Ends the leases whose time is over. With `keep`, an agent goes on being polled if the store
-    /// did not answer a request for its lease.
-    pub(super) fn end(&mut self, keep: bool) -> Ended {
+    /// did not answer a request for its lease. An agent may have a lease and no polls, since its gateway allows none.
+    pub(super) fn end(&mut self, keep: bool, is_polled: impl Fn(AgentId) -> bool) -> Ended {
         let now = Instant::now();
         let mut ended = Ended::default();
         self.leases.retain(|agent, lease| {
@@ -250,11 +250,13 @@ impl Held {
             }
             if keep && lease.unanswered {
                 lease.overdue = true;
-                ended.overdue += 1;
+                ended.overdue += usize::from(is_polled(*agent));
                 return true;
             }
-            ended.unanswered += usize::from(lease.unanswered);
-            ended.stopped.push(*agent);
+            if is_polled(*agent) {
+                ended.unanswered += usize::from(lease.unanswered);
+                ended.stopped.push(*agent);
+            }
             false
         });
         ended

@@ -13,7 +13,8 @@ use self::world::{
     ANSWER_MAX, Fortune, LEASE, Shared, agents, kill, many_agents, new_world, open, start, world_of,
 };
 use crate::{
-    cluster::{LEASES_AT_ONCE, ReplicaId},
+    cluster::{LEASES_AT_ONCE, ReplicaId, preferred_replica},
+    id::AgentId,
     tenant::{Claimed, PollOwnership as _},
 };
 
@@ -45,6 +46,21 @@ async fn the_agents_of_a_replica_that_dies_are_polled_by_others_soon_after_its_l
     kill(&running[0]);
     sleep(LEASE + LEASE / 2).await;
     check_each_is_polled_once(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_a_replica_believes_unkept_is_left_to_the_one_that_has_to_poll() {
+    let world = new_world();
+    let running: Vec<_> = (1..3).map(|id| start(id, &world)).collect();
+    sleep(LEASE * 3).await;
+    let replicas = [running[0].me, running[1].me];
+    let is_firsts = |agent: &AgentId| preferred_replica(*agent, &replicas) == Some(replicas[0]);
+    let (firsts, others): (Vec<_>, Vec<_>) = agents().into_iter().partition(is_firsts);
+    assert!(!firsts.is_empty() && !others.is_empty());
+    open(&world).unkept = agents().into_iter().map(|agent| (agent, replicas[0])).collect();
+    sleep(LEASE).await;
+    let left: Vec<_> = open(&world).unkept.iter().map(|(agent, _)| *agent).collect();
+    assert_eq!(left, firsts);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::{mem, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    AgentRecords, Known,
+    AgentRecord, AgentRecords, Known,
     sweep::{Found, Ticket},
 };
 use crate::{config, id::AgentId};
@@ -162,12 +162,7 @@ impl AgentRecords {
     /// Notes that the gateway was asked at this time, and has taken the agent's session for good: no sign-out from before
     /// has ended it.
     pub(in crate::tenant) fn was_good(&self, agent: AgentId, asked: Instant) {
-        let mut known = self.known();
-        let is_older = |losses: &Losses| losses.sign_out.is_some_and(|(_, at)| at <= asked);
-        if let Some(losses) = known.losses(agent).filter(is_older) {
-            let losses = Losses { sign_out: None, ..losses };
-            known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
-        }
+        self.with(agent, |record| record.was_good(asked));
     }
 
     /// Whether a keeper may have its agent signed in, and when.
@@ -209,6 +204,17 @@ impl AgentRecords {
             }
         });
         taken_over.collect()
+    }
+}
+
+impl AgentRecord {
+    /// See [`AgentRecords::was_good`].
+    pub(super) fn was_good(&mut self, asked: Instant) {
+        let is_older = |losses: &Losses| losses.sign_out.is_some_and(|(_, at)| at <= asked);
+        if let Some(losses) = self.losses.as_mut().filter(|losses| is_older(losses)) {
+            losses.sign_out = None;
+        }
+        self.losses.take_if(|losses| losses.is_none());
     }
 }
 

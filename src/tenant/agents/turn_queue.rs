@@ -73,6 +73,8 @@ struct Place {
     gate: Arc<Gate>,
     /// What the call has learned about the agent, to be entered into its record when the turn is over.
     learned: Option<Activity>,
+    /// When the gateway was asked that has taken the agent's session for good.
+    good_at: Option<Instant>,
 }
 
 // === impl AgentRecords ===
@@ -118,7 +120,7 @@ impl AgentRecords {
         });
         let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         let gate = gate.ok_or(Obstacle::Overloaded { share: Share::AgentQueue, limit })?;
-        Ok(Place { agents: self.clone(), agent, gate, learned: None })
+        Ok(Place { agents: self.clone(), agent, gate, learned: None, good_at: None })
     }
 }
 
@@ -167,6 +169,9 @@ impl Drop for Place {
                 queue.places -= 1;
             }
             record.activity = self.learned.or(record.activity);
+            if let Some(asked) = self.good_at {
+                record.was_good(asked);
+            }
             record.queue.take_if(|queue| queue.places == 0)
         });
     }
@@ -183,6 +188,13 @@ impl Turn {
     pub(in crate::tenant) fn learn(&mut self, activity: Activity) {
         let Some(place) = &mut self.place else { return };
         place.learned = Some(activity);
+    }
+
+    /// Notes that the gateway has taken the agent's session for good; see [`AgentRecords::was_good`].
+    pub(in crate::tenant) fn was_good(&mut self, asked: Option<Instant>) {
+        if let Some(place) = &mut self.place {
+            place.good_at = place.good_at.max(asked);
+        }
     }
 
     /// What the agent was doing when the gateway last said so.

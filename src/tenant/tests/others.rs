@@ -107,8 +107,12 @@ impl PollOwnership for SharedPolls {
         Box::pin(ready(claimed))
     }
 
-    fn resume(&self, agent: AgentId, polls: &dyn Polls) {
-        polls.begin(agent, Cause::SignedIn);
+    fn resume(&self, agent: AgentId, polls: &dyn Polls) -> bool {
+        let may = self.may_poll(agent);
+        if may {
+            polls.begin(agent, Cause::SignedIn);
+        }
+        may
     }
 
     fn polls_ended(&self, _: AgentId, _: &dyn Polls) {

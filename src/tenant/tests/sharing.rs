@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     others::{LOCK_TIME, OURS, Others, THEIRS},
+    safekeeping::TestStores,
     world::{FAST, PASSWORD, Setup, World, agent, context, password, prompt, refusal, until},
 };
 use crate::{
@@ -110,6 +111,31 @@ async fn a_session_that_another_replica_may_have_is_not_ended_for_a_sign_out_wit
     world.gateway.thaw();
     world.until_state(1001, None).await;
     assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
+}
+
+#[tokio::test]
+async fn a_keeper_that_finds_its_agent_signed_out_ends_the_session_also_in_a_slow_store() {
+    let (others, stores) = (Others::default(), TestStores::new(false));
+    let world = World::of(Setup {
+        gateway: prompt(),
+        lines: &FAST[..],
+        credentials: &[1001],
+        replicas: Some(&others),
+        stores: Some(stores.clone()),
+    })
+    .await;
+    world.sign_in(1001).await;
+    let made = world.tenant.sessions.cached(agent(1001)).expect("a session").made;
+    world.gateway.freeze();
+    world.tenant.agents.lost(agent(1001), Loss::SignOut { made }, Instant::now());
+    world.gateway.sign_out(1001);
+    stores.store.hang();
+    world.gateway.thaw();
+    world.until_state(1001, None).await;
+    stores.store.go_on();
+    until("ended", || world.tenant.sessions.cached(agent(1001)).is_none()).await;
+    assert!(!world.tenant.is_polling(agent(1001)));
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
 }
 
 #[tokio::test]

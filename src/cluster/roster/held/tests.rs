@@ -28,7 +28,7 @@ async fn overdue(asked_after: Duration) -> usize {
     let second = held.ask();
     held.unanswered(agent, second);
     advance(LENGTH).await;
-    held.end(true).overdue
+    held.end(true, |_| true).overdue
 }
 
 /// A replica that was suspended for so long may have lost the agent to another one.
@@ -111,11 +111,28 @@ async fn ended(unanswered: bool, keep: bool) -> (Ended, bool) {
     }
     advance(NEARLY).await;
     let coming = usize::from(unanswered);
-    assert_eq!(held.end(keep), Ended { coming, ..Ended::default() }, "it lasts for a moment");
+    assert_eq!(
+        held.end(keep, |_| true),
+        Ended { coming, ..Ended::default() },
+        "it lasts for a moment"
+    );
     advance(MOMENT).await;
-    let ended = held.end(keep);
-    assert_eq!(held.end(keep), Ended::default(), "it ends once");
+    let ended = held.end(keep, |_| true);
+    assert_eq!(held.end(keep, |_| true), Ended::default(), "it ends once");
     (ended, held.may_poll(agent(101)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_without_polls_ends_without_a_word() {
+    for keep in [false, true] {
+        let mut held = Held::none(LENGTH);
+        let (first, second) = (held.ask(), held.ask());
+        assert!(held.granted(agent(101), first));
+        held.unanswered(agent(101), second);
+        advance(ENDS_AFTER).await;
+        assert_eq!(held.end(keep, |_| false), Ended::default());
+        assert_eq!(held.may_poll(agent(101)), keep, "polls may still begin if the store is silent");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +158,7 @@ async fn an_old_answer_does_not_hide_that_the_store_is_silent() {
     let third = held.ask();
     held.unanswered(agent(102), third);
     let expected = Ended { stopped: vec![agent(102)], overdue: 1, ..Ended::default() };
-    assert_eq!(held.end(true), expected);
+    assert_eq!(held.end(true, |_| true), expected);
 }
 
 #[tokio::test(start_paused = true)]

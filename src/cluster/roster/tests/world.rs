@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) looking_time: Duration,
     rng: StdRng,
     pub(super) polling: BTreeMap<AgentId, BTreeSet<ReplicaId>>,
+    /// Agents whose sessions nobody polls, as a replica believes.
+    pub(super) unkept: BTreeSet<(AgentId, ReplicaId)>,
     /// Since when two replicas poll for an agent.
     doubled: BTreeMap<AgentId, Instant>,
     /// Agents that nobody can be expected to know: they have not been polled yet, or the replica
@@ -140,6 +142,7 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         looking_time: Duration::ZERO,
         rng: StdRng::seed_from_u64(seed),
         polling: BTreeMap::new(),
+        unkept: BTreeSet::new(),
         doubled: BTreeMap::new(),
         left: agents.iter().copied().collect(),
         agents,
@@ -441,6 +444,16 @@ impl Polls for Poller {
             sleep(time).await;
             open(&self.world).agents.contains(&agent)
         })
+    }
+
+    fn unkept(&self) -> Vec<AgentId> {
+        let world = open(&self.world);
+        let mine = world.unkept.iter().filter(|(_, replica)| *replica == self.me);
+        mine.map(|(agent, _)| *agent).collect()
+    }
+
+    fn is_left_to_others(&self, agent: AgentId) {
+        open(&self.world).unkept.remove(&(agent, self.me));
     }
 
     fn begin(&self, agent: AgentId, _: Cause) {
