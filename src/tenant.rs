@@ -321,7 +321,15 @@ impl Tenant {
     ) -> Result<(Watch, PeerPlace), Obstacle> {
         let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
         self.announcer.relay.ready().await;
+        if let Some(after) = after {
+            self.events.catch_up_to(after).await;
+        }
         Ok((self.events.watch(agents, after), place))
+    }
+
+    /// Waits until all events of this tenant so far have been told to the other replicas.
+    pub async fn events_told(&self) {
+        self.announcer.relay.told().await;
     }
 
     /// The error for a caller who gets no place to watch events, or has lost it.

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::Instant,
+};
 
 use self::read::{Found, Read};
 use super::{
@@ -45,6 +48,8 @@ pub struct RedisEvents {
     began: Instant,
     /// Locked, so that there is one reader at a time.
     news: Mutex<Messages>,
+    /// Tells the reader that messages may have been missed.
+    look: Notify,
     read: StdMutex<Read>,
 }
 
@@ -149,6 +154,7 @@ impl RedisEvents {
             last: AtomicU64::new(0),
             began: Instant::now(),
             news,
+            look: Notify::new(),
             read: StdMutex::default(),
         }
     }
@@ -183,6 +189,12 @@ impl RedisEvents {
     /// How many events that this process has sent have come back, from the first to the last one that has.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Has the stream read, since an event of this process has not come back: its message may have been lost, or this
+    /// process may listen to a server that nobody writes to any more.
+    pub(super) fn look_again(&self) {
+        self.look.notify_one();
     }
 
     async fn store(
@@ -241,26 +253,45 @@ impl RedisEvents {
     pub async fn next(&self) -> Result<News, StoreError> {
         let mut news = self.news.lock().await;
         let Messages { subscription, may_be_missed } = &mut *news;
-        if !*may_be_missed && let Notice::Message(message) = subscription.next().await {
-            let mut parts = message.splitn(2, |&byte| byte == b' ');
-            let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
-            let message = (id.to_owned(), parts.next().unwrap_or_default().to_vec());
-            let (mut gone, mut events) = (None, Vec::new());
-            for opened in self.opened(&[message]) {
-                let heard = self.heard_of(opened, Some(Instant::now()));
-                gone = heard.gone;
-                events.extend(heard.event);
+        if !*may_be_missed {
+            let notice = tokio::select! {
+                notice = subscription.next() => notice,
+                () = self.look.notified() => Notice::Gap,
+            };
+            if let Notice::Message(message) = notice
+                && let Some(news) = self.heard_message(&message)
+            {
+                return Ok(news);
             }
-            return Ok(match gone {
-                Some(gone) => News::Cut { gone, events },
-                None => News::Told(events),
-            });
         }
         // Until it works: the subscription tells of a gap once.
         *may_be_missed = true;
-        let caught_up = self.catch_up().await?;
-        *may_be_missed = false;
-        Ok(caught_up)
+        let caught_up = self.catch_up().await;
+        if caught_up.is_err() {
+            // Its messages would pile up meanwhile.
+            subscription.close();
+        }
+        *may_be_missed = caught_up.is_err();
+        Ok(caught_up?)
+    }
+
+    /// What follows from a message. `None`: the stream has to be read first, since the message of an earlier event of the same
+    /// process has not come.
+    fn heard_message(&self, message: &[u8]) -> Option<News> {
+        let mut parts = message.splitn(2, |&byte| byte == b' ');
+        let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
+        let message = (id.to_owned(), parts.next().unwrap_or_default().to_vec());
+        let opened = self.opened(&[message]).pop();
+        if opened.as_ref().is_some_and(|(_, told)| self.read().is_after_gap(told.origin)) {
+            return None;
+        }
+        let heard = opened.map(|opened| self.heard_of(opened, Some(Instant::now())));
+        let Heard { gone, event } = heard.unwrap_or_default();
+        let events = event.into_iter().collect();
+        Some(match gone {
+            Some(gone) => News::Cut { gone, events },
+            None => News::Told(events),
+        })
     }
 
     async fn range(
@@ -351,7 +382,8 @@ impl RedisEvents {
             // whenever they were noted.
             Some(Found::Again) if is_own || heard.is_some() => return Heard::default(),
             None => return Heard::default(),
-            Some(Found::Again) => None,
+            // Of late ones watches have been told that they are missing, and perhaps what came after them.
+            Some(Found::Again | Found::Late) => None,
             Some(Found::New) => what.is_none().then_some(sequence),
             Some(Found::AfterGap) => Some(what.as_ref().map_or(sequence, |_| sequence - 1)),
             // This replica's watches know it by another number than those who come from other replicas.
@@ -360,7 +392,7 @@ impl RedisEvents {
         if found != Ok(Found::Again) {
             self.last.store(sequence, Ordering::Relaxed);
         }
-        let what = what.filter(|_| found != Ok(Found::Left));
+        let what = what.filter(|_| !matches!(found, Ok(Found::Left | Found::Late)));
         // Not the time in its number: Redis numbers on from whatever somebody has added.
         let received_at = UNIX_EPOCH.checked_add(Duration::from_millis(origin.sent));
         let event = what.zip(received_at).map(|(what, received_at)| {

@@ -46,7 +46,7 @@ pub use self::{
     subscription::{Notice, Subscription},
 };
 use crate::{
-    config,
+    config::{self, RedisNode},
     session::{Scope, StoreError},
 };
 
@@ -59,7 +59,7 @@ struct Inner {
     dialer: Dialer,
     timeouts: config::RedisTimeouts,
     slot: AsyncMutex<Slot>,
-    /// How often a connection has replaced one that was given up for another server.
+    /// How often a connection has replaced one to another server, or one that was given up to look for another server.
     moves: watch::Sender<u64>,
     /// Not in the slot, since the slot is locked while a connection is being opened.
     health: Health,
@@ -75,6 +75,8 @@ struct Slot {
     last_number: u64,
     failed: Option<Failed>,
     search: ServerSearch,
+    /// The server of the last connection.
+    server: Option<RedisNode>,
 }
 
 /// Attempts to find a server that does what the present one refuses. Each attempt asks the
@@ -301,11 +303,13 @@ impl Link {
             return Err(failed.error.clone());
         }
         match self.0.dialer.connect().await {
-            Ok(connection) => {
+            Ok((connection, server)) => {
                 slot.backoff.reset();
                 slot.failed = None;
                 slot.last_number += 1;
-                if mem::take(&mut slot.search.is_open) {
+                let before = mem::replace(&mut slot.server, server);
+                let is_another = before.is_some() && before != slot.server;
+                if mem::take(&mut slot.search.is_open) || is_another {
                     // Only now: whoever asks where the server is gets an answer that is no older than this connection's.
                     self.0.moves.send_modify(|moves| *moves += 1);
                 }

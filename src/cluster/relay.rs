@@ -1,7 +1,7 @@
 mod publisher;
 mod queue;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -42,13 +42,25 @@ impl StreamRelay {
         let queue = Arc::new(Queue::default());
         let waiting = queue.clone();
         let (is_ready, ready) = watch::channel(false);
+        let mut may_publish = is_ready.subscribe();
         let work = async move {
             let receiving = async {
-                read_latest(&stream, &events, kept).await;
+                let mut reading = pin!(read_latest(&stream, &events, kept));
+                if timeout(READY_WITHIN, reading.as_mut()).await.is_err() {
+                    // Watches do not wait any longer. What is read later was before their time.
+                    events.begin_now();
+                    is_ready.send_replace(true);
+                    reading.await;
+                }
                 is_ready.send_replace(true);
                 receive(&stream, &events).await;
             };
-            tokio::join!(Publisher::new(&stream, &events).run(&waiting), receiving);
+            let publishing = async {
+                // The sender lives as long as this future.
+                let _ended = may_publish.wait_for(|ready| *ready).await.map(drop);
+                Publisher::new(&stream, &events).run(&waiting).await;
+            };
+            tokio::join!(publishing, receiving);
         };
         (Self { queue, ready }, work)
     }
@@ -60,6 +72,10 @@ impl Relay for StreamRelay {
             let mut ready = self.ready.clone();
             let _late = timeout(READY_WITHIN, ready.wait_for(|ready| *ready)).await;
         })
+    }
+
+    fn told(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.queue.told())
     }
 
     fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What> {

@@ -2,11 +2,14 @@ use std::{
     cmp::Ordering,
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rand::RngExt as _;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{Event, Fetched, Moment, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
@@ -62,6 +65,8 @@ pub(super) struct Log {
     behind: BTreeSet<u64>,
     /// The highest number of an event that may never have been in the log.
     missing: u64,
+    /// Whether a store gives the numbers, so that other replicas know most events by the same ones.
+    is_shared: bool,
     told: HashMap<AgentId, LastTold>,
 }
 
@@ -93,25 +98,32 @@ pub struct NotKept;
 const BEHIND_MAX: usize = 16 * 1024;
 /// The most gaps that are kept. Of more, the log begins after the oldest.
 const GAPS_MAX: usize = 64;
+/// How long a number may take to come here that another replica knows.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
 /// How far a number that only this log gives is above the one before at most. The highest step is a sixteenth of a
 /// millisecond's numbers, so that the store's later numbers are above it.
 const OWN_STEP_MAX: u64 = 1 << 16;
+
+/// The lowest number of an event at this time.
+fn number_of(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    sequence(u64::try_from(since.as_millis()).unwrap_or(1), 0)
+}
 
 // === impl Events ===
 
 impl Events {
     /// An empty log that keeps as many events as `limits` allow.
     pub fn new(limits: config::Events) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::beginning(sequence(u64::try_from(since.as_millis()).unwrap_or(1), 0), limits)
+        Self::beginning(number_of(SystemTime::now()), false, limits)
     }
 
     /// Like [`Events::new`], for events that a store numbers. Nothing is known of them yet.
     pub fn numbered_elsewhere(limits: config::Events) -> Self {
-        Self::beginning(1, limits)
+        Self::beginning(1, true, limits)
     }
 
-    pub(super) fn beginning(begin: u64, limits: config::Events) -> Self {
+    pub(super) fn beginning(begin: u64, is_shared: bool, limits: config::Events) -> Self {
         let log = Log {
             events: VecDeque::new(),
             weight: 0,
@@ -121,6 +133,7 @@ impl Events {
             own_since: begin,
             behind: BTreeSet::new(),
             missing: begin - 1,
+            is_shared,
             told: HashMap::new(),
         };
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
@@ -205,6 +218,21 @@ impl Events {
         }
         (log.missing, log.last, log.own_since) = (gone, gone, gone.saturating_add(1));
         self.newest.send_replace(gone);
+    }
+
+    /// Begins now, although the store has not said what came before. What it says later of that time is not told.
+    pub(crate) fn begin_now(&self) {
+        self.tell_gap(number_of(SystemTime::now()));
+    }
+
+    /// Waits a short time until this number is known. A watch that comes from another replica may have read more than this
+    /// one has heard of yet.
+    pub async fn catch_up_to(&self, number: u64) {
+        if self.log().is_shared {
+            let mut newest = self.follow_newest();
+            let _unknown =
+                timeout(CATCH_UP_WITHIN, newest.wait_for(|newest| *newest >= number)).await;
+        }
     }
 
     /// Adds an event, and drops the oldest ones if there is no room.
@@ -318,13 +346,18 @@ impl Log {
     }
 
     /// What a watch that expects number `next` has missed, and where it has to read on; `None` if it
-    /// has missed nothing. A watch of another process's events may have read a number that is not known here.
-    pub(super) fn gap(&self, next: u64) -> Option<Missed> {
+    /// has missed nothing. A watch that does not come from this log, `is_new`, may have read a number that is not known here.
+    pub(super) fn gap(&self, next: u64, is_new: bool) -> Option<Missed> {
         let read = next.saturating_sub(1);
         let is_read = |event: &Arc<Event>| event.sequence == read;
         let is_known = || self.gaps.contains(&read) || self.from(read).next().is_some_and(is_read);
-        if read == self.gone || read > self.gone && is_known() {
+        if read == self.gone || read > self.gone && (!is_new || is_known()) {
             return None;
+        }
+        if read > self.gone && self.is_shared {
+            // Another replica gave that number by itself. The watch has read most of what is up to there, and is not told it
+            // again.
+            return Some(Missed { count: None, last: read.min(self.last) });
         }
         // Numbers of another process have gaps, so the events cannot be counted from them.
         let known = (self.own_since..=self.gone).contains(&next);
@@ -388,7 +421,11 @@ mod tests {
 
     fn events(kept: usize) -> Events {
         let kept = NonZeroUsize::new(kept).unwrap();
-        Events::beginning(1, config::Events { kept, kept_bytes: NonZeroUsize::MAX, watches: kept })
+        Events::beginning(
+            1,
+            false,
+            config::Events { kept, kept_bytes: NonZeroUsize::MAX, watches: kept },
+        )
     }
 
     /// Returns the event's number.

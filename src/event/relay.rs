@@ -12,6 +12,10 @@ pub trait Relay: fmt::Debug + Send + Sync {
     /// available, it does not wait long.
     fn ready(&self) -> BoxFuture<'_, ()>;
 
+    /// Waits until all events that were published before have been told to the other replicas, or these know that some are
+    /// missing.
+    fn told(&self) -> BoxFuture<'_, ()>;
+
     /// Sends an event to all replicas, this one included. `fetched` is when it was fetched. The relay tells events in their
     /// order, in this process alone if need be. What it has no room for is missing, and watches are told so.
     ///
@@ -27,6 +31,10 @@ pub struct NoRelay;
 
 impl Relay for NoRelay {
     fn ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    fn told(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
 

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, future::pending, sync::Arc};
+use std::{collections::HashSet, future::pending, mem, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -15,6 +15,8 @@ pub struct Watch {
     agents: Agents,
     /// The number of the event that is read next.
     next: u64,
+    /// Whether it has read nothing of this log yet.
+    is_new: bool,
     newest: watch::Receiver<u64>,
 }
 
@@ -44,7 +46,7 @@ impl Events {
     pub fn watch(self: &Arc<Self>, agents: Agents, after: Option<u64>) -> Watch {
         let after = after.unwrap_or_else(|| self.newest());
         let (next, newest) = (after.saturating_add(1), self.follow_newest());
-        Watch { events: self.clone(), agents, next, newest }
+        Watch { events: self.clone(), agents, next, is_new: true, newest }
     }
 }
 
@@ -73,14 +75,17 @@ impl Watch {
     /// The next events, if there are any now.
     pub fn take(&mut self) -> Option<Batch> {
         let log = self.events.log();
-        let mut batch = Batch { missed: log.gap(self.next), ..<_>::default() };
-        let is_there =
-            |next, gap: &u64| log.from(next).next().is_some_and(|event| event.sequence < *gap);
-        let gap = log.next_gap(self.next).filter(|gap| !is_there(self.next, gap));
-        batch.missed = batch.missed.or(gap.map(|last| Missed { count: None, last }));
-        if let Some(missed) = batch.missed {
+        let missed = log.gap(self.next, mem::take(&mut self.is_new));
+        let is_first =
+            |gap: &u64| log.from(self.next).next().is_none_or(|event| event.sequence >= *gap);
+        let gap = log.next_gap(self.next).filter(is_first);
+        let of_gap = gap.map(|last| Missed { count: None, last });
+        // Without an event in between, they are told as one.
+        let missed = missed.filter(|missed| gap.is_none_or(|gap| gap <= missed.last)).or(of_gap);
+        if let Some(missed) = missed {
             self.next = missed.last + 1;
         }
+        let mut batch = Batch { missed, ..<_>::default() };
         let end = log.next_gap(self.next).unwrap_or(u64::MAX);
         for event in log.from(self.next) {
             if batch.events.len() == BATCH_MAX || event.sequence > end {
@@ -106,7 +111,7 @@ impl Agents {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::{num::NonZeroUsize, time::Duration};
 
     use tokio::time::Instant;
 
@@ -128,7 +133,14 @@ mod tests {
         let kept = NonZeroUsize::new(kept).unwrap();
         let kept_bytes = NonZeroUsize::new(1 << 20).unwrap();
         let limits = config::Events { kept, kept_bytes, watches: kept };
-        Arc::new(Events::beginning(BEGIN, limits))
+        Arc::new(Events::beginning(BEGIN, false, limits))
+    }
+
+    fn shared(kept: usize) -> Arc<Events> {
+        let kept = NonZeroUsize::new(kept).unwrap();
+        let kept_bytes = NonZeroUsize::new(1 << 20).unwrap();
+        let limits = config::Events { kept, kept_bytes, watches: kept };
+        Arc::new(Events::beginning(BEGIN, true, limits))
     }
 
     fn publish(events: &Events, ids: impl IntoIterator<Item = u32>) {
@@ -136,6 +148,17 @@ mod tests {
             let change = SessionChange { state: SessionState::Kept, cause: "".into() };
             events.publish(agent(id), What::Session(change), Instant::now());
         }
+    }
+
+    fn store_event(sequence: u64) -> Event {
+        let change = SessionChange { state: SessionState::Kept, cause: "".into() };
+        let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
+        Event { sequence, received_at, agent: agent(101), what, fetched: Fetched::Unknown }
+    }
+
+    fn publish_here(events: &Events, id: u32) {
+        let change = SessionChange { state: SessionState::Kept, cause: "".into() };
+        events.publish_here(agent(id), What::Session(change), Instant::now());
     }
 
     fn sequences(batch: &Batch) -> Vec<u64> {
@@ -195,21 +218,16 @@ mod tests {
     #[tokio::test]
     async fn events_numbered_by_a_store_are_read_in_order_and_once() {
         let events = events(4);
-        let event = |sequence| {
-            let change = SessionChange { state: SessionState::Kept, cause: "".into() };
-            let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
-            Event { sequence, received_at, agent: agent(101), what, fetched: Fetched::Unknown }
-        };
         let mut watch = events.watch(Agents::All, None);
         for sequence in [2_000, 2_007, 2_007, 3_000, 2_000] {
-            events.append(event(sequence));
+            events.append(store_event(sequence));
         }
         assert_eq!(sequences(&watch.more().await), [2_000, 2_007, 3_000]);
         let batch = events.watch(Agents::All, Some(2_000)).more().await;
         assert_eq!((batch.missed, sequences(&batch)), (None, vec![2_007, 3_000]));
 
         for sequence in 3_001..3_010 {
-            events.append(event(sequence));
+            events.append(store_event(sequence));
         }
         let batch = events.watch(Agents::All, Some(2_007)).more().await;
         assert_eq!(batch.missed, Some(Missed { count: None, last: 3_005 }));
@@ -219,12 +237,7 @@ mod tests {
     async fn events_of_a_store_that_restarts_its_numbers_are_read_once_and_after_the_others() {
         let events = events(3);
         let mut watch = events.watch(Agents::All, None);
-        let event = |sequence| {
-            let change = SessionChange { state: SessionState::Kept, cause: "".into() };
-            let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
-            Event { sequence, received_at, agent: agent(101), what, fetched: Fetched::Unknown }
-        };
-        let told = |sequence| events.append_all(News::Told(vec![event(sequence)]));
+        let told = |sequence| events.append_all(News::Told(vec![store_event(sequence)]));
         assert_eq!([3_000, 2_000, 2_001, 2_000].map(told), [0, 1, 1, 0]);
         let numbers = sequences(&watch.more().await);
         assert!(numbers[0] == 3_000 && numbers.is_sorted() && numbers.len() == 3, "{numbers:?}");
@@ -232,26 +245,81 @@ mod tests {
         assert_eq!(told(next), 0);
         assert_eq!(sequences(&watch.more().await), [next]);
         // The log now begins with the second one; older events may have been in it.
-        assert_eq!(events.append_all(News::Missed(vec![event(2_500)])), 0);
+        assert_eq!(events.append_all(News::Missed(vec![store_event(2_500)])), 0);
         assert_eq!(told(2_500), 1);
         assert!(sequences(&watch.more().await)[0] > next);
     }
 
     #[tokio::test]
-    async fn a_number_that_only_another_log_has_given_is_a_gap() {
-        let change =
-            || What::Session(SessionChange { state: SessionState::Kept, cause: "".into() });
-        let [left, right] = [events(9), events(9)];
+    async fn a_number_that_only_another_log_has_given_is_a_gap_and_nothing_is_told_again() {
+        let [left, right] = [shared(9), shared(9)];
         for events in [&left, &right] {
-            events.append_all(News::Cut { gone: 2_000, events: Vec::new() });
-            events.publish_here(agent(101), change(), Instant::now());
+            events.append(store_event(2_000));
+            publish_here(events, 101);
+            events.append(store_event(1 << 20));
         }
-        let own = left.newest();
-        let missed = |events: &Arc<Events>| {
-            let mut watch = events.watch(Agents::All, Some(own));
-            watch.take().and_then(|batch| batch.missed).map(|missed| missed.last)
+        let own =
+            |events: &Events| events.log().from(2_001).next().map(|event| event.sequence).unwrap();
+        let batch = |events: &Arc<Events>, after| events.watch(Agents::All, Some(after)).take();
+        let told = batch(&left, own(&left)).unwrap();
+        assert_eq!((told.missed, sequences(&told)), (None, vec![1 << 20]));
+        let unknown = own(&right) + 1;
+        let told = batch(&right, unknown).unwrap();
+        assert_eq!(told.missed, Some(Missed { count: None, last: unknown }));
+        assert_eq!(sequences(&told), [1 << 20]);
+
+        // The gap is told once, also if there is another one right behind it.
+        let unknown = right.newest() + 5;
+        right.tell_gap(unknown + 5);
+        let mut watch = right.watch(Agents::All, Some(unknown));
+        let missed = watch.take().and_then(|batch| batch.missed);
+        assert_eq!(missed, Some(Missed { count: None, last: unknown + 5 }));
+        assert!(watch.take().is_none());
+        // What comes after a number that is not known yet is not lost.
+        let mut watch = right.watch(Agents::All, Some(right.newest() + 9));
+        assert_eq!(
+            watch.take().and_then(|batch| batch.missed.map(|it| it.last)),
+            Some(unknown + 5)
+        );
+        publish_here(&right, 102);
+        assert_eq!(watch.take().map(|batch| batch.events.len()), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_waits_a_short_time_for_a_number_that_another_replica_knows() {
+        let events = shared(9);
+        events.append(store_event(2_000));
+        let waiting = tokio::spawn({
+            let events = events.clone();
+            async move { events.catch_up_to(2_005).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        events.append(store_event(2_005));
+        waiting.await.unwrap();
+        let begun = Instant::now();
+        events.catch_up_to(u64::MAX).await;
+        assert!(
+            begun.elapsed() >= Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(3)
+        );
+        self::events(9).catch_up_to(u64::MAX).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_store_says_late_of_the_time_before_the_beginning_is_not_told() {
+        let events = shared(9);
+        let mut watch = events.watch(Agents::All, None);
+        events.begin_now();
+        let began = events.newest();
+        let old = [BEGIN + 7, BEGIN + 9].map(store_event);
+        let news = News::Cut {
+            gone: BEGIN + 6,
+            events: old.into_iter().chain([store_event(began + (1 << 20))]).collect(),
         };
-        assert_eq!([missed(&left), missed(&right)], [None, Some(2_000)]);
+        assert_eq!(events.append_all(news), 0);
+        let batch = watch.take().unwrap();
+        assert!(batch.missed.is_some());
+        assert_eq!(sequences(&batch), [began + (1 << 20)]);
     }
 
     #[tokio::test]
@@ -294,7 +362,7 @@ mod tests {
         let kept = NonZeroUsize::new(10_000).unwrap();
         let limits =
             config::Events { kept, kept_bytes: NonZeroUsize::new(4_096).unwrap(), watches: kept };
-        let events = Arc::new(Events::beginning(BEGIN, limits));
+        let events = Arc::new(Events::beginning(BEGIN, false, limits));
         publish(&events, 101..1_101);
         assert!(events.log().len() < 100);
 

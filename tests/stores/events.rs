@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
     cluster::{RedisEvents, StreamRelay},
-    config,
+    config::{self, Redis, Topology},
     event::{
         Agents, Event, Events, GatewayEvent, Relay as _, SessionChange, Watch, What, sequence,
     },
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    support::{Replica, agent, eventually, tenant},
+    support::{Replica, agent, eventually, redis, tenant},
     topologies::ask,
 };
 
@@ -85,21 +85,23 @@ async fn next(watch: &mut Watch, count: usize) -> Vec<Arc<Event>> {
     events
 }
 
-/// Waits until a replica hears what the other one tells.
+/// Waits until two replicas hear what either tells, and know the last of it by the same number.
 async fn are_together(left: &Told, right: &Told) {
-    for (told, heard) in [(left, right), (right, left)] {
-        let before = heard.events.newest();
-        let mut turn = 0;
-        while heard.events.newest() == before {
-            assert!(turn < 1000, "it hears nothing");
+    let newest = || [left.events.newest(), right.events.newest()];
+    let before = newest();
+    for turn in 0..500 {
+        for told in [left, right] {
             let (state, cause) = (SessionState::Kept, format!("{turn}").into());
             let change = What::Session(SessionChange { state, cause });
             told.relay.publish(agent(1002), change, Instant::now()).expect("there is room");
             sleep(Duration::from_millis(20)).await;
-            turn += 1;
+        }
+        let [left, right] = newest();
+        if left == right && left > before[0].max(before[1]) {
+            return;
         }
     }
-    eventually("both to know the same", || left.events.newest() == right.events.newest()).await;
+    panic!("they hear nothing of each other, or not the same: {:?}", newest());
 }
 
 #[tokio::test]
@@ -355,6 +357,61 @@ async fn an_event_that_redis_refuses_is_not_told_before_one_that_is_on_its_way()
     are_together(&left, &right).await;
     left.tells("later");
     assert_eq!(names(&mut own, 1).await, ["later"], "it is told once");
+}
+
+/// A user who may add events and publish none of them.
+async fn may_publish(server: &RedisServer, may: bool) {
+    let channels = if may { "allchannels" } else { "resetchannels" };
+    let words = ["ACL", "SETUSER", "mute", "on", ">mute", "~*", "+@all", channels];
+    let _: () = ask(server, &words).await;
+}
+
+#[tokio::test]
+async fn an_event_whose_message_was_lost_is_told_before_the_next_one() {
+    let server = RedisServer::start().await;
+    let right = Told::by(&server).await;
+    may_publish(&server, true).await;
+    let user = Redis {
+        username: Some("mute".into()),
+        password: Some("mute".into()),
+        ..redis(Topology::Standalone, &[server.port()])
+    };
+    let stream = Replica::with(user, &[1]).shared.events(&tenant(), 100);
+    let add = async |name| stream.add(agent(1001), event(name), Instant::now(), 0).await;
+    add("first").await.expect("added");
+    eventually("it to be heard", || right.events.newest() > 0).await;
+    let mut watch = right.watch();
+    may_publish(&server, false).await;
+    add("unheard").await.expect_err("it is not published");
+    may_publish(&server, true).await;
+    add("heard").await.expect("added");
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let batch = within("an event", watch.more()).await;
+        assert_eq!(batch.missed, None);
+        told.extend(batch.events.iter().map(|event| name(event).to_owned()));
+    }
+    assert_eq!(told, ["unheard", "heard"]);
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_without_redis_does_not_tell_what_came_before() {
+    let server = RedisServer::start().await;
+    let left = Told::by(&server).await;
+    let mut own = left.watch();
+    left.tells("old");
+    assert_eq!(names(&mut own, 1).await, ["old"]);
+    server.freeze();
+    let right = Told::by(&server).await;
+    let mut watch = right.watch();
+    assert!(watch.position() > left.events.newest(), "numbers are of the present time");
+    right.tells("alone");
+    assert_eq!(names(&mut watch, 1).await, ["alone"]);
+    server.thaw();
+    are_together(&left, &right).await;
+    left.tells("new");
+    let told = names(&mut watch, 1).await;
+    assert_eq!(told, ["new"]);
 }
 
 /// Whether each event has the number after that of the one before, or a gap is told between them.

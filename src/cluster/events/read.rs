@@ -7,7 +7,7 @@ use crate::{cluster::wire::Origin, session::Doubt};
 /// For each process, its latest events that were read: how many it had sent before, and the event's number.
 /// One that was read and comes under another number is a copy that somebody else has published, and so is
 /// one from before these that has a higher number. One that was left out in between comes late: Redis has
-/// taken it after its replica had given it up.
+/// taken it after its replica had given it up and had said that it is missing.
 #[derive(Debug, Default)]
 pub(super) struct Read(HashMap<u64, VecDeque<(u64, Number)>>);
 
@@ -20,6 +20,8 @@ pub(super) enum Found {
     New,
     /// It is new, and the events of its process right before it have not come.
     AfterGap,
+    /// It comes after later ones of its process.
+    Late,
     /// It was read before.
     Again,
     /// It was left to this process, which has told it to its watchers.
@@ -57,10 +59,19 @@ impl Read {
             }
             _ => {}
         }
-        let is_after_gap = |(last, number): &(u64, Number)| nth - last > 1 || number.is_none();
-        let is_after_gap = place == len && known.back().is_some_and(is_after_gap);
+        let found = match known.back() {
+            Some(_) if place < len => Found::Late,
+            Some(last) if is_gap(*last, nth) => Found::AfterGap,
+            _ => Found::New,
+        };
         insert(known, place, (nth, Some(sequence)));
-        Ok(if is_after_gap { Found::AfterGap } else { Found::New })
+        Ok(found)
+    }
+
+    /// Whether this event is later than all that were read of its process, and the one right before it has not come.
+    pub(super) fn is_after_gap(&self, Origin { by, nth, .. }: Origin) -> bool {
+        let last = self.0.get(&by).and_then(|known| known.back());
+        last.is_some_and(|last| last.0 < nth && is_gap(*last, nth))
     }
 
     /// Whether an event that this process has sent is left to it to tell, since it was not read yet. It is not
@@ -81,6 +92,11 @@ impl Read {
         }
         self.0.entry(by).or_default()
     }
+}
+
+/// Whether events are missing between the last one and this later one.
+fn is_gap((last, number): (u64, Number), nth: u64) -> bool {
+    nth - last > 1 || number.is_none()
 }
 
 fn insert(known: &mut VecDeque<(u64, Number)>, place: usize, event: (u64, Number)) {
@@ -133,8 +149,8 @@ mod tests {
         for (nth, sequence, found) in [
             (5, 50, Found::New),
             (7, 51, Found::AfterGap),
-            (6, 52, Found::New),
-            (3, 53, Found::New),
+            (6, 52, Found::Late),
+            (3, 53, Found::Late),
             (8, 54, Found::New),
         ] {
             assert_eq!(read.note(origin(1, nth), sequence), Ok(found), "{nth}");

@@ -57,22 +57,25 @@ impl Dialer {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens a connection for commands, to the server that takes writes.
-    pub(super) async fn connect(&self) -> RedisResult<Connection> {
+    /// Opens a connection for commands, to the server that takes writes. Returns that server; `None` in a cluster.
+    pub(super) async fn connect(&self) -> RedisResult<(Connection, Option<RedisNode>)> {
         match &self.config().topology {
             Topology::Standalone => {
-                let connection = self.each_node(|node| self.server(node)).await?;
-                Ok(Connection::Server(connection))
+                let server = |node: RedisNode| async {
+                    Ok((Connection::Server(self.server(node.clone()).await?), Some(node)))
+                };
+                self.each_node(server).await
             }
             Topology::Sentinel(_) => {
-                let mut connection = self.server(self.master().await?).await?;
+                let master = self.master().await?;
+                let mut connection = self.server(master.clone()).await?;
                 self.check_role(&mut connection).await?;
-                Ok(Connection::Server(connection))
+                Ok((Connection::Server(connection), Some(master)))
             }
             Topology::Cluster => {
                 let client = self.cluster()?;
                 let connecting = client.get_async_connection();
-                Ok(Connection::Cluster(self.in_time(connecting).await?))
+                Ok((Connection::Cluster(self.in_time(connecting).await?), None))
             }
         }
     }

@@ -81,6 +81,11 @@ impl Subscription {
         }
     }
 
+    /// Ends the subscription. The next call begins it again.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
     /// Tries to subscribe, after the pause that is due. Returns whether it worked.
     async fn subscribe(&mut self) -> bool {
         sleep_until(self.retry_at).await;

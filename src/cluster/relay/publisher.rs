@@ -1,8 +1,8 @@
 //! Tells this replica's events to all replicas, each after the one before.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, future::pending, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     PAUSE,
@@ -14,25 +14,43 @@ use crate::{cluster::RedisEvents, event::Events, id::AgentId};
 pub(super) struct Publisher<'a> {
     stream: &'a RedisEvents,
     events: &'a Events,
-    /// The events that the store has taken and that have not come back yet, each with how many were sent before.
-    unheard: VecDeque<(u64, Queued)>,
+    /// The events that the store has taken and that have not come back yet.
+    unheard: VecDeque<Unheard>,
+    /// When the store was last asked for them.
+    looked: Instant,
     /// The agent of an event that the store has not taken. All replicas have to be told that it is missing, before they get
     /// later ones.
     owed: Option<AgentId>,
 }
 
+/// An event that the store has taken.
+struct Unheard {
+    /// How many were sent before.
+    sent: u64,
+    /// When the store has taken it.
+    at: Instant,
+    queued: Queued,
+}
+
+/// When an event should have come back. If it has not, its message was lost.
+const BACK_WITHIN: Duration = Duration::from_secs(1);
 /// How many events may be on their way back. There are few, unless messages do not reach this replica.
 const UNHEARD_MAX: usize = 128;
 
 impl<'a> Publisher<'a> {
     pub(super) fn new(stream: &'a RedisEvents, events: &'a Events) -> Self {
-        Self { stream, events, unheard: VecDeque::new(), owed: None }
+        Self { stream, events, unheard: VecDeque::new(), looked: Instant::now(), owed: None }
     }
 
     pub(super) async fn run(mut self, queue: &Queue) {
+        let mut taken = 0;
         loop {
             let queued = tokio::select! {
                 biased;
+                () = self.is_one_missing() => {
+                    self.look();
+                    continue;
+                }
                 queued = queue.pop() => Some(queued),
                 () = sleep(PAUSE), if self.owed.is_some() => None,
             };
@@ -42,7 +60,27 @@ impl<'a> Publisher<'a> {
             }
             if let Some(queued) = queued {
                 self.publish(queued).await;
+                taken += 1;
             }
+            if self.owed.is_none() {
+                queue.note_told(taken);
+            }
+        }
+    }
+
+    /// Waits until an event should have come back.
+    async fn is_one_missing(&self) {
+        match self.unheard.front() {
+            Some(Unheard { at, .. }) => sleep_until(self.looked.max(*at) + BACK_WITHIN).await,
+            None => pending().await,
+        }
+    }
+
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        self.drop_heard();
+        if !self.unheard.is_empty() {
+            self.stream.look_again();
         }
     }
 
@@ -50,35 +88,39 @@ impl<'a> Publisher<'a> {
         if self.owed.is_none() {
             let Queued { agent, what, fetched } = queued.clone();
             if let Ok(sent) = self.stream.add(agent, what, fetched, self.events.newest()).await {
-                self.unheard.push_back((sent, queued));
+                self.unheard.push_back(Unheard { sent, at: Instant::now(), queued });
                 self.make_room();
                 return;
             }
         }
         // The store has not taken it, or takes it later, for the others alone. It must not be told before those that are on
         // their way.
-        while let Some((sent, unheard)) = self.unheard.pop_front() {
-            self.tell_unheard(sent, unheard);
+        while let Some(unheard) = self.unheard.pop_front() {
+            self.tell_unheard(unheard);
         }
         self.owed = Some(queued.agent);
         self.tell_here(queued);
     }
 
     fn make_room(&mut self) {
-        let heard = self.stream.heard();
-        while self.unheard.front().is_some_and(|(sent, _)| *sent < heard) {
-            self.unheard.pop_front();
-        }
+        self.drop_heard();
         if self.unheard.len() > UNHEARD_MAX
-            && let Some((sent, unheard)) = self.unheard.pop_front()
+            && let Some(unheard) = self.unheard.pop_front()
         {
-            self.tell_unheard(sent, unheard);
+            self.tell_unheard(unheard);
         }
     }
 
-    fn tell_unheard(&self, sent: u64, unheard: Queued) {
+    fn drop_heard(&mut self) {
+        let heard = self.stream.heard();
+        while self.unheard.front().is_some_and(|unheard| unheard.sent < heard) {
+            self.unheard.pop_front();
+        }
+    }
+
+    fn tell_unheard(&self, Unheard { sent, queued, .. }: Unheard) {
         if self.stream.is_left(sent) {
-            self.tell_here(unheard);
+            self.tell_here(queued);
         }
     }
 

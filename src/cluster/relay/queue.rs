@@ -5,7 +5,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::{event::What, id::AgentId};
 
@@ -14,12 +17,16 @@ use crate::{event::What, id::AgentId};
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     filled: Notify,
+    /// How many of them have been told.
+    told: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     events: VecDeque<Queued>,
     bytes: usize,
+    /// How many have been added.
+    added: u64,
 }
 
 /// An event that waits to be stored.
@@ -47,7 +54,10 @@ impl Queue {
             waiting.events.push_back(Queued { agent, what: Some(what), fetched });
         } else if waiting.events.back().is_some_and(|last| last.what.is_some()) {
             waiting.events.push_back(Queued { agent, what: None, fetched });
+        } else {
+            return;
         }
+        waiting.added += 1;
         self.filled.notify_one();
     }
 
@@ -59,6 +69,19 @@ impl Queue {
             }
             self.filled.notified().await;
         }
+    }
+
+    /// Notes that the first `count` of all events have been told.
+    pub(super) fn note_told(&self, count: u64) {
+        self.told.send_replace(count);
+    }
+
+    /// Waits until all events that were added before have been told.
+    pub(super) async fn told(&self) {
+        let added = self.waiting().added;
+        // The sender lives as long as the queue.
+        let mut told = self.told.subscribe();
+        let _told = told.wait_for(|told| *told >= added).await;
     }
 
     fn take(&self) -> Option<Queued> {

@@ -263,7 +263,7 @@ async fn a_server_that_takes_no_writes_is_left_for_another_but_not_for_every_req
 }
 
 /// An address at which one server is reached for each connection: the one that it leads to when it is opened.
-async fn leading(to: watch::Receiver<u16>) -> (u16, AbortOnDropHandle<()>) {
+pub(super) async fn leading(to: watch::Receiver<u16>) -> (u16, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let leading = tokio::spawn(async move {
@@ -296,6 +296,30 @@ async fn messages_come_from_the_server_that_commands_have_gone_to() {
     let _: String = ask(&former, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     lead.send_replace(new.port());
     link.command::<String>(&set, Repeat::Never).await.expect("set at the new one");
+    assert_eq!(next().await, Notice::Gap);
+    let _: u64 = ask(&new, &["PUBLISH", "channel", "news"]).await;
+    assert_eq!(next().await, Notice::Message(b"news".into()));
+}
+
+/// A server that is too slow for one command is left for another one, and goes on as if nothing had happened.
+#[tokio::test]
+async fn messages_come_from_another_server_also_if_the_former_one_was_only_slow() {
+    let (former, new) = (RedisServer::start().await, RedisServer::start().await);
+    let mut config = config(&[former.port(), new.port()]);
+    (config.timeouts.command, config.timeouts.connect) =
+        (Duration::from_millis(300), Duration::from_secs(1));
+    config.timeouts.heartbeat = Duration::from_secs(60);
+    let link = Link::new(&config);
+    let mut subscription = link.subscribe("channel");
+    let mut next = async || {
+        let next = timeout(Duration::from_secs(20), Box::pin(subscription.next())).await;
+        next.expect("a notice")
+    };
+    assert_eq!(next().await, Notice::Gap);
+    ping(&link).await.expect("up");
+    former.freeze();
+    until_asked("the other server", async || ping(&link).await.is_ok()).await;
+    former.thaw();
     assert_eq!(next().await, Notice::Gap);
     let _: u64 = ask(&new, &["PUBLISH", "channel", "news"]).await;
     assert_eq!(next().await, Notice::Message(b"news".into()));

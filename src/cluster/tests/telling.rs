@@ -4,13 +4,17 @@ use std::{num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
 use ccgateway_test_support::RedisServer;
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
-use super::world::{agent, shared, tenant};
+use super::{
+    linking::leading,
+    world::{agent, ask, shared, store_config, tenant},
+};
 use crate::{
-    cluster::{RedisEvents, StreamRelay},
+    cluster::{RedisEvents, Shared, StreamRelay},
     config,
     event::{Agents, Event, Events, Fetched, GatewayEvent, News, Relay as _, Watch, What},
     telemetry::log::captured::Captured,
@@ -127,11 +131,15 @@ struct Told {
 
 impl Told {
     async fn by(server: &RedisServer) -> Self {
+        Self::of(&shared(server, &[1])).await
+    }
+
+    async fn of(shared: &Shared) -> Self {
         let kept = NonZeroUsize::new(100).expect("not zero");
         let kept_bytes = NonZeroUsize::new(1 << 20).expect("not zero");
         let limits = config::Events { kept, kept_bytes, watches: kept };
         let events = Arc::new(Events::numbered_elsewhere(limits));
-        let stream = shared(server, &[1]).events(&tenant(), kept.get());
+        let stream = shared.events(&tenant(), kept.get());
         let (relay, work) = StreamRelay::new(stream, events.clone(), kept.get());
         let work = tokio::spawn(work);
         soon(relay.ready()).await;
@@ -181,4 +189,45 @@ async fn without_redis_events_are_told_here_alone() {
     server.kill().await;
     left.tells("a");
     assert_eq!(next(&mut own).await, "a");
+}
+
+#[tokio::test]
+async fn an_event_whose_message_is_lost_is_read_from_the_server_that_has_taken_it() {
+    let (former, new) = (RedisServer::start().await, RedisServer::start().await);
+    let (lead, to) = watch::channel(former.port());
+    let (port, _leading) = leading(to).await;
+    let left = Told::of(&Shared::new(&store_config(port, &[1]))).await;
+    let mut own = left.events.watch(Agents::All, None);
+    let mut until_told = async |awaited: &str| {
+        let told =
+            async { while !own.more().await.events.iter().any(|event| name(event) == awaited) {} };
+        soon(told).await;
+    };
+    left.tells("a");
+    until_told("a").await;
+    // From now on commands go to another server, and messages come from the former one.
+    lead.send_replace(new.port());
+    let _: u64 = ask(&former, &["CLIENT", "KILL", "TYPE", "normal"]).await;
+    left.tells("b");
+    until_told("b").await;
+    soon(left.relay.told()).await;
+    left.tells("c");
+    until_told("c").await;
+}
+
+#[tokio::test]
+async fn whoever_waits_until_events_are_told_waits_for_a_redis_that_is_away() {
+    let server = RedisServer::start().await;
+    let left = Told::by(&server).await;
+    soon(left.relay.told()).await;
+    left.tells("a");
+    soon(left.relay.told()).await;
+    let count = async || -> u64 { ask(&server, &["XLEN", "test:{acme}:events"]).await };
+    assert_eq!(count().await, 1);
+    server.freeze();
+    left.tells("b");
+    assert!(timeout(Duration::from_millis(300), left.relay.told()).await.is_err());
+    server.thaw();
+    soon(left.relay.told()).await;
+    assert_eq!(count().await, 2);
 }
