@@ -2,6 +2,7 @@
 
 use std::{slice, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -12,7 +13,7 @@ use super::Bridge;
 use crate::{
     call::Deadline,
     config::{Drain, LeftSessions},
-    tenant::{DetachedWork, SignedOut, Tenant},
+    tenant::{SignedOut, Tenant},
 };
 
 /// How a bridge stopped.
@@ -29,8 +30,8 @@ pub enum Drained {
     },
 }
 
-/// The end of the drain's timeout, reserved for callers to read their last answer. If sessions are
-/// kept in a file, the same time again is reserved for writing it.
+/// The end of the drain's timeout, reserved for callers to read their last answer. The same time again is reserved for what
+/// has to be written after that: the file of sessions, the audit log, events for other replicas, and traces.
 const READ_TIME: Duration = Duration::from_secs(1);
 /// How long peers may read what they have been sent, at the end of a drain.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ impl Bridge {
     /// waits for the calls in flight. Takes the drain's `delay` and `timeout` at most.
     pub async fn drain(self) -> Drained {
         let Self { readiness, health, tenants, stages, connections, work, .. } = self;
-        let (tracer, stores, drain) = (self.tracer, self.stores, self.drain);
+        let (tracer, audit, stores, drain) = (self.tracer, self.audit, self.stores, self.drain);
         let lingering_tasks = self.lingering_tasks;
         info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: reporting not ready from now on");
         readiness.set_draining();
@@ -56,14 +57,14 @@ impl Bridge {
         lingering_tasks.close();
         work.tasks.close();
         let read_time = READ_TIME.min(drain.timeout / 4);
-        // What remains after the callers' time is for writing the file.
-        let to_store = if stores.has_file() { read_time } else { Duration::ZERO };
-        let caller_wait = drain.timeout.saturating_sub(read_time + to_store);
-        let end = Instant::now() + drain.timeout;
         let tenants = tenants.all();
+        let has_replicas = tenants.iter().any(|tenant| tenant.is_kept_by_replicas());
+        let is_written = stores.has_file() || has_replicas || tracer.is_on() || audit.is_some();
+        let write_time = if is_written { read_time } else { Duration::ZERO };
+        let caller_wait = drain.timeout.saturating_sub(read_time + write_time);
+        let end = Instant::now() + drain.timeout;
         let all = async {
-            part_with_agents(&tenants, &work, (drain.sessions, caller_wait), connections.wait())
-                .await;
+            part_with_agents(&tenants, (drain.sessions, caller_wait), connections.wait()).await;
             connections.wait().await;
             work.tasks.wait().await;
             // Peers that are still reading have had all this time, and get a little more.
@@ -80,7 +81,19 @@ impl Bridge {
             tenant.tell_abandoned();
         }
         let left = end.saturating_duration_since(Instant::now()).min(read_time);
-        let (_late, ()) = tokio::join!(timeout(left, stores.close()), tracer.shut_down(left));
+        let writing = async {
+            let telling = tenants.iter().map(|tenant| tenant.events_told());
+            let _late = timeout(left / 2, join_all(telling)).await;
+            work.relaying.cancel();
+            stores.close().await;
+        };
+        let auditing = async {
+            if let Some(audit) = &audit {
+                audit.close().await;
+            }
+        };
+        let writing = async { tokio::join!(writing, auditing) };
+        let (_late, ()) = tokio::join!(timeout(left, writing), tracer.shut_down(left));
         let (connections, requests) = (connections.len(), work.tasks.len());
         stages.close.cancel();
         if clean {
@@ -103,16 +116,18 @@ pub(super) async fn retire(tenant: Arc<Tenant>, drain: Drain) {
     work.tasks.close();
     let all = async {
         let within = (drain.sessions, drain.timeout);
-        part_with_agents(slice::from_ref(&tenant), work, within, tenant.without_calls()).await;
+        part_with_agents(slice::from_ref(&tenant), within, tenant.without_calls()).await;
         tenant.without_calls().await;
         work.tasks.wait().await;
     };
     let mut all = std::pin::pin!(all);
     let is_clean = timeout(drain.timeout, &mut all).await.is_ok();
-    work.end();
+    work.cut_short();
     if !is_clean {
         let _late = timeout(READ_TIME, all).await;
     }
+    let _late = timeout(READ_TIME, tenant.events_told()).await;
+    work.relaying.cancel();
     tenant.tell_abandoned();
     if is_clean {
         info!(ccgw.tenant.id = %id, "a tenant that was removed has ended");
@@ -125,7 +140,6 @@ pub(super) async fn retire(tenant: Arc<Tenant>, drain: Drain) {
 /// the last of the tenants' `calls`.
 async fn part_with_agents(
     tenants: &[Arc<Tenant>],
-    work: &DetachedWork,
     (sessions, within): (LeftSessions, Duration),
     calls: impl Future,
 ) {
@@ -136,7 +150,10 @@ async fn part_with_agents(
             LeftSessions::SignOut => within / 2,
         };
         let _late = timeout(within, hand_over(tenants)).await;
-        work.keeping.cancel();
+        // Not those of the bridge: a tenant that was removed may still be handing its agents over.
+        for tenant in tenants {
+            tenant.work().keeping.cancel();
+        }
     };
     // Sign out after the last call, since a call may need its session. Wait only half the time, so that
     // a caller who stays cannot prevent the sign-outs.

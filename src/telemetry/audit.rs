@@ -8,18 +8,18 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::log::lost_lines::{Lines, Unwritten};
 
-/// The audit log. All clones write to the same file. The lines that are queued are written when the last
-/// one is dropped.
+/// The audit log. All clones write to the same file.
 #[derive(Clone)]
 pub struct Audit(Arc<Inner>);
 
@@ -29,7 +29,7 @@ struct Inner {
     unqueued: ErrorCounter,
     unwritten: Unwritten,
     reopens: Arc<AtomicBool>,
-    _worker: WorkerGuard,
+    worker: Mutex<Option<WorkerGuard>>,
 }
 
 /// One call. Fields that are not known are left out.
@@ -116,7 +116,13 @@ impl Audit {
         let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true);
         let (writer, worker) = builder.finish(lines);
         let unqueued = writer.error_counter();
-        Ok(Self(Arc::new(Inner { writer, unqueued, unwritten, reopens, _worker: worker })))
+        Ok(Self(Arc::new(Inner {
+            writer,
+            unqueued,
+            unwritten,
+            reopens,
+            worker: Mutex::new(Some(worker)),
+        })))
     }
 
     /// Adds a line. Nobody waits for the disk: a line that finds no room is lost, and counted.
@@ -126,6 +132,13 @@ impl Audit {
             // A failure is counted where it happens.
             let _queued = self.0.writer.clone().write_all(&json);
         }
+    }
+
+    /// Waits about a second for the queued lines to be written. Lines that come later are lost, and counted.
+    pub async fn close(&self) {
+        let worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It waits for its thread when it is dropped.
+        let _panic = spawn_blocking(move || drop(worker)).await;
     }
 
     /// Opens the file anew before the next line, so that it can be renamed before.

@@ -15,6 +15,8 @@ pub struct DetachedWork {
     pub stopping: CancellationToken,
     /// Cancelled when all keepers have to end, because nobody or another process will keep the sessions.
     pub keeping: CancellationToken,
+    /// Cancelled last, when all events have been told to the other replicas, or it is too late for them.
+    pub relaying: CancellationToken,
     /// [`DetachedWork::stopping`] of the bridge, if this is a tenant's.
     bridge_stopping: Option<CancellationToken>,
 }
@@ -28,6 +30,7 @@ impl DetachedWork {
             cutoff: self.cutoff.child(),
             stopping: self.stopping.child_token(),
             keeping: self.keeping.child_token(),
+            relaying: self.relaying.child_token(),
             bridge_stopping: Some(self.stopping.clone()),
         }
     }
@@ -40,6 +43,12 @@ impl DetachedWork {
 
     /// Ends everything at once.
     pub fn end(&self) {
+        self.cut_short();
+        self.relaying.cancel();
+    }
+
+    /// Ends everything but the relay of events, at once.
+    pub fn cut_short(&self) {
         self.stopping.cancel();
         self.cutoff.give();
         self.keeping.cancel();

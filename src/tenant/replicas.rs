@@ -61,8 +61,9 @@ impl Sharing {
                 let kept = limits.kept.get();
                 let events = Arc::new(Events::numbered_elsewhere(limits));
                 let (relay, relaying) = replicas.relay(tenant, events.clone(), kept);
-                let ends = work.keeping.clone();
-                work.tasks.spawn(async move { ends.run_until_cancelled(relaying).await });
+                // Not one of the tasks: it has no request under way, and tells what comes of the last one.
+                let ends = work.relaying.clone();
+                tokio::spawn(async move { ends.run_until_cancelled(relaying).await });
                 Self { events, relay, polls, sign_ins: Some(sign_ins) }
             }
             peers => Self {

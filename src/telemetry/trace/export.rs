@@ -103,6 +103,11 @@ impl Tracer {
         }))))
     }
 
+    /// Whether spans are exported.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Exports the waiting spans, for `limit` at most. Spans that end later are lost.
     pub async fn shut_down(&self, limit: Duration) {
         let Some(active) = self.0.clone() else { return };
