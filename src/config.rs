@@ -35,7 +35,7 @@ mod unknown_keys;
 mod value;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 pub use self::{
     admin::{Admin, HostName},
@@ -108,15 +108,25 @@ impl Config {
     /// Settings that are allowed but probably unintended or unsafe: one sentence each, which names the
     /// key and a better value.
     pub fn warnings(&self) -> Vec<String> {
-        let shares = [
-            division::warning(&self.division(), &self.tenants),
-            gateway::warning(self.host_limit.requests, &self.tenants),
-        ];
+        let shares = self.share_warnings(self.server.limits.calls.get(), self.host_limit.requests);
+        [shares, self.warnings_of_settings()].concat()
+    }
+
+    /// Those that are about one setting each.
+    pub fn warnings_of_settings(&self) -> Vec<String> {
         listeners::plaintext_warnings(&self.listeners)
             .chain(listeners::anonymous_warnings(&self.listeners))
-            .chain(shares.into_iter().flatten())
             .chain(self.warnings.clone())
             .collect()
+    }
+
+    /// Those about limits of tenants that are above what there is for all: so many `calls`, and `host_requests` to each
+    /// gateway host.
+    pub fn share_warnings(&self, calls: usize, host_requests: NonZeroUsize) -> Vec<String> {
+        let division = Division::new(calls, self.calls_by_tenant());
+        let of_calls = division::warning(&division, &self.tenants);
+        let of_requests = gateway::warning(host_requests, &self.tenants);
+        [of_calls, of_requests].into_iter().flatten().collect()
     }
 
     /// How `server.limits.calls` is divided among the tenants.

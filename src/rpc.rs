@@ -28,7 +28,13 @@ mod tonic_errors;
 mod translate;
 mod unhandled;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -63,8 +69,32 @@ struct Shared {
     tenants: Tenants,
     overrides: Overrides,
     observed: Arc<Observed>,
-    default_deadline: Duration,
+    default_deadline: Arc<DefaultDeadline>,
     refusals: RefusalsTold,
+}
+
+/// The deadline of calls whose callers set none. It changes with the tenants.
+#[derive(Debug)]
+pub struct DefaultDeadline(AtomicU64);
+
+impl DefaultDeadline {
+    /// This deadline, in whole milliseconds.
+    pub fn new(deadline: Duration) -> Self {
+        let this = Self(AtomicU64::default());
+        this.set(deadline);
+        this
+    }
+
+    /// Changes it for the calls that come from now on.
+    pub fn set(&self, deadline: Duration) {
+        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    /// The deadline of calls that come now.
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// Reflection cannot be served. Only wrong descriptors can cause that, and they are made at build
@@ -107,7 +137,7 @@ pub fn services(
         tenants,
         overrides,
         observed,
-        default_deadline: server.default_deadline,
+        default_deadline: Arc::new(DefaultDeadline::new(server.default_deadline)),
         refusals: RefusalsTold::default(),
     });
     let unhandled = Unhandled::new(shared.clone());

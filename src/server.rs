@@ -43,7 +43,7 @@ mod token_bucket;
 mod turned_away;
 mod wire;
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -245,7 +245,7 @@ impl Bridge {
         controls: Controls,
         (work, stages): (DetachedWork, Stages),
     ) -> Result<Self, StartError> {
-        let warnings = config.warnings();
+        let (warnings, of_settings) = (config.warnings(), config.warnings_of_settings());
         let certificates = Certificates::of(&config);
         let division = config.division();
         let Config { server, host_limit, tenants, traces, retcodes, admin, .. } = config;
@@ -258,7 +258,7 @@ impl Bridge {
         let mut listener_policies =
             config.listeners.iter().map(of).collect::<Result<BTreeMap<_, _>, StartError>>()?;
         let mut in_force =
-            InForce { fingerprint: config.fingerprint, policies, warnings: warnings.clone() };
+            InForce { fingerprint: config.fingerprint, policies, warnings: of_settings };
         let reloads = Arc::<Reloads>::default();
 
         // Steps that can fail come before steps that start tasks.
@@ -280,6 +280,7 @@ impl Bridge {
         let tenants = start_tenants(tenants, &common.common(), &work)?;
         let (mut routes, unhandled) =
             rpc::services(tenants.clone(), retcodes, &server, serves_reflection, observed.clone())?;
+        let default_deadline = unhandled.default_deadline();
         tenants.all().iter().for_each(Tenant::share_polls);
         let health = Health::serving(&mut routes, tenants.clone());
         let ServerShares { connection_limits, request_reader, streams, .. } = &shares;
@@ -320,7 +321,7 @@ impl Bridge {
         let limits = server.connections.clone();
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
         in_force.policies.put_in_force(&[]);
-        let mut reloadable = Reloadable { listeners: BTreeMap::new(), in_force: in_force.into() };
+        let mut reloadable = Reloadable::new(in_force, default_deadline);
         for port in ports.listeners {
             let Some(serves) = listener_policies.remove(&port.name) else { continue };
             let name = port.name.clone();
@@ -355,6 +356,11 @@ impl Bridge {
         if let Some(audit) = &self.audit {
             audit.reopen();
         }
+    }
+
+    /// The deadline of calls whose callers set none, as it is now.
+    pub fn default_deadline(&self) -> Duration {
+        self.reloadable.default_deadline.get()
     }
 
     /// The address for callers. With several listeners, that of the first one by name.

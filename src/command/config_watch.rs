@@ -131,13 +131,15 @@ impl ConfigWatch {
             if is_asking {
                 info!("the configuration has not changed");
             }
-            return bridge.reload_would_change(&config).map_err(|error| error.to_string());
+            // A warning may be over, as one about who can read a file.
+            let unchanged = bridge.reload(config).map_err(|error| error.to_string());
+            self.warn(bridge.warnings());
+            return unchanged;
         }
         self.seen = config.fingerprint.clone();
-        let warnings = config.warnings();
         match bridge.reload(config) {
             Ok(reloaded) => {
-                self.accept(&reloaded, warnings);
+                self.accept(&reloaded, bridge.warnings());
                 Ok(reloaded)
             }
             Err(error) => Err(self.refuse(bridge, error.to_string(), is_asking)),
@@ -148,10 +150,10 @@ impl ConfigWatch {
         let was_refused = self.refused.take().is_some();
         if !taken.is_empty() {
             info!(changed = taken.join(", "), "a changed configuration is in force");
-            self.warn(warnings);
         } else if was_refused {
             info!("the configuration is again as it is in force");
         }
+        self.warn(warnings);
         if !needs_restart.is_empty() {
             warn!(changed = needs_restart.join(", "), "these changes need a restart of the bridge");
         }

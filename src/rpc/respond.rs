@@ -99,7 +99,7 @@ impl Call {
         let deadline = self.context.deadline;
         match self.timeout {
             Some(_) => deadline,
-            None => Deadline::new(deadline.arrived(), self.shared.default_deadline + within),
+            None => Deadline::new(deadline.arrived(), self.shared.default_deadline.get() + within),
         }
     }
 }
@@ -203,7 +203,7 @@ impl Shared {
         let tenant = tenant.map_err(CallError::unasked)?;
         let place = tenant.as_ref().map(|tenant| tenant.enter_server(caller)).transpose();
         let place = place.map_err(CallError::unasked)?;
-        let deadline = Deadline::new(at, timeout.unwrap_or(self.default_deadline));
+        let deadline = Deadline::new(at, timeout.unwrap_or_else(|| self.default_deadline.get()));
         let (context, audited) =
             (Context { deadline, trace: record.trace(), caller }, record.audited_agents());
         Ok(Call { shared: self.clone(), tenant, context, audited, timeout, _place: place })

@@ -17,7 +17,7 @@ use tonic::{Status, body::Body};
 use tracing::warn;
 
 use super::{
-    Shared,
+    DefaultDeadline, Shared,
     about::About,
     call_log::{CallLog, Counted, Started},
     request_head::{self, ACCEPTED_ENCODINGS, RequestHead},
@@ -59,6 +59,11 @@ impl Unhandled {
         Self(shared)
     }
 
+    /// The deadline of calls whose callers set none, to be changed with the tenants.
+    pub fn default_deadline(&self) -> Arc<DefaultDeadline> {
+        self.0.default_deadline.clone()
+    }
+
     /// Checks the head of a request, before anything else is done with it. Only health may be asked
     /// for by callers whom nobody knows: balancers ask for it, and it tells of tenants only those who may
     /// use them.
@@ -83,7 +88,7 @@ impl Unhandled {
     /// When a request with these headers that came at `arrived` has to be answered: by its caller's
     /// deadline, or else by the default one.
     pub fn answer_by(&self, headers: &HeaderMap, arrived: Instant) -> Instant {
-        let timeout = own_timeout(headers).unwrap_or(self.0.default_deadline);
+        let timeout = own_timeout(headers).unwrap_or_else(|| self.0.default_deadline.get());
         Deadline::new(arrived, timeout).answer_by()
     }
 

@@ -22,12 +22,14 @@ use crate::{
     access::ListenerPolicy,
     config::{Config, Effect, Fingerprint, Listener, ListenerName, Setting},
     id::TenantId,
+    rpc::DefaultDeadline,
 };
 
 /// What may change while the bridge runs.
 #[derive(Debug)]
 pub(super) struct Reloadable {
     pub(super) listeners: BTreeMap<ListenerName, ReloadableListener>,
+    pub(super) default_deadline: Arc<DefaultDeadline>,
     pub(super) in_force: Mutex<InForce>,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct ReloadableListener {
 pub(super) struct InForce {
     pub(super) fingerprint: Fingerprint,
     pub(super) policies: Policies,
-    /// The warnings about it.
+    /// The warnings about its settings; see [`Config::warnings_of_settings`].
     pub(super) warnings: Vec<String>,
 }
 
@@ -78,14 +80,21 @@ impl Bridge {
         let mut in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = self.changes(&in_force, &config);
         let (taken, reloaded) = (&changes.taken, changes.told());
+        let warnings = changes.warnings(&in_force.warnings, config.warnings_of_settings());
+        // Only a restart changes these two.
+        let (calls, host_requests) =
+            (self.common.calls.usage().limit, self.common.hosts.limit().requests);
+        let all_warnings = [config.share_warnings(calls, host_requests), warnings.clone()].concat();
         if reloaded.taken.is_empty() {
+            // Some are about more than settings, as about who can read a file.
+            self.readiness.set_warnings(&all_warnings);
+            in_force.warnings = warnings;
             self.reloads.unchanged(reloaded.needs_restart.clone());
             return Ok(reloaded);
         }
         self.check(&config, taken)?;
         let fingerprint = in_force.fingerprint.with(&config.fingerprint, taken);
         let certificates = Certificates::of(&config);
-        let warnings = changes.warnings(&in_force.warnings, config.warnings());
         let same = self.reloadable.same_listeners(&config);
         let calls: Vec<_> = config.calls_by_tenant().collect();
         let configured = std::mem::take(&mut config.tenants);
@@ -109,8 +118,12 @@ impl Bridge {
             context.replace(acceptor, policy);
         }
         tenants.put_in_force(self, calls);
+        if !changes.left.contains("server.default_deadline") {
+            // It may follow from the tenants.
+            self.reloadable.default_deadline.set(config.server.default_deadline);
+        }
         self.certificates.replace(&certificates, &same, store.is_some());
-        self.readiness.set_warnings(&warnings);
+        self.readiness.set_warnings(&all_warnings);
         *in_force = InForce { fingerprint, policies, warnings };
         self.reloads.applied(reloaded.needs_restart.clone());
         Ok(reloaded)
@@ -173,6 +186,11 @@ impl Bridge {
         Changes { taken, returned, needs_restart, left }
     }
 
+    /// The warnings about what is in force.
+    pub fn warnings(&self) -> Vec<String> {
+        self.readiness.warnings().lines().map(str::to_owned).collect()
+    }
+
     /// Notes that a changed configuration has mistakes, so that what is in force stays.
     pub fn refuse_reload(&self, error: &str) {
         self.reloads.failed(error.to_owned());
@@ -186,27 +204,36 @@ impl Changes {
         Reloaded { taken, needs_restart: self.needs_restart.clone() }
     }
 
-    /// The warnings about the `new` configuration, and those before about what only a restart changes:
-    /// that is still so.
+    /// The warnings about what is in force: those of the `new` configuration about what is taken or as before, and those
+    /// `before` about what only a restart changes.
     fn warnings(&self, before: &[String], new: Vec<String>) -> Vec<String> {
-        let is_left = |warning: &&String| self.left.iter().any(|key| has_key(warning, key));
-        let still =
-            before.iter().filter(is_left).filter(|warning| !new.contains(*warning)).cloned();
-        let still: Vec<_> = still.collect();
-        [still, new].concat()
+        let still = before.iter().filter(|warning| self.is_of_left(warning)).cloned();
+        still.chain(new.into_iter().filter(|warning| !self.is_of_left(warning))).collect()
+    }
+
+    /// Whether a warning is about a setting that keeps its value. A warning may name others after its own.
+    fn is_of_left(&self, warning: &str) -> bool {
+        let left = self.left.iter().filter_map(|key| place_of(warning, key)).min();
+        let taken = self.taken.iter().filter_map(|setting| place_of(warning, &setting.key())).min();
+        left.is_some_and(|left| taken.is_none_or(|taken| left < taken))
     }
 }
 
-/// Whether a text has this key, or one in this section.
-fn has_key(text: &str, key: &str) -> bool {
+/// Where a text has this key, or one in this section.
+fn place_of(text: &str, key: &str) -> Option<usize> {
     let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || "_-".contains(c));
-    text.split(key).skip(1).any(|rest| !goes_on(rest))
+    let places = text.match_indices(key).map(|(place, _)| place);
+    places.into_iter().find(|place| !goes_on(text.get(place + key.len()..).unwrap_or_default()))
 }
 
 /// What a listener serves with from now on: with TLS as before, if there is none here.
 type NewListener<'a> = (&'a ListenerContext, Option<TlsAcceptor>, ListenerPolicy);
 
 impl Reloadable {
+    pub(super) fn new(in_force: InForce, default_deadline: Arc<DefaultDeadline>) -> Self {
+        Self { listeners: BTreeMap::new(), default_deadline, in_force: in_force.into() }
+    }
+
     /// Builds the policies of all listeners, and the certificates of those that are the `same` as before.
     /// The others keep what is not withdrawn.
     fn built(

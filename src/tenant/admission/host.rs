@@ -64,6 +64,11 @@ impl Hosts {
         Self { limit, hosts: Mutex::default() }
     }
 
+    /// The limit of each host.
+    pub fn limit(&self) -> &HostLimit {
+        &self.limit
+    }
+
     /// How much of each host's limit is used, for hosts that a tenant has.
     pub fn usage(&self) -> Vec<HostUsage> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);

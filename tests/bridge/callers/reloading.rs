@@ -1,6 +1,6 @@
 //! What changes while the bridge runs.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use ccgateway_bridge::{
     access::Right, config::Config, rpc::proto::WatchEventsRequest, server::Reloaded,
@@ -232,6 +232,53 @@ async fn a_reload_keeps_the_warnings_of_what_takes_a_restart() {
     assert_eq!(taken, ["tenants.acme.limits.requests"]);
     assert_eq!(needs_restart, ["server.core_dumps"]);
     assert_eq!(warnings().await, [true, false]);
+}
+
+/// A warning of what a restart would bring is none yet.
+#[tokio::test]
+async fn a_reload_warns_of_what_is_in_force_alone() {
+    let site = Site::new(<_>::default()).await;
+    let setup = |server: &str, tenant: &str| Setup {
+        server: server.to_owned(),
+        tenant: tenant.to_owned(),
+        ..<_>::default()
+    };
+    let bridge =
+        TestBridge::at(&site, &setup("limits.calls = 100\n", "limits.calls = 100\n")).await;
+    let warnings = || bridge.bridge.warnings();
+    let none = warnings();
+    // Both limits are raised, and only that of the tenant counts.
+    let raised = setup("limits.calls = 5000\n", "limits.calls = 2048\n");
+    assert_eq!(bridge.reload(&raised).taken, ["tenants.acme.limits.calls"]);
+    let told = warnings();
+    let is_told =
+        |told: &[String]| told.iter().any(|it| it.starts_with("server.limits.calls is 100,"));
+    assert!(is_told(&told), "{told:?}");
+    let text = bridge.ask("GET /readyz").await.1;
+    assert!(told.iter().all(|warning| text.contains(warning.as_str())), "{text}");
+
+    let dumps = setup("limits.calls = 100\ncore_dumps = true\n", "limits.calls = 90\n");
+    assert_eq!(bridge.reload(&dumps).needs_restart, ["server.core_dumps"]);
+    assert_eq!(warnings(), none, "core dumps are not allowed, and all calls have places");
+    bridge.reload(&setup("limits.calls = 100\n", "limits.calls = 90\n"));
+    assert_eq!(warnings(), none);
+}
+
+#[tokio::test]
+async fn the_default_deadline_follows_the_tenants_unless_it_is_given() {
+    let site = Site::new(<_>::default()).await;
+    let slow = || "timeouts.sign_in = \"50s\"\n".to_owned();
+    let bridge = TestBridge::at(&site, &Setup::default()).await;
+    let before = bridge.bridge.default_deadline();
+    bridge.reload(&Setup { tenant: slow(), ..<_>::default() });
+    let after = bridge.bridge.default_deadline();
+    assert!(before < Duration::from_secs(50) && after > Duration::from_secs(50), "{after:?}");
+    bridge.reload(&Setup::default());
+    assert_eq!(bridge.bridge.default_deadline(), before);
+    let server = "default_deadline = \"7s\"\n".to_owned();
+    let given = bridge.reload(&Setup { server, tenant: slow(), ..<_>::default() });
+    assert_eq!(given.needs_restart, ["server.default_deadline"]);
+    assert_eq!(bridge.bridge.default_deadline(), before);
 }
 
 #[tokio::test]
