@@ -6,7 +6,10 @@
 //! the gateway renews a dynamic Guid (cec_07_0005). A lost session is made anew by signing in, at a
 //! limited rate for all agents of the tenant, and for a limited time.
 
-use std::{mem, sync::Arc, time::Duration};
+mod end;
+mod recovery;
+
+use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use tokio::{
@@ -15,10 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::end::End;
 use super::{
     Tenant,
-    agents::{Event, GUIDLESS_MAX, Health, Loss, Permission},
-    automatic_sign_ins::Settled,
+    agents::{Event, GUIDLESS_MAX, Health, Loss},
     contested_poll::ContestedPolls,
     ownership::Polls as _,
     single_poll::Finding,
@@ -27,34 +30,8 @@ use crate::{
     call::Obstacle,
     config::AuthMode,
     id::AgentId,
-    session::{Origin, Session, SessionState},
+    session::{Origin, Session},
 };
-
-/// Why a keeper ends.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    /// Signed out, or forgotten.
-    NotOurs,
-    /// A sign-out has ended it whose answer was lost.
-    SignedOut,
-    /// Outside of the tenant's agent ids, since these have changed.
-    NotOfTenant,
-    /// The gateway allows no polls for one agent (000-001), and Guids are static, so there is
-    /// nothing to renew.
-    PollsDisabled,
-    /// Replaced by one that its owner keeps.
-    Registered,
-    /// The password was rejected, or there is none.
-    NoCredentials,
-    /// It could not be made anew in time.
-    GaveUp,
-    /// It was lost again and again, mostly because another client signs the agent in.
-    TakenOver,
-    /// Another replica keeps the session from now on.
-    HandedOver,
-    /// It was lost while the store did not answer, so another replica may have replaced it.
-    Unclear,
-}
 
 /// When a keeper polls for the first time.
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +82,6 @@ const REFUSALS_MAX: u32 = 3;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long the first poll may wait for a new Guid.
 const RENEWAL_WAIT: Duration = Duration::from_secs(5);
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 // === impl Tenant ===
 
@@ -189,7 +164,7 @@ impl Keeping {
                 // If it stayed stored, each replica in turn would try to keep it, and fail.
                 let _unavailable = tenant.sessions.remove(*agent, self.version()).await;
             }
-            // Only now that this keeper has left, since the end of a session stops the keeper that it finds.
+            // After `KeeperLeft`: the end of a session stops the agent's keeper, which would be this task.
             End::SignedOut => {
                 if let Some(session) = &self.last {
                     tenant.forget_signed_out(*agent, session).await;
@@ -289,13 +264,18 @@ impl Keeping {
             finding => finding,
         };
         self.newer_guid_may_be_lost |= finding == Finding::AnswerLost && is_dynamic;
+        if matches!(finding, Finding::AnswerLost | Finding::PolledElsewhere) {
+            // The events of that poll were for nobody, or for somebody else.
+            self.tenant.agents.forget_activity(self.agent);
+        }
         if self.is_lost(finding, &session).await? {
             // Without a lease, another replica may have renewed the Guid, so that it is refused
             // here. A sign-in would take the agent away from that replica.
             if !self.tenant.is_sole_keeper(self.agent) {
                 return Err(End::Unclear);
             }
-            if let Some(asked) = self.tenant.agents.unclear_sign_out(self.agent, session.made) {
+            let asked = Box::pin(self.tenant.unclear_sign_out(self.agent, session.made)).await;
+            if let Some(asked) = asked {
                 return self.end_unless_silent(finding, asked).await;
             }
             return Box::pin(self.recover(finding)).await;
@@ -411,81 +391,6 @@ impl Keeping {
         self.last.as_ref().map_or(0, |session| session.version)
     }
 
-    /// Has the agent signed in until there is a session, or trying again makes no sense. The time
-    /// in the queue of sign-ins does not count towards the time that a recovery may take.
-    async fn recover(&mut self, finding: Finding) -> Result<(), End> {
-        self.found(Health::Recovering, finding.cause());
-        let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
-        self.give_way().await?;
-        // If the agent has been signed out, no session of the bridge's own is left.
-        let is_out = matches!(finding, Finding::SignedOut | Finding::SignedOutByOthers);
-        if mem::take(&mut self.newer_guid_may_be_lost) && !is_out {
-            self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
-        }
-        self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());
-        loop {
-            self.tenant = self.tenant.newest();
-            if !self.tenant.can_have(self.agent) {
-                return Err(End::NotOfTenant);
-            }
-            let limit = self.tenant.config.keep.recovery;
-            let begun = Instant::now();
-            let made = self.tenant.make_anew(self.agent, self.version());
-            let made = self.finish.run_until_cancelled(made).await;
-            let Settled { result, queued } = made.ok_or(End::HandedOver)?;
-            spent += begun.elapsed().saturating_sub(queued);
-            match result {
-                Ok(()) => {
-                    self.settle();
-                    return Ok(());
-                }
-                Err(Obstacle::SessionMissing) => {
-                    // The agent may have been signed out meanwhile. Then this ends with another cause.
-                    let still = self.session().await?;
-                    let is_signed_out = still.is_some_and(|session| {
-                        self.tenant.agents.unclear_sign_out(self.agent, session.made).is_some()
-                    });
-                    let end = if is_signed_out { End::SignedOut } else { End::NoCredentials };
-                    return Err(end);
-                }
-                // A call has found meanwhile that the agent is signed in, or this attempt has.
-                Err(Obstacle::TakenOver { .. } | Obstacle::GuidLost { .. }) => {
-                    self.give_way().await?;
-                }
-                Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
-                Err(error) if error.is_signed_in_elsewhere() && !self.is_permitted() => {
-                    self.give_way().await?;
-                }
-                Err(_) if spent >= limit => return Err(End::GaveUp),
-                // Full jitter, so that agents which were lost together are not signed in together.
-                Err(_) => {
-                    let pause = backoff.mul_f64(rand::rng().random());
-                    self.rest(pause).await?;
-                    spent += pause;
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
-                }
-            }
-        }
-    }
-
-    fn is_permitted(&self) -> bool {
-        self.tenant.agents.permission(self.agent, Instant::now()) == Permission::Now
-    }
-
-    /// Waits as long as the agent must be left to another client. An error: it is given up.
-    async fn give_way(&self) -> Result<(), End> {
-        loop {
-            match self.tenant.agents.permission(self.agent, Instant::now()) {
-                Permission::Now => return Ok(()),
-                Permission::GivenUp => return Err(End::TakenOver),
-                Permission::After(pause) => self.rest(pause).await?,
-            }
-            if self.is_replaced(self.version()).await? {
-                return Ok(());
-            }
-        }
-    }
-
     /// Pauses. Ends early if there may be a new session, or if the agent is handed over.
     async fn rest(&self, pause: Duration) -> Result<(), End> {
         let rest = async {
@@ -543,41 +448,6 @@ fn to_be_kept(
     }
 }
 
-// === impl End ===
-
-impl End {
-    /// The session's status after this end; `None` if another replica keeps it.
-    fn state(self) -> Option<SessionState> {
-        match self {
-            Self::HandedOver => None,
-            Self::NotOurs | Self::SignedOut => Some(SessionState::Gone),
-            Self::PollsDisabled | Self::NotOfTenant => Some(SessionState::Unkept),
-            Self::Registered => Some(SessionState::Registered),
-            Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
-                Some(SessionState::Lost)
-            }
-        }
-    }
-
-    fn cause(self) -> &'static str {
-        match self {
-            Self::NotOurs => "signed out",
-            Self::SignedOut => "signed out, as it turns out",
-            Self::Registered => "handed in by its owner",
-            Self::NotOfTenant => "its id is outside of the tenant's agent_ids now",
-            Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
-            Self::NoCredentials => "there is no password that the gateway accepts",
-            Self::TakenOver => "it was lost again and again, mostly to another client",
-            Self::GaveUp => "it could not be made anew in time",
-            Self::HandedOver => "another replica goes on",
-            Self::Unclear => {
-                "it was lost while the store cannot be asked, so another replica may have it; it is \
-                 made anew when the store answers, or by the agent's next call"
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -609,24 +479,5 @@ mod tests {
         let end = to_be_kept(unavailable(), Some(&last), true);
         assert!(matches!(end, Err(End::NotOurs)), "this replica knows it: {end:?}");
         assert!(to_be_kept(Ok(Some(last)), None, true).unwrap().is_some(), "signed in elsewhere");
-    }
-
-    #[test]
-    fn each_end_of_keeping_has_a_cause_of_its_own() {
-        let ends = [
-            End::NotOurs,
-            End::SignedOut,
-            End::Registered,
-            End::NotOfTenant,
-            End::PollsDisabled,
-            End::NoCredentials,
-            End::TakenOver,
-            End::GaveUp,
-            End::HandedOver,
-            End::Unclear,
-        ];
-        let causes: std::collections::BTreeSet<_> = ends.iter().map(|end| end.cause()).collect();
-        assert_eq!(causes.len(), ends.len());
-        assert!(!causes.contains(""));
     }
 }

@@ -1,56 +1,20 @@
 //! How often a lost session may be made anew, and an agent taken back from another client: pauses
 //! that grow, and an end.
 
-use std::{mem, time::Duration};
+mod losses;
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(in crate::tenant) use self::losses::Loss;
+pub(super) use self::losses::Losses;
+use self::losses::Present;
 use super::{
     AgentRecord, AgentRecords, Known,
     sweep::{Found, Ticket},
 };
 use crate::{config, id::AgentId};
-
-/// The part of a record that counts an agent's lost sessions since the last calm time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Losses {
-    /// How often the keeper has had the session made anew, whatever ended it.
-    recoveries: u32,
-    /// How many of the bridge's sign-ins found the agent signed in by another client.
-    contested: u32,
-    /// How many in a row found a session of the bridge's own, whose Guid was lost.
-    guidless: u32,
-    /// When any of them was last counted.
-    last: Instant,
-    /// The gateway has said that somebody signed the agent out, and no sign-in has been tried
-    /// since.
-    is_signed_out: bool,
-    /// When an answer was lost that may have brought the Guid of a session of the bridge's own.
-    guid_lost: Option<Instant>,
-    /// How many such answers in a row.
-    guids_lost: u32,
-    /// The session that a call has asked the gateway to end, by its [`made`](crate::session::Session::made), and when that
-    /// request came to nothing that is known.
-    sign_out: Option<(u64, Instant)>,
-    ticket: Option<Ticket>,
-}
-
-/// What [`AgentRecords::lost`] counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tenant) enum Loss {
-    /// The gateway says that somebody other than the bridge has signed the agent out.
-    SignedOut,
-    /// An answer was lost, or could not be read, that may have brought the Guid of a session of the
-    /// bridge's own. A sign-in then finds the agent signed in, although no other client is there.
-    Guid,
-    /// The answer to a sign-out was lost. The session was `made` with this version.
-    SignOut { made: u64 },
-    /// A keeper is about to have its agent's session made anew.
-    Recovering,
-    /// The bridge has tried to sign the agent in. `with_another`: another client had signed it in.
-    /// `asked`: a call needed the sign-in.
-    Attempted { with_another: bool, asked: bool },
-}
 
 /// Why calls must not have an agent signed in yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +23,6 @@ pub(in crate::tenant) enum Pause {
     Another(Duration),
     /// For so long the gateway is not asked again whether it has ended a session whose Guid was lost.
     Guidless(Duration),
-}
-
-/// What a sign-in has found at the gateway.
-enum Present {
-    Nobody,
-    /// A session of the bridge's own, whose Guid was lost.
-    Own,
-    Another,
 }
 
 /// When a keeper may have its agent signed in again.
@@ -142,6 +98,21 @@ impl AgentRecords {
         }
     }
 
+    /// The same where the agent is being signed out: what is known of a lost answer to a sign-out stays until the end of the
+    /// session is stored.
+    pub(in crate::tenant) fn decided_to_sign_out(&self, agent: AgentId, now: Instant) {
+        let mut known = self.known();
+        if let Some(Losses { sign_out, ticket, .. }) = known.losses(agent) {
+            let losses = Losses { sign_out, ticket, ..Losses::none(now) };
+            known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
+        }
+    }
+
+    /// Notes that the end of the session is stored which was `made` with this version.
+    pub(in crate::tenant) fn sign_out_stored(&self, agent: AgentId, made: u64) {
+        self.with(agent, |record| record.drop_sign_out(|(of, _)| of == made));
+    }
+
     /// Notes that the Guid of the agent's newest session is known: the gateway was asked at this time, and has
     /// brought it, or taken it for good.
     pub(in crate::tenant) fn guid_known(&self, agent: AgentId, asked: Instant) {
@@ -157,6 +128,11 @@ impl AgentRecords {
     pub(in crate::tenant) fn unclear_sign_out(&self, agent: AgentId, made: u64) -> Option<Instant> {
         let (of, at) = self.known().losses(agent)?.sign_out?;
         (of == made).then_some(at)
+    }
+
+    /// Whether the gateway has taken the agent's session for good since this time.
+    pub(in crate::tenant) fn was_good_since(&self, agent: AgentId, time: Instant) -> bool {
+        self.look(agent, |record| record.good_at.is_some_and(|at| at >= time)).unwrap_or_default()
     }
 
     /// Notes that the gateway was asked at this time, and has taken the agent's session for good: no sign-out from before
@@ -210,9 +186,14 @@ impl AgentRecords {
 impl AgentRecord {
     /// See [`AgentRecords::was_good`].
     pub(super) fn was_good(&mut self, asked: Instant) {
-        let is_older = |losses: &Losses| losses.sign_out.is_some_and(|(_, at)| at <= asked);
-        if let Some(losses) = self.losses.as_mut().filter(|losses| is_older(losses)) {
-            losses.sign_out = None;
+        self.good_at = self.good_at.max(Some(asked));
+        self.drop_sign_out(|(_, at)| at <= asked);
+    }
+
+    /// Forgets a lost answer to a sign-out, if it is such a one.
+    fn drop_sign_out(&mut self, is_it: impl Fn((u64, Instant)) -> bool) {
+        if let Some(losses) = &mut self.losses {
+            losses.sign_out.take_if(|sign_out| is_it(*sign_out));
         }
         self.losses.take_if(|losses| losses.is_none());
     }
@@ -262,97 +243,6 @@ impl Known {
     }
 }
 
-// === impl Losses ===
-
-impl Losses {
-    fn none(now: Instant) -> Self {
-        Self {
-            recoveries: 0,
-            contested: 0,
-            guidless: 0,
-            last: now,
-            is_signed_out: false,
-            guid_lost: None,
-            guids_lost: 0,
-            sign_out: None,
-            ticket: None,
-        }
-    }
-
-    fn is_none(&self) -> bool {
-        self.recoveries == 0
-            && self.contested == 0
-            && self.guidless == 0
-            && !self.is_signed_out
-            && self.guid_lost.is_none()
-            && self.sign_out.is_none()
-    }
-
-    /// For how long the gateway may still keep a session whose Guid was lost.
-    fn own_left(&self, now: Instant) -> Duration {
-        let end = self.guid_lost.map(|at| at + GUIDLESS_MAX);
-        end.map_or(Duration::ZERO, |end| end.saturating_duration_since(now))
-    }
-
-    /// Whose the session is that a sign-in has found.
-    fn found(&self, with_another: bool, now: Instant, rules: TakeBacks) -> Present {
-        let may_last = !self.own_left(now).is_zero();
-        match with_another {
-            false => Present::Nobody,
-            // With a limit: another client may take the agent from each session whose Guid is lost.
-            true if self.guids_lost <= rules.most && may_last => Present::Own,
-            true => Present::Another,
-        }
-    }
-
-    /// Counts a loss. Returns whether another client had taken the agent from the bridge.
-    fn on(&mut self, loss: Loss, now: Instant, rules: TakeBacks) -> bool {
-        match loss {
-            Loss::SignedOut => {
-                self.is_signed_out = true;
-                (self.guid_lost, self.guids_lost, self.guidless) = (None, 0, 0);
-                false
-            }
-            Loss::Guid => {
-                (self.guid_lost, self.last) = (Some(now), now);
-                self.guids_lost = self.guids_lost.saturating_add(1);
-                false
-            }
-            Loss::SignOut { made } => {
-                (self.sign_out, self.last) = (Some((made, now)), now);
-                false
-            }
-            Loss::Recovering => {
-                self.recoveries = self.recoveries.saturating_add(1);
-                self.last = now;
-                false
-            }
-            Loss::Attempted { with_another, asked } => {
-                let found = self.found(with_another, now, rules);
-                let is_signed_out = mem::take(&mut self.is_signed_out);
-                match found {
-                    Present::Own if !is_signed_out => {
-                        (self.guidless, self.last) = (self.guidless.saturating_add(1), now);
-                        return false;
-                    }
-                    Present::Nobody if !is_signed_out => {
-                        // The other client has left.
-                        (self.guid_lost, self.guids_lost, self.guidless) = (None, 0, 0);
-                        self.contested = 0;
-                        return false;
-                    }
-                    Present::Own | Present::Another | Present::Nobody => {}
-                }
-                // Attempts for callers count up to the point of giving up, and not beyond it.
-                let most = if asked { rules.most - 1 } else { u32::MAX };
-                self.contested = self.contested.min(most).saturating_add(1);
-                self.last = now;
-                true
-            }
-        }
-    }
-}
-
 // === impl Pause ===
 
 impl Pause {
@@ -391,242 +281,9 @@ impl TakeBacks {
 
     fn is_over(self, losses: &Losses, now: Instant) -> bool {
         let calm = CALM.max(self.first_pause * CALM_PAUSES);
-        now.saturating_duration_since(losses.last) >= calm
+        now.saturating_duration_since(losses.latest()) >= calm
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::DEFAULT_AGENT_IDS;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn agent() -> AgentId {
-        AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap()
-    }
-
-    fn agents() -> AgentRecords {
-        AgentRecords::of_test(8, 8)
-    }
-
-    fn attempted(with_another: bool, asked: bool) -> Loss {
-        Loss::Attempted { with_another, asked }
-    }
-
-    /// The pauses before a keeper's attempts in seconds, until the agent is given up.
-    fn pauses(
-        agents: &AgentRecords,
-        now: &mut Instant,
-        mut attempt: impl FnMut(Instant),
-    ) -> Vec<u64> {
-        let mut seconds = Vec::new();
-        loop {
-            match agents.permission(agent(), *now) {
-                Permission::Now => attempt(*now),
-                Permission::After(pause) => {
-                    seconds.push(pause.as_secs());
-                    *now += pause;
-                }
-                Permission::GivenUp => return seconds,
-            }
-        }
-    }
-
-    #[test]
-    fn pauses_double_over_attempts_until_the_agent_is_given_up() {
-        let (agents, mut now) = (agents(), Instant::now());
-        let seconds = pauses(&agents, &mut now, |now| {
-            assert!(agents.lost(agent(), attempted(true, false), now));
-        });
-        assert_eq!(seconds, [5, 10, 20, 40, 60]);
-        let expected = TakenOver { agent: agent(), attempts: 6, given_up: true };
-        assert_eq!(agents.taken_over(now), [expected]);
-        assert_eq!(agents.pause(agent(), now), Some(Pause::Another(60 * SECOND)));
-
-        // An attempt for a caller a minute later restarts the pause, but gives the keeper no new
-        // attempts.
-        now += 60 * SECOND;
-        assert_eq!(agents.pause(agent(), now), None);
-        agents.lost(agent(), attempted(true, true), now);
-        assert_eq!(agents.pause(agent(), now), Some(Pause::Another(60 * SECOND)));
-        assert_eq!(agents.permission(agent(), now), Permission::GivenUp);
-        agents.decided(agent());
-        assert_eq!(agents.permission(agent(), now), Permission::Now);
-    }
-
-    #[test]
-    fn sessions_that_are_lost_again_and_again_are_made_anew_ever_more_slowly() {
-        let (agents, mut now) = (agents(), Instant::now());
-        let seconds = pauses(&agents, &mut now, |now| {
-            agents.lost(agent(), Loss::Recovering, now);
-            assert!(!agents.lost(agent(), attempted(false, false), now));
-        });
-        assert_eq!(seconds[..6], [5, 10, 20, 40, 60, 60]);
-        assert_eq!(seconds.len(), 23);
-        assert_eq!(agents.taken_over(now), [], "no other client was seen");
-        assert_eq!(agents.pause(agent(), now), None, "a call need not wait");
-    }
-
-    #[test]
-    fn an_attempt_that_finds_no_other_client_counts_only_after_a_foreign_sign_out() {
-        let (agents, now) = (agents(), Instant::now());
-        assert!(!agents.lost(agent(), attempted(false, false), now));
-        assert_eq!(agents.taken_over(now), []);
-
-        agents.lost(agent(), Loss::SignedOut, now);
-        assert_eq!(agents.permission(agent(), now), Permission::Now);
-        assert!(agents.lost(agent(), attempted(false, false), now));
-        assert_eq!(agents.permission(agent(), now), Permission::After(5 * SECOND));
-        assert!(!agents.lost(agent(), attempted(false, false), now), "one sign-out, one attempt");
-        assert_eq!(agents.taken_over(now), [], "the other client has left");
-    }
-
-    /// The gateway says that somebody signed the agent out, and the next sign-in finds that another
-    /// client has it.
-    #[test]
-    fn a_sign_out_and_the_client_that_is_found_after_it_are_one_loss() {
-        let (agents, now) = (agents(), Instant::now());
-        agents.lost(agent(), Loss::SignedOut, now);
-        assert!(agents.lost(agent(), attempted(true, false), now));
-        assert_eq!(agents.taken_over(now)[0].attempts, 1);
-        assert_eq!(agents.permission(agent(), now), Permission::After(5 * SECOND));
-    }
-
-    #[test]
-    fn a_session_whose_guid_was_lost_is_nobody_elses_for_as_long_as_it_can_last() {
-        let (agents, now) = (agents(), Instant::now());
-        agents.lost(agent(), Loss::Guid, now);
-        let late = now + 149 * SECOND;
-        assert!(!agents.lost(agent(), attempted(true, false), late));
-        assert_eq!(agents.taken_over(late), []);
-        // The gateway is not asked again at once.
-        assert_eq!(agents.permission(agent(), late), Permission::After(5 * SECOND));
-        // No longer than it can last.
-        assert_eq!(agents.pause(agent(), late), Some(Pause::Guidless(SECOND)));
-        assert_eq!(agents.pause(agent(), late + SECOND), None, "nobody else was found");
-        // However often it is asked.
-        for second in 1..100 {
-            assert!(!agents.lost(agent(), attempted(true, false), now + second * SECOND));
-        }
-        agents.decided(agent());
-        agents.lost(agent(), Loss::Guid, now);
-        assert!(!agents.lost(agent(), attempted(true, false), late));
-        let later = now + 154 * SECOND;
-        assert!(agents.lost(agent(), attempted(true, false), later));
-        assert_eq!(agents.taken_over(later)[0].attempts, 1);
-        assert_eq!(agents.pause(agent(), later), Some(Pause::Another(5 * SECOND)));
-    }
-
-    #[test]
-    fn a_sign_in_or_a_sign_out_ends_a_session_whose_guid_was_lost() {
-        let (agents, now) = (agents(), Instant::now());
-        agents.lost(agent(), Loss::Guid, now);
-        agents.guid_known(agent(), now - SECOND);
-        assert_eq!(agents.len(), 1, "it was asked before that");
-        agents.guid_known(agent(), now);
-        assert_eq!(agents.len(), 0);
-        assert!(agents.lost(agent(), attempted(true, false), now));
-        agents.decided(agent());
-        agents.lost(agent(), Loss::Guid, now);
-        agents.lost(agent(), Loss::SignedOut, now);
-        assert!(agents.lost(agent(), attempted(true, false), now));
-        assert_eq!(agents.taken_over(now)[0].attempts, 1);
-    }
-
-    #[test]
-    fn a_sign_out_whose_answer_was_lost_may_have_ended_that_session_until_it_is_known_to_be_good() {
-        let (agents, now) = (agents(), Instant::now());
-        for end in [
-            |agents: &AgentRecords, _| agents.decided(agent()),
-            |agents: &AgentRecords, now| {
-                agents.was_good(agent(), now - SECOND);
-                assert_eq!(agents.len(), 1, "it was asked before");
-                agents.was_good(agent(), now);
-            },
-        ] {
-            agents.lost(agent(), Loss::SignOut { made: 7 }, now);
-            assert_eq!(agents.taken_over(now), []);
-            assert_eq!(agents.permission(agent(), now), Permission::Now);
-            let unclear = [7, 8].map(|made| agents.unclear_sign_out(agent(), made));
-            assert_eq!(unclear, [Some(now), None]);
-            end(&agents, now);
-            assert_eq!(agents.unclear_sign_out(agent(), 7), None);
-            assert_eq!(agents.len(), 0);
-        }
-    }
-
-    #[test]
-    fn a_fight_in_which_every_guid_is_lost_ends_all_the_same() {
-        let (agents, mut now) = (agents(), Instant::now());
-        let seconds = pauses(&agents, &mut now, |now| {
-            agents.lost(agent(), attempted(true, false), now);
-            agents.lost(agent(), Loss::Guid, now);
-        });
-        assert!(seconds.len() <= 12, "{seconds:?}");
-    }
-
-    #[test]
-    fn attempts_for_callers_do_not_add_up_beyond_the_point_of_giving_up() {
-        let (agents, now) = (agents(), Instant::now());
-        for asked in [true; 9] {
-            agents.lost(agent(), attempted(true, asked), now);
-        }
-        assert_eq!(agents.taken_over(now)[0].attempts, 6);
-        agents.lost(agent(), attempted(true, false), now);
-        assert_eq!(agents.taken_over(now)[0].attempts, 7);
-        agents.decided(agent());
-        assert_eq!((agents.taken_over(now), agents.len()), (vec![], 0));
-        agents.lost(agent(), attempted(true, false), now);
-        assert_eq!(
-            agents.taken_over(now),
-            [TakenOver { agent: agent(), attempts: 1, given_up: false }]
-        );
-    }
-
-    #[test]
-    fn ten_calm_minutes_end_it() {
-        let (agents, now) = (agents(), Instant::now());
-        for _ in 0..6 {
-            agents.lost(agent(), attempted(true, false), now);
-        }
-        let later = now + CALM;
-        assert_eq!(agents.permission(agent(), later), Permission::Now);
-        assert_eq!(agents.taken_over(later), []);
-        agents.lost(agent(), Loss::SignedOut, later);
-        assert!(agents.lost(agent(), attempted(false, false), later));
-        assert_eq!(agents.permission(agent(), later), Permission::After(5 * SECOND));
-    }
-
-    #[test]
-    fn two_records_that_still_count_are_looked_at_for_each_new_one() {
-        let (agents, now) = (agents(), Instant::now());
-        let id = |id: u32| AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap();
-        for number in 1001..=1004 {
-            agents.lost(id(number), attempted(true, false), now);
-        }
-        let mut known = agents.known();
-        let queue = std::iter::from_fn(|| known.lossy.pop());
-        let order: Vec<_> = queue.map(|(agent, _)| agent).collect();
-        assert_eq!(order, [1003, 1001, 1002, 1004].map(id));
-    }
-
-    #[test]
-    fn where_pauses_are_long_the_calm_that_ends_it_is_long_too() {
-        let (agents, now) = (agents(), Instant::now());
-        agents.take_backs.lock().unwrap().first_pause = 10 * SECOND;
-        agents.lost(agent(), attempted(true, false), now);
-        for (seconds, taken_over) in [(1_199, 1), (1_200, 0)] {
-            assert_eq!(agents.taken_over(now + seconds * SECOND).len(), taken_over);
-        }
-    }
-
-    #[test]
-    fn one_record_is_kept_for_all_losses_of_an_agent() {
-        let (agents, now) = (agents(), Instant::now());
-        for _ in 0..3 {
-            agents.lost(agent(), attempted(true, false), now);
-        }
-        assert_eq!(agents.known().lossy.len(), 1);
-    }
-}
+mod tests;

@@ -1,0 +1,97 @@
+//! How a keeper has a lost session made anew.
+
+use std::{mem, time::Duration};
+
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+use super::{End, Keeping};
+use crate::{
+    call::Obstacle,
+    tenant::{
+        agents::{Health, Loss, Permission},
+        automatic_sign_ins::Settled,
+        ownership::Polls as _,
+        single_poll::Finding,
+    },
+};
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+impl Keeping {
+    /// Has the agent signed in until there is a session, or trying again makes no sense. The time
+    /// in the queue of sign-ins does not count towards the time that a recovery may take.
+    pub(super) async fn recover(&mut self, finding: Finding) -> Result<(), End> {
+        self.found(Health::Recovering, finding.cause());
+        let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
+        self.give_way().await?;
+        // If the agent has been signed out, no session of the bridge's own is left.
+        let is_out = matches!(finding, Finding::SignedOut | Finding::SignedOutByOthers);
+        if mem::take(&mut self.newer_guid_may_be_lost) && !is_out {
+            self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
+        }
+        self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());
+        loop {
+            self.tenant = self.tenant.newest();
+            if !self.tenant.can_have(self.agent) {
+                return Err(End::NotOfTenant);
+            }
+            let limit = self.tenant.config.keep.recovery;
+            let begun = Instant::now();
+            let made = self.tenant.make_anew(self.agent, self.version());
+            let made = self.finish.run_until_cancelled(made).await;
+            let Settled { result, queued } = made.ok_or(End::HandedOver)?;
+            spent += begun.elapsed().saturating_sub(queued);
+            match result {
+                Ok(()) => {
+                    self.settle();
+                    return Ok(());
+                }
+                Err(Obstacle::SessionMissing) => {
+                    // The agent may have been signed out meanwhile. Then this ends with another cause.
+                    let still = self.session().await?;
+                    let is_signed_out = still.is_some_and(|session| {
+                        self.tenant.agents.unclear_sign_out(self.agent, session.made).is_some()
+                    });
+                    let end = if is_signed_out { End::SignedOut } else { End::NoCredentials };
+                    return Err(end);
+                }
+                // A call has found meanwhile that the agent is signed in, or this attempt has.
+                Err(Obstacle::TakenOver { .. } | Obstacle::GuidLost { .. }) => {
+                    self.give_way().await?;
+                }
+                Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
+                Err(error) if error.is_signed_in_elsewhere() && !self.is_permitted() => {
+                    self.give_way().await?;
+                }
+                Err(_) if spent >= limit => return Err(End::GaveUp),
+                // Full jitter, so that agents which were lost together are not signed in together.
+                Err(_) => {
+                    let pause = backoff.mul_f64(rand::rng().random());
+                    self.rest(pause).await?;
+                    spent += pause;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    fn is_permitted(&self) -> bool {
+        self.tenant.agents.permission(self.agent, Instant::now()) == Permission::Now
+    }
+
+    /// Waits as long as the agent must be left to another client. An error: it is given up.
+    async fn give_way(&self) -> Result<(), End> {
+        loop {
+            match self.tenant.agents.permission(self.agent, Instant::now()) {
+                Permission::Now => return Ok(()),
+                Permission::GivenUp => return Err(End::TakenOver),
+                Permission::After(pause) => self.rest(pause).await?,
+            }
+            if self.is_replaced(self.version()).await? {
+                return Ok(());
+            }
+        }
+    }
+}
