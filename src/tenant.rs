@@ -306,25 +306,24 @@ impl Tenant {
         self.config.auth_mode != AuthMode::None
     }
 
-    /// Watches the tenant's events after the position `after`; see [`Events::watch`]. The caller
-    /// holds a place among the watches as long as it keeps the returned one.
+    /// Takes a place among the watches. The caller holds it as long as it keeps it.
     ///
     /// # Errors
     ///
     /// [`Obstacle::Overloaded`] if all places are taken, and no other address would keep more of
     /// them than `peer` would get.
-    pub async fn watch(
-        &self,
-        peer: IpAddr,
-        agents: Agents,
-        after: Option<u64>,
-    ) -> Result<(Watch, PeerPlace), Obstacle> {
-        let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
+    pub fn enter_watches(&self, peer: IpAddr) -> Result<PeerPlace, Obstacle> {
+        self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())
+    }
+
+    /// Watches the tenant's events after the position `after`; see [`Events::watch`]. First waits some seconds at the most until
+    /// this replica knows what was told before.
+    pub async fn watch(&self, agents: Agents, after: Option<u64>) -> Watch {
         self.announcer.relay.ready().await;
         if let Some(after) = after {
             self.events.catch_up_to(after).await;
         }
-        Ok((self.events.watch(agents, after), place))
+        self.events.watch(agents, after)
     }
 
     /// Waits until all events of this tenant so far have been told to the other replicas.

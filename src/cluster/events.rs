@@ -382,14 +382,14 @@ impl RedisEvents {
             // whenever they were noted.
             Some(Found::Again) if is_own || heard.is_some() => return Heard::default(),
             None => return Heard::default(),
-            // Of late ones watches have been told that they are missing, and perhaps what came after them.
+            // Watches already know that a late one is missing, and may have been told later ones.
             Some(Found::Again | Found::Late) => None,
             Some(Found::New) => what.is_none().then_some(sequence),
             Some(Found::AfterGap) => Some(what.as_ref().map_or(sequence, |_| sequence - 1)),
             // This replica's watches know it by another number than those who come from other replicas.
             Some(Found::Left) => Some(sequence),
         };
-        if found != Ok(Found::Again) {
+        if !matches!(found, Ok(Found::Again | Found::Late)) {
             self.last.store(sequence, Ordering::Relaxed);
         }
         let what = what.filter(|_| !matches!(found, Ok(Found::Left | Found::Late)));

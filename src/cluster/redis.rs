@@ -59,7 +59,7 @@ struct Inner {
     dialer: Dialer,
     timeouts: config::RedisTimeouts,
     slot: AsyncMutex<Slot>,
-    /// How often a connection has replaced one to another server, or one that was given up to look for another server.
+    /// Grows when commands get a connection to another server, or a new one after a search for another server.
     moves: watch::Sender<u64>,
     /// Not in the slot, since the slot is locked while a connection is being opened.
     health: Health,

@@ -166,7 +166,7 @@ impl Events {
     ///
     /// A store that has lost its events may give new ones lower numbers than those in this log. Such
     /// events get a number of this log's own instead, so that no watch misses them. Returns how many
-    /// such events there were.
+    /// such events there were among those that were told as they were added.
     pub(crate) fn append_all(&self, news: News) -> usize {
         let (events, is_told) = match news {
             News::Told(events) => (events, true),
@@ -178,7 +178,14 @@ impl Events {
                 return behind + self.append_all(News::Missed(after));
             }
         };
-        events.into_iter().filter(|event| self.append_one(event.clone(), is_told)).count()
+        let behind = events.into_iter().filter(|event| self.append_one(event.clone(), is_told));
+        // What is read afterwards may be behind what was heard meanwhile.
+        if is_told {
+            behind.count()
+        } else {
+            behind.for_each(drop);
+            0
+        }
     }
 
     fn append_one(&self, mut event: Event, is_told: bool) -> bool {

@@ -302,7 +302,9 @@ mod tests {
         assert!(
             begun.elapsed() >= Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(3)
         );
+        let begun = Instant::now();
         self::events(9).catch_up_to(u64::MAX).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody else knows more");
     }
 
     #[tokio::test]

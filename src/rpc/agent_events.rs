@@ -104,8 +104,7 @@ impl AgentEventsRpc {
 
         // Callers without an address share one, so that they are limited too.
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-        let watch = tenant.watch(peer, agents, request.after_sequence).await;
-        let (watch, place) = watch.map_err(CallError::unasked)?;
+        let place = tenant.enter_watches(peer).map_err(CallError::unasked)?;
         let last_report = timeout.map(|timeout| Deadline::new(at, timeout).answer_by());
         let end = End {
             deadline: timeout.and_then(|timeout| at.checked_add(timeout)),
@@ -115,7 +114,13 @@ impl AgentEventsRpc {
             place,
             tenant: tenant.clone(),
         };
-        Ok((Feed::new(watch, last_report), end))
+        tokio::select! {
+            biased;
+            error = end.reached() => Err(error),
+            watch = tenant.watch(agents, request.after_sequence) => {
+                Ok((Feed::new(watch, last_report), end))
+            }
+        }
     }
 }
 

@@ -6,15 +6,16 @@ use std::{collections::HashMap, time::Duration};
 use ccgateway_bridge::{
     rpc::proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, CancelBusyRequest, Confirmation,
-        GetStateRequest, SetBusyRequest,
+        GetStateRequest, SessionState, SetBusyRequest, SignInRequest,
         batch_set_busy_response::result::Result as Told,
         confirmation::{Reason, Status},
+        watch_events_response::What,
     },
     server::Drained,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
-    RedisServer, Setup, Site, TestBridge, asked, in_file, in_redis, until, within,
+    RedisServer, Setup, Site, TestBridge, Watching, asked, in_file, in_redis, until, within,
 };
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -159,6 +160,34 @@ async fn with_redis_a_drain_answers_every_call_and_the_next_process_goes_on() {
     let bridge = TestBridge::at(&site, &setup).await;
     Box::pin(every_call_is_answered(&site, bridge)).await;
     goes_on(&TestBridge::at(&site, &setup).await).await;
+}
+
+async fn until_state(watching: &mut Watching, awaited: SessionState) {
+    let is_it = |what| matches!(what, Some(What::SessionChange(it)) if it.state() == awaited);
+    let told = async { while !is_it(watching.next().await.what) {} };
+    within("the state", told).await;
+}
+
+/// Nobody but the replica that stops knows how its last calls have ended.
+#[tokio::test]
+async fn who_watches_at_another_replica_hears_how_the_last_calls_of_a_drain_have_ended() {
+    let (site, redis) = (site().await, RedisServer::start().await);
+    let setup = setup(in_redis(&redis.url()));
+    let stopping = TestBridge::at(&site, &setup).await;
+    let other = TestBridge::at(&site, &setup).await;
+    stopping.sign_in(TALKING).await.expect("signed in");
+    let mut watching = other.watch(&[SLOW], None).await;
+    let slow = Fault::Delay(Duration::from_millis(600));
+    site.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SignIn).of(SLOW));
+    let mut sessions = stopping.sessions.clone();
+    let password = Some("wrong".into());
+    let request = SignInRequest { agent_id: SLOW.to_string(), password, ..<_>::default() };
+    let signing_in = tokio::spawn(async move { sessions.sign_in(request).await });
+    until_state(&mut watching, SessionState::SigningIn).await;
+    let TestBridge { bridge, .. } = stopping;
+    assert!(matches!(within("the end", bridge.drain()).await, Drained::Clean));
+    signing_in.await.expect("no panic").expect_err("the password is wrong");
+    until_state(&mut watching, SessionState::Gone).await;
 }
 
 #[tokio::test]

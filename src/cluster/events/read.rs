@@ -11,8 +11,16 @@ use crate::{cluster::wire::Origin, session::Doubt};
 #[derive(Debug, Default)]
 pub(super) struct Read(HashMap<u64, VecDeque<(u64, Number)>>);
 
-/// The number of an event; `None`: its replica has told it to its own watchers alone.
-type Number = Option<u64>;
+/// What has become of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    /// It was read by this number.
+    Read(u64),
+    /// The same, and it came after later ones of its process.
+    Late(u64),
+    /// Its replica has told it to its own watchers alone.
+    Left,
+}
 
 /// What an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +51,18 @@ impl Read {
         let (place, len) = (known.partition_point(|(other, _)| *other < nth), known.len());
         match known.get_mut(place) {
             Some((other, number)) if *other == nth => {
-                return match number.replace(sequence) {
-                    None => Ok(Found::Left),
-                    Some(before) if before == sequence => Ok(Found::Again),
-                    Some(before) => {
-                        *number = Some(before);
-                        Err(Doubt::EventRepeated)
+                return match *number {
+                    Number::Left => {
+                        *number = Number::Read(sequence);
+                        Ok(Found::Left)
                     }
+                    Number::Read(before) if before == sequence => Ok(Found::Again),
+                    Number::Late(before) if before == sequence => Ok(Found::Late),
+                    Number::Read(_) | Number::Late(_) => Err(Doubt::EventRepeated),
                 };
             }
             Some((first, _)) if place == 0 && !(len < EVENTS_MAX && *first - nth <= LATE_MAX) => {
-                let newest = known.iter().rev().find_map(|(_, number)| *number);
+                let newest = known.iter().rev().find_map(|(_, number)| number.read());
                 let is_above = newest.is_some_and(|newest| sequence > newest);
                 return if is_above { Err(Doubt::EventRepeated) } else { Ok(Found::Again) };
             }
@@ -64,7 +73,9 @@ impl Read {
             Some(last) if is_gap(*last, nth) => Found::AfterGap,
             _ => Found::New,
         };
-        insert(known, place, (nth, Some(sequence)));
+        let is_late = found == Found::Late;
+        let number = if is_late { Number::Late(sequence) } else { Number::Read(sequence) };
+        insert(known, place, (nth, number));
         Ok(found)
     }
 
@@ -82,7 +93,7 @@ impl Read {
         if known.get(place).is_some_and(|(other, _)| *other == nth) {
             return false;
         }
-        insert(known, place, (nth, None));
+        insert(known, place, (nth, Number::Left));
         true
     }
 
@@ -96,7 +107,16 @@ impl Read {
 
 /// Whether events are missing between the last one and this later one.
 fn is_gap((last, number): (u64, Number), nth: u64) -> bool {
-    nth - last > 1 || number.is_none()
+    nth - last > 1 || number == Number::Left
+}
+
+impl Number {
+    fn read(self) -> Option<u64> {
+        match self {
+            Self::Read(number) | Self::Late(number) => Some(number),
+            Self::Left => None,
+        }
+    }
 }
 
 fn insert(known: &mut VecDeque<(u64, Number)>, place: usize, event: (u64, Number)) {
@@ -144,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_redis_takes_late_is_read_once() {
+    fn an_event_that_redis_takes_late_stays_late() {
         let mut read = Read::default();
         for (nth, sequence, found) in [
             (5, 50, Found::New),
@@ -154,7 +174,8 @@ mod tests {
             (8, 54, Found::New),
         ] {
             assert_eq!(read.note(origin(1, nth), sequence), Ok(found), "{nth}");
-            assert_eq!(read.note(origin(1, nth), sequence), Ok(Found::Again), "{nth}");
+            let again = if found == Found::Late { found } else { Found::Again };
+            assert_eq!(read.note(origin(1, nth), sequence), Ok(again), "{nth}");
             assert_eq!(read.note(origin(1, nth), 60), Err(Doubt::EventRepeated), "{nth}");
         }
     }

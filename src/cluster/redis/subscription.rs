@@ -1,10 +1,10 @@
 use std::fmt;
 
 use ::redis::{
-    Value,
+    RedisResult, Value,
     aio::{PubSubSink, PubSubStream},
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::BoxFuture};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
@@ -13,13 +13,15 @@ use tracing::debug;
 
 use super::{Link, backoff::Backoff};
 
-/// Messages on one channel. Subscribes again by itself when the connection breaks, and when the link has gone to look for
-/// another server: this one's messages may be of a server that nobody writes to any more.
+/// Messages on one channel. Subscribes again by itself when the connection breaks, when the link has gone to look for another
+/// server, and when its commands have got to another one: the messages may be of a server that nobody writes to any more.
 pub struct Subscription {
     link: Link,
     channel: String,
     moves: watch::Receiver<u64>,
     open: Option<Open>,
+    /// The attempt to subscribe that is under way. It goes on when the next notice is awaited.
+    attempt: Option<BoxFuture<'static, RedisResult<(PubSubSink, PubSubStream)>>>,
     backoff: Backoff,
     retry_at: Instant,
 }
@@ -44,7 +46,7 @@ struct Open {
 impl Subscription {
     pub(super) fn new(link: Link, channel: String) -> Self {
         let (moves, backoff) = (link.0.moves.subscribe(), Backoff::default());
-        Self { link, channel, moves, open: None, backoff, retry_at: Instant::now() }
+        Self { link, channel, moves, open: None, attempt: None, backoff, retry_at: Instant::now() }
     }
 
     /// Waits for the next notice. Cancel-safe: dropping the future loses nothing.
@@ -88,18 +90,25 @@ impl Subscription {
 
     /// Tries to subscribe, after the pause that is due. Returns whether it worked.
     async fn subscribe(&mut self) -> bool {
-        sleep_until(self.retry_at).await;
-        // Set before the attempt, since the future may be dropped during it.
-        self.retry_at = Instant::now() + self.backoff.next_pause();
-        self.moves.mark_unchanged();
-        let limit = self.link.0.timeouts.command;
-        let attempt = async {
-            let (mut sink, stream) = self.link.0.dialer.listen().await?.split();
-            let subscribed = timeout(limit, sink.subscribe(&self.channel)).await;
-            subscribed.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-            Ok::<_, ::redis::RedisError>((sink, stream))
-        };
-        match attempt.await {
+        if self.attempt.is_none() {
+            sleep_until(self.retry_at).await;
+            self.retry_at = Instant::now() + self.backoff.next_pause();
+            self.moves.mark_unchanged();
+        }
+        let (link, channel) = (&self.link, &self.channel);
+        let attempt = self.attempt.get_or_insert_with(|| {
+            let (link, channel) = (link.clone(), channel.clone());
+            Box::pin(async move {
+                let (mut sink, stream) = link.0.dialer.listen().await?.split();
+                let limit = link.0.timeouts.command;
+                let subscribed = timeout(limit, sink.subscribe(&channel)).await;
+                subscribed.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+                Ok((sink, stream))
+            })
+        });
+        let attempted = attempt.as_mut().await;
+        self.attempt = None;
+        match attempted {
             Ok((sink, stream)) => {
                 let beat_at = Instant::now() + self.link.0.timeouts.heartbeat;
                 self.open = Some(Open { sink, stream, beat_at });

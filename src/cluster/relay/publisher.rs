@@ -29,11 +29,15 @@ struct Unheard {
     sent: u64,
     /// When the store has taken it.
     at: Instant,
+    /// How often the store was asked for it.
+    looks: u32,
     queued: Queued,
 }
 
-/// When an event should have come back. If it has not, its message was lost.
+/// When an event should have come back. If it has not, its message was lost, or the event itself.
 const BACK_WITHIN: Duration = Duration::from_secs(1);
+/// How often the store is asked for an event that has not come back.
+const LOOKS_MAX: u32 = 3;
 /// How many events may be on their way back. There are few, unless messages do not reach this replica.
 const UNHEARD_MAX: usize = 128;
 
@@ -79,8 +83,14 @@ impl<'a> Publisher<'a> {
     fn look(&mut self) {
         self.looked = Instant::now();
         self.drop_heard();
-        if !self.unheard.is_empty() {
+        let Some(first) = self.unheard.front_mut() else { return };
+        first.looks += 1;
+        if first.looks <= LOOKS_MAX {
             self.stream.look_again();
+        } else {
+            // The store has lost it.
+            self.owed = Some(first.queued.agent);
+            self.tell_all_unheard();
         }
     }
 
@@ -88,16 +98,14 @@ impl<'a> Publisher<'a> {
         if self.owed.is_none() {
             let Queued { agent, what, fetched } = queued.clone();
             if let Ok(sent) = self.stream.add(agent, what, fetched, self.events.newest()).await {
-                self.unheard.push_back(Unheard { sent, at: Instant::now(), queued });
+                self.unheard.push_back(Unheard { sent, at: Instant::now(), looks: 0, queued });
                 self.make_room();
                 return;
             }
         }
         // The store has not taken it, or takes it later, for the others alone. It must not be told before those that are on
         // their way.
-        while let Some(unheard) = self.unheard.pop_front() {
-            self.tell_unheard(unheard);
-        }
+        self.tell_all_unheard();
         self.owed = Some(queued.agent);
         self.tell_here(queued);
     }
@@ -115,6 +123,12 @@ impl<'a> Publisher<'a> {
         let heard = self.stream.heard();
         while self.unheard.front().is_some_and(|unheard| unheard.sent < heard) {
             self.unheard.pop_front();
+        }
+    }
+
+    fn tell_all_unheard(&mut self) {
+        while let Some(unheard) = self.unheard.pop_front() {
+            self.tell_unheard(unheard);
         }
     }
 

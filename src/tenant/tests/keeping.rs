@@ -356,11 +356,7 @@ async fn events_that_polls_bring_are_told_and_counted() {
     let world = kept(&[], &[]).await;
     let after = world.tenant.events.newest();
     assert!(world.gateway.force_busy(1001));
-    let (mut watch, _place) = world
-        .tenant
-        .watch([127, 0, 0, 1].into(), Agents::These([agent(1001)].into()), Some(after))
-        .await
-        .expect("a place");
+    let mut watch = world.tenant.watch(Agents::These([agent(1001)].into()), Some(after)).await;
     let events = watch.more().await.events;
     assert!(events.iter().all(|event| matches!(event.what, What::Gateway(_))), "{events:?}");
     assert!(world.tenant.counts().events >= 1);

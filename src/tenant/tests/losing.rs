@@ -354,8 +354,7 @@ async fn a_call_that_waits_for_its_moment_uses_a_session_that_another_replica_ma
 #[tokio::test]
 async fn what_is_read_of_a_session_change_names_its_new_state() {
     let world = World::unpolled(&[]).await;
-    let (mut watch, _place) =
-        world.tenant.watch([127, 0, 0, 1].into(), Agents::All, Some(0)).await.expect("a place");
+    let mut watch = world.tenant.watch(Agents::All, Some(0)).await;
     world.tenant.note(agent(1001), Event::Begun(Attempt::SignIn));
     let events = watch.more().await.events;
     let [event] = &events[..] else { panic!("{events:?}") };

@@ -7,7 +7,6 @@ use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use super::world::{Setup, World, agent, context, until, within};
 use crate::{
     call::{CallError, Obstacle, Refusal, Share},
-    event::Agents,
     gateway::say_busy,
     telemetry::{log::captured::Captured, metrics::Label},
     tenant::{CallerId, Confirmation, Counts, TakeOver, Tenants, Unconfirmed},
@@ -51,15 +50,15 @@ async fn tenants_are_found_by_their_ids_and_the_only_one_without() {
 #[tokio::test]
 async fn who_watches_takes_a_place_that_a_newcomer_may_get() {
     let world = World::of(Setup { lines: &[("events.watches", "2")], ..Setup::default() }).await;
-    let watch = |peer| world.tenant.watch(peer, Agents::All, None);
-    let (_first, _kept) = watch(PEERS[0]).await.expect("a place");
-    let (_second, lost) = watch(PEERS[0]).await.expect("a place");
+    let enter = |peer| world.tenant.enter_watches(peer);
+    let _kept = enter(PEERS[0]).expect("a place");
+    let lost = enter(PEERS[0]).expect("a place");
     assert_eq!(world.tenant.usage().watches.taken, 2);
-    let error = watch(PEERS[0]).await.expect_err("nobody has more");
+    let error = enter(PEERS[0]).expect_err("nobody has more");
     assert!(
         matches!(error, Obstacle::Overloaded { share: Share::TenantWatches, limit } if limit.get() == 2)
     );
-    let (_third, _place) = watch(PEERS[1]).await.expect("the other has two");
+    let _place = enter(PEERS[1]).expect("the other has two");
     assert!(lost.is_lost());
     lost.lost_owned().await;
     assert!(lost.lost_token().is_cancelled());
