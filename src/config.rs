@@ -35,7 +35,7 @@ mod unknown_keys;
 mod value;
 mod variables;
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 pub use self::{
     admin::{Admin, HostName},
@@ -108,8 +108,9 @@ impl Config {
     /// Settings that are allowed but probably unintended or unsafe: one sentence each, which names the
     /// key and a better value.
     pub fn warnings(&self) -> Vec<String> {
-        let shares = self.share_warnings(self.server.limits.calls.get(), self.host_limit.requests);
-        [shares, self.warnings_of_settings()].concat()
+        let (calls, requests) = (self.server.limits.calls.get(), self.host_limit.requests);
+        let of_tenants = self.warnings_of_tenants(calls, requests, self.server.default_deadline);
+        [of_tenants, self.warnings_of_settings()].concat()
     }
 
     /// Those that are about one setting each.
@@ -120,13 +121,20 @@ impl Config {
             .collect()
     }
 
-    /// Those about limits of tenants that are above what there is for all: so many `calls`, and `host_requests` to each
-    /// gateway host.
-    pub fn share_warnings(&self, calls: usize, host_requests: NonZeroUsize) -> Vec<String> {
+    /// Those about tenants that need more than there is for all: so many `calls`, `host_requests` to each gateway host, and the
+    /// `default_deadline`, if one is given.
+    pub fn warnings_of_tenants(
+        &self,
+        calls: usize,
+        host_requests: NonZeroUsize,
+        default_deadline: Option<Duration>,
+    ) -> Vec<String> {
         let division = Division::new(calls, self.calls_by_tenant());
         let of_calls = division::warning(&division, &self.tenants);
         let of_requests = gateway::warning(host_requests, &self.tenants);
-        [of_calls, of_requests].into_iter().flatten().collect()
+        let of_deadline =
+            default_deadline.and_then(|given| server::deadline_warning(given, &self.tenants));
+        [of_calls, of_requests, of_deadline].into_iter().flatten().collect()
     }
 
     /// How `server.limits.calls` is divided among the tenants.

@@ -73,27 +73,36 @@ struct Shared {
     refusals: RefusalsTold,
 }
 
-/// The deadline of calls whose callers set none. It changes with the tenants.
+/// The deadline of calls whose callers set none, in whole milliseconds. If none was given when the bridge started, it changes
+/// with the tenants.
 #[derive(Debug)]
-pub struct DefaultDeadline(AtomicU64);
+pub struct DefaultDeadline {
+    given: Option<Duration>,
+    derived_ms: AtomicU64,
+}
 
 impl DefaultDeadline {
-    /// This deadline, in whole milliseconds.
-    pub fn new(deadline: Duration) -> Self {
-        let this = Self(AtomicU64::default());
-        this.set(deadline);
+    fn new(server: &config::Server) -> Self {
+        let this = Self { given: server.default_deadline, derived_ms: AtomicU64::default() };
+        this.follow(server);
         this
     }
 
-    /// Changes it for the calls that come from now on.
-    pub fn set(&self, deadline: Duration) {
-        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        self.0.store(millis, Ordering::Relaxed);
+    /// Follows the tenants of a changed configuration, for the calls that come from now on.
+    pub fn follow(&self, server: &config::Server) {
+        let millis = u64::try_from(server.derived_deadline.as_millis()).unwrap_or(u64::MAX);
+        self.derived_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// The one that was given.
+    pub fn given(&self) -> Option<Duration> {
+        self.given
     }
 
     /// The deadline of calls that come now.
     pub fn get(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::Relaxed))
+        let derived = || Duration::from_millis(self.derived_ms.load(Ordering::Relaxed));
+        self.given.unwrap_or_else(derived)
     }
 }
 
@@ -137,7 +146,7 @@ pub fn services(
         tenants,
         overrides,
         observed,
-        default_deadline: Arc::new(DefaultDeadline::new(server.default_deadline)),
+        default_deadline: Arc::new(DefaultDeadline::new(server)),
         refusals: RefusalsTold::default(),
     });
     let unhandled = Unhandled::new(shared.clone());

@@ -224,8 +224,10 @@ impl PollOwnership for Roster {
         self.held().is_good(agent)
     }
 
-    fn counts(&self) -> LeaseCounts {
+    fn counts(&self, polls: &dyn Polls) -> LeaseCounts {
+        // Not counted under the lock of the leases: it is needed to begin polls, and there may be many.
         let overdue = self.held().overdue();
+        let overdue = overdue.into_iter().filter(|agent| polls.is_polling(*agent)).count();
         LeaseCounts { overdue, dropped: self.outage().dropped }
     }
 

@@ -1,4 +1,4 @@
-//! Passwords and rejections that replicas share, sealed, in Redis.
+//! Passwords, rejections and lost sign-outs that replicas share, sealed, in Redis.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ impl RedisSealedValues {
             return None;
         }
         let unavailable = |error: &LinkError| {
-            debug!(ccgw.tenant.id = %self.seals.tenant(), %error, "shared passwords and rejections cannot be read or written");
+            debug!(ccgw.tenant.id = %self.seals.tenant(), %error, "what replicas share beside sessions cannot be read or written");
         };
         question.await.inspect_err(unavailable).ok()
     }

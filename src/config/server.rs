@@ -23,9 +23,10 @@ pub struct Server {
     pub core_dumps: bool,
     /// Whether listeners without a `reflection` of their own serve it. `server.reflection`.
     pub reflection: bool,
-    /// The deadline of a call whose caller set none. Its default leaves time to sign the agent in
-    /// first. `server.default_deadline`.
-    pub default_deadline: Duration,
+    /// The deadline of a call whose caller set none; `None`: [`Server::derived_deadline`]. `server.default_deadline`.
+    pub default_deadline: Option<Duration>,
+    /// The default of that, which leaves time to sign an agent of any tenant in first.
+    pub derived_deadline: Duration,
     /// Limits for all callers together. `[server.limits]`.
     pub limits: ServerLimits,
     /// How many connections there may be, and how long they last. `[server.connections]`.
@@ -88,7 +89,7 @@ pub enum LeftSessions {
 
 const MIB: usize = 1024 * 1024;
 
-/// The lower bound of the default of [`Server::default_deadline`].
+/// The lower bound of [`Server::derived_deadline`].
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The default of [`Server::reload_interval`].
@@ -130,35 +131,35 @@ pub(super) fn server(
         core_dumps: core_dumps(section),
         reflection: reflection(section),
         reload_interval: reload_interval(section),
-        default_deadline: default_deadline(section, tenants),
+        default_deadline: section.optional_duration("default_deadline", MILLISECOND..=HOUR),
+        derived_deadline: derived_deadline(tenants),
         limits: limits(&section.section("limits"), tenants.len()),
         connections: connections(&section.section("connections")),
         drain: drain(&section.section("drain"), has_store),
     }
 }
 
-/// The default deadline. If none is given, it is long enough for a call whose agent has to be signed
-/// in first.
-fn default_deadline(section: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>) -> Duration {
-    let given = section.optional_duration("default_deadline", MILLISECOND..=HOUR);
-    let Some(given) = given else {
-        let longest = tenants.values().map(first_call).max();
-        return longest.unwrap_or_default().max(DEFAULT_DEADLINE);
-    };
-    let is_short = |(_, tenant): &(&TenantId, &Tenant)| given < sign_in(tenant);
-    if let Some((id, tenant)) = tenants.iter().find(is_short) {
-        let shown = |time: Duration| humantime::format_duration(time).to_string();
-        section.notes().warn(format!(
-            "server.default_deadline is {}, and a sign-in for {} may take {} \
-             (timeouts.connect + timeouts.sign_in): a call without a deadline may end before its \
-             agent is signed in; give at least {}, or leave default_deadline out",
-            shown(given),
-            section_of(id),
-            shown(sign_in(tenant)),
-            shown(first_call(tenant)),
-        ));
-    }
-    given
+fn derived_deadline(tenants: &BTreeMap<TenantId, Tenant>) -> Duration {
+    let longest = tenants.values().map(first_call).max();
+    longest.unwrap_or_default().max(DEFAULT_DEADLINE)
+}
+
+/// A warning if a `given` default deadline leaves too little time to sign an agent in.
+pub(super) fn deadline_warning(
+    given: Duration,
+    tenants: &BTreeMap<TenantId, Tenant>,
+) -> Option<String> {
+    let (id, tenant) = tenants.iter().find(|(_, tenant)| given < sign_in(tenant))?;
+    let shown = |time: Duration| humantime::format_duration(time).to_string();
+    Some(format!(
+        "server.default_deadline is {}, and a sign-in for {} may take {} \
+         (timeouts.connect + timeouts.sign_in): a call without a deadline may end before its \
+         agent is signed in; give at least {}, or leave default_deadline out",
+        shown(given),
+        section_of(id),
+        shown(sign_in(tenant)),
+        shown(first_call(tenant)),
+    ))
 }
 
 /// The longest that a sign-in may take, with the time to connect.

@@ -11,7 +11,7 @@ pub enum Purpose {
     Rejection,
     /// What became of a change with an id.
     Change,
-    /// The word that a sign-out may have ended a session. Nothing is sealed but for what it is.
+    /// The word that a sign-out may have ended a session, and when it was asked for.
     SignOut,
     /// The word of a replica that it lives.
     Heartbeat,

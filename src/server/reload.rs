@@ -81,10 +81,14 @@ impl Bridge {
         let changes = self.changes(&in_force, &config);
         let (taken, reloaded) = (&changes.taken, changes.told());
         let warnings = changes.warnings(&in_force.warnings, config.warnings_of_settings());
-        // Only a restart changes these two.
-        let (calls, host_requests) =
-            (self.common.calls.usage().limit, self.common.hosts.limit().requests);
-        let all_warnings = [config.share_warnings(calls, host_requests), warnings.clone()].concat();
+        // Only a restart changes these three.
+        let (calls, host_requests, given) = (
+            self.common.calls.usage().limit,
+            self.common.hosts.limit().requests,
+            self.reloadable.default_deadline.given(),
+        );
+        let of_tenants = config.warnings_of_tenants(calls, host_requests, given);
+        let all_warnings = [of_tenants, warnings.clone()].concat();
         if reloaded.taken.is_empty() {
             // Some are about more than settings, as about who can read a file.
             self.readiness.set_warnings(&all_warnings);
@@ -118,10 +122,7 @@ impl Bridge {
             context.replace(acceptor, policy);
         }
         tenants.put_in_force(self, calls);
-        if !changes.left.contains("server.default_deadline") {
-            // It may follow from the tenants.
-            self.reloadable.default_deadline.set(config.server.default_deadline);
-        }
+        self.reloadable.default_deadline.follow(&config.server);
         self.certificates.replace(&certificates, &same, store.is_some());
         self.readiness.set_warnings(&all_warnings);
         *in_force = InForce { fingerprint, policies, warnings };
@@ -204,8 +205,8 @@ impl Changes {
         Reloaded { taken, needs_restart: self.needs_restart.clone() }
     }
 
-    /// The warnings about what is in force: those of the `new` configuration about what is taken or as before, and those
-    /// `before` about what only a restart changes.
+    /// The warnings about what is in force: the ones `before` about settings that wait for a restart, and the `new` ones about
+    /// all others.
     fn warnings(&self, before: &[String], new: Vec<String>) -> Vec<String> {
         let still = before.iter().filter(|warning| self.is_of_left(warning)).cloned();
         still.chain(new.into_iter().filter(|warning| !self.is_of_left(warning))).collect()

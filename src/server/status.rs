@@ -277,7 +277,7 @@ impl From<StoreView> for StoreStatus {
 }
 
 impl TenantStatus {
-    fn of(tenant: &Tenant, last_minute: Counts) -> Self {
+    fn of(tenant: &Arc<Tenant>, last_minute: Counts) -> Self {
         let (usage, leases) = (tenant.usage(), tenant.lease_counts());
         let sessions = tenant.session_states().into_iter().map(|count| SessionStatus {
             state: count.state,

@@ -1,4 +1,4 @@
-//! Credentials and rejections that replicas share, or one process leaves to the next, encrypted
+//! What replicas tell each other of agents beside their sessions, or one process leaves to the next, encrypted
 //! with keys that only the bridge has.
 
 use std::{
@@ -127,7 +127,8 @@ fn content(session: Option<u64>, until: SystemTime, plain: &[u8]) -> Zeroizing<V
     Zeroizing::new([head.as_flattened(), plain].concat())
 }
 
-fn millis_of(time: SystemTime) -> u64 {
+/// Milliseconds since 1970.
+pub fn millis_of(time: SystemTime) -> u64 {
     let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -134,7 +134,7 @@ impl Audit {
         }
     }
 
-    /// Waits about a second for the queued lines to be written. Lines that come later are lost, and counted.
+    /// Waits about a second for the queued lines to be written. Lines that come later are lost.
     pub async fn close(&self) {
         let worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
         // It waits for its thread when it is dropped.

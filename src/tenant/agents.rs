@@ -200,6 +200,11 @@ impl AgentRecords {
         self.look(agent, |record| record.session.is_kept()).unwrap_or_default()
     }
 
+    /// Forgets what the agent was doing, since events may have been missed.
+    pub(super) fn forget_activity(&self, agent: AgentId) {
+        self.with(agent, |record| record.activity = None);
+    }
+
     /// Notes that the gateway allows no polls for this version of an agent's session.
     pub(super) fn allows_no_polls(&self, agent: AgentId, version: u64) {
         self.with(agent, |record| record.unpollable = Some(version));

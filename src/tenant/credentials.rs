@@ -2,7 +2,10 @@
 
 mod shared_rejections;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
@@ -17,7 +20,7 @@ use crate::{
     config::{Credential, Credentials},
     gateway::SignIn,
     id::AgentId,
-    session::{Origin, Owner, SealedKind, SealedValues, Session, SessionStore},
+    session::{Origin, Owner, SealedKind, SealedValues, Session, SessionStore, millis_of},
 };
 
 /// The credentials that the bridge can sign agents in with, and those that it must not try again.
@@ -138,15 +141,17 @@ impl CredentialBook {
     pub(super) async fn note_sign_out(&self, agent: AgentId, made: u64) {
         if let Some(sealed) = &self.sealed {
             let owner = Owner { agent, session: Some(made) };
-            sealed.put(SealedKind::SignOut, owner, &[], GUIDLESS_MAX).await;
+            let noted = millis_of(SystemTime::now()).to_be_bytes();
+            sealed.put(SealedKind::SignOut, owner, &noted, GUIDLESS_MAX).await;
         }
     }
 
-    /// Whether a replica has said that a short while ago.
-    pub(super) async fn is_sign_out_noted(&self, agent: AgentId, made: u64) -> bool {
-        let Some(sealed) = &self.sealed else { return false };
+    /// How long ago a replica has said that, by the clocks of both; `None`: none has lately.
+    pub(super) async fn noted_sign_out(&self, agent: AgentId, made: u64) -> Option<Duration> {
         let owner = Owner { agent, session: Some(made) };
-        sealed.get(SealedKind::SignOut, owner).await.is_some()
+        let plain = self.sealed.as_ref()?.get(SealedKind::SignOut, owner).await?;
+        let noted = u64::from_be_bytes(*plain.first_chunk()?);
+        Some(Duration::from_millis(millis_of(SystemTime::now()).saturating_sub(noted)))
     }
 
     /// Remembers for a while that this sign-in must not be repeated, here and at other replicas.

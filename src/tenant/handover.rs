@@ -63,8 +63,8 @@ impl Tenant {
     }
 
     /// Counts of the leases on the tenant's agents.
-    pub fn lease_counts(&self) -> LeaseCounts {
-        self.polls.counts()
+    pub fn lease_counts(self: &Arc<Self>) -> LeaseCounts {
+        self.polls.counts(self)
     }
 
     /// Whether somebody polls for an agent's events, here or at another replica.
@@ -134,7 +134,11 @@ impl Polls for Arc<Tenant> {
     }
 
     fn is_left_to_others(&self, agent: AgentId) {
-        self.note(agent, Event::Elsewhere);
+        let version = self.sessions.cached(agent).map(|session| session.version);
+        // Where the gateway allows no polls, no other replica polls either.
+        if version.is_none_or(|version| !self.agents.has_no_polls(agent, version)) {
+            self.note(agent, Event::Elsewhere);
+        }
     }
 
     fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {

@@ -27,7 +27,7 @@ pub trait PollOwnership: fmt::Debug + Send + Sync {
     fn is_sole_owner(&self, agent: AgentId) -> bool;
 
     /// Counts of the leases on the tenant's agents.
-    fn counts(&self) -> LeaseCounts;
+    fn counts(&self, polls: &dyn Polls) -> LeaseCounts;
 
     /// How long a lease lasts; zero if there are no leases.
     fn lease(&self) -> Duration;
@@ -148,7 +148,7 @@ impl PollOwnership for Alone {
         true
     }
 
-    fn counts(&self) -> LeaseCounts {
+    fn counts(&self, _: &dyn Polls) -> LeaseCounts {
         LeaseCounts::default()
     }
 

@@ -160,6 +160,7 @@ impl AdmittedCall {
     fn gets_events(&self) -> bool {
         // Where another replica polls, it may hear nothing, or its events may not come here.
         self.tenant.session_state(self.agent) == Some(SessionState::Kept)
+            && self.tenant.is_sole_keeper(self.agent)
     }
 
     /// Observes the agent. A caller whose time is over before that is told `error`.
@@ -175,7 +176,7 @@ impl AdmittedCall {
     async fn observe(&mut self, lost: Lost<'_>) -> Option<Observed> {
         let state = self.ask_activity().await?;
         let first = Observed { state, is_settled: false, is_told: false };
-        let needs_event = lost.needs_event(state) && self.tenant.agents.is_kept(self.agent);
+        let needs_event = lost.needs_event(state) && self.gets_events();
         if !needs_event && !contradicts(state, lost.effect) {
             return Some(first);
         }

@@ -76,7 +76,7 @@ impl AdmittedCall {
         if let Some(newer) = self.stored_since(refused, untouched).await? {
             return Ok(Some(newer));
         }
-        self.end_if_signed_out(refused).await;
+        self.end_if_signed_out(refused, untouched).await?;
         if only_stored { Ok(None) } else { self.made_since(refused, untouched).await }
     }
 

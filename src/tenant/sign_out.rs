@@ -13,7 +13,7 @@ use super::{
     single_poll::Finding,
 };
 use crate::{
-    call::{CallError, Obstacle, Outcome, Stage, Untouched},
+    call::{CallError, Obstacle, Outcome, Stage, Untouched, Wait},
     gateway::{Command, Envelope, Interface},
     id::AgentId,
     session::{Session, StoreError},
@@ -76,17 +76,24 @@ impl AdmittedCall {
 
     /// Ends the session of this version, which the gateway has refused, if that is what came of a sign-out whose answer was
     /// lost.
-    pub(super) async fn end_if_signed_out(&mut self, refused: u64) {
+    pub(super) async fn end_if_signed_out(
+        &mut self,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<(), Obstacle> {
         let (tenant, agent) = (self.tenant.clone(), self.agent);
         let refused = |session: &Arc<Session>| session.version == refused;
-        let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return };
-        // Where another replica polls, this one does not hear that the session goes on.
+        let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return Ok(()) };
+        // Where another replica polls, this one does not hear that the session goes on. So an old loss counts only for as long
+        // as a session lasts that nobody uses.
         let counts =
-            |asked: &Instant| tenant.is_sole_keeper(agent) || asked.elapsed() < GUIDLESS_MAX;
-        let asked = tenant.unclear_sign_out(agent, session.made).await.filter(counts);
-        if asked.is_some() {
+            |asked: Instant| tenant.is_sole_keeper(agent) || asked.elapsed() < GUIDLESS_MAX;
+        let asked = tenant.unclear_sign_out(agent, session.made);
+        let asked = self.caller_wait.before_sending(untouched, Wait::Store, asked).await?;
+        if asked.is_some_and(counts) {
             self.settle(async move { tenant.forget_signed_out(agent, &session).await }).await;
         }
+        Ok(())
     }
 
     /// The agent's session. Takes the sign-in lock until the end is stored: another replica's keeper may find
@@ -140,13 +147,16 @@ impl Tenant {
         if let Some(asked) = self.agents.unclear_sign_out(agent, made) {
             return Some(asked);
         }
-        let is_noted =
-            self.is_kept_by_replicas() && self.credentials.is_sign_out_noted(agent, made).await;
-        is_noted.then(|| {
-            let now = Instant::now();
-            self.agents.lost(agent, Loss::SignOut { made }, now);
-            now
-        })
+        if !self.is_kept_by_replicas() {
+            return None;
+        }
+        let age = self.credentials.noted_sign_out(agent, made).await?;
+        let asked = Instant::now().checked_sub(age)?;
+        if self.agents.was_good_since(agent, asked) {
+            return None;
+        }
+        self.agents.lost(agent, Loss::SignOut { made }, asked);
+        Some(asked)
     }
 
     /// Asks the gateway whether the agent is signed out, after the answer to a sign-out was lost. That the agent is still
@@ -167,11 +177,12 @@ impl Tenant {
         // Before the store is changed, so that the keeper does not ask for a sign-in when it finds
         // no session.
         self.note(agent, Event::SignedOut);
+        self.agents.decided_to_sign_out(agent, Instant::now());
         self.sign_ins.withdraw(agent);
         self.credentials.forget(agent).await;
         let told = self.end_newest(agent, session).await;
-        // Only now: until then another keeper may find the session, and has to know of the sign-out.
-        self.agents.decided(agent);
+        // Until now another keeper may have found the session, and had to know of the sign-out.
+        self.agents.sign_out_stored(agent, session.made);
         self.note_unstored(agent, "that the agent is signed out", told);
     }
 

@@ -103,9 +103,9 @@ impl Held {
         agents.sort_by_cached_key(|agent| (end(agent).is_none(), end(agent)));
     }
 
-    /// Agents who are polled although their leases have ended.
-    pub(super) fn overdue(&self) -> usize {
-        self.leases.values().filter(|lease| lease.overdue).count()
+    /// Agents who may be polled although their leases have ended.
+    pub(super) fn overdue(&self) -> Vec<AgentId> {
+        self.leases.iter().filter(|(_, lease)| lease.overdue).map(|(agent, _)| *agent).collect()
     }
 
     /// Notes that a request was granted this lease. Returns whether the lease is good. It is not if
@@ -245,7 +245,8 @@ impl Held {
         let mut ended = Ended::default();
         self.leases.retain(|agent, lease| {
             if lease.overdue || lease.asked.until > now {
-                ended.coming += usize::from(!lease.overdue && lease.unanswered);
+                let is_coming = !lease.overdue && lease.unanswered && is_polled(*agent);
+                ended.coming += usize::from(is_coming);
                 return true;
             }
             if keep && lease.unanswered {

@@ -48,7 +48,7 @@ impl Roster {
             ours.retain(|agent| held.contains(agent));
         }
         let others: Vec<AgentId> = held.into_iter().filter(|agent| !ours.contains(agent)).collect();
-        // Somebody else knows more of these.
+        // Another replica has to poll for these agents, and says itself if it cannot.
         for agent in polls.unkept().into_iter().filter(|agent| polls.can_have(*agent)) {
             if !wanted.contains(&agent) && preferred_replica(agent, &replicas) != Some(self.me) {
                 polls.is_left_to_others(agent);

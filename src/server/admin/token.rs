@@ -13,7 +13,7 @@ pub(super) struct Token(Option<SecretString>);
 
 /// The answer to a request without the token.
 pub(super) const WANTED: &str = "\
-this port wants a token: send \"Authorization: Bearer TOKEN\", with the token that the file of admin.token_file had when the bridge started
+this port wants a token: send \"Authorization: Bearer TOKEN\", with the token that was in the file of admin.token_file when the bridge started
 ";
 
 impl Token {

@@ -1,5 +1,7 @@
 //! The record of one agent.
 
+use tokio::time::Instant;
+
 use super::{
     activity::Activity, rejected_passwords::CredentialPart, session_status::SessionPart,
     take_backs::Losses, turn_queue::Queue,
@@ -13,6 +15,8 @@ pub(super) struct AgentRecord {
     pub(super) credentials: Option<Box<CredentialPart>>,
     pub(super) losses: Option<Box<Losses>>,
     pub(super) activity: Option<Activity>,
+    /// When the gateway was asked last that has taken a session of the agent for good. Alone it keeps no record.
+    pub(super) good_at: Option<Instant>,
     /// The version of the session for which the gateway allows no polls. Alone it keeps no record: where the record is gone, one
     /// more poll shows it again.
     pub(super) unpollable: Option<u64>,

@@ -127,7 +127,7 @@ impl PollOwnership for SharedPolls {
         self.is_sole.load(Relaxed)
     }
 
-    fn counts(&self) -> LeaseCounts {
+    fn counts(&self, _: &dyn Polls) -> LeaseCounts {
         LeaseCounts { overdue: 1, dropped: 2 }
     }
 

@@ -14,9 +14,10 @@ use super::{
     world::{FAST, PASSWORD, Setup, World, agent, context, password, prompt, refusal, until},
 };
 use crate::{
-    call::{CallError, Obstacle},
+    call::{CallError, Obstacle, Outcome},
     gateway::say_busy,
     session::{Guid, NewSession, Origin, SessionState},
+    state::AgentState,
     tenant::{Accepted, Claimed, LeaseCounts, Lock, Polls as _, agents::Loss},
 };
 
@@ -136,6 +137,101 @@ async fn a_keeper_that_finds_its_agent_signed_out_ends_the_session_also_in_a_slo
     until("ended", || world.tenant.sessions.cached(agent(1001)).is_none()).await;
     assert!(!world.tenant.is_polling(agent(1001)));
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+/// As after a sign-out at another replica whose request was lost on its way.
+#[tokio::test]
+async fn a_session_that_goes_on_after_a_lost_sign_out_elsewhere_is_made_anew_when_it_is_lost() {
+    for (is_good_since, sign_ins) in [(true, 2), (false, 1)] {
+        let (others, stores) = (Others::default(), TestStores::new(false));
+        let setup =
+            Setup { gateway: prompt(), lines: &FAST[..], credentials: &[1001], ..<_>::default() };
+        let setup = Setup { replicas: Some(&others), stores: Some(stores.clone()), ..setup };
+        let world = World::of(setup).await;
+        world.sign_in(1001).await;
+        let made = world.tenant.sessions.cached(agent(1001)).expect("a session").made;
+        if !is_good_since {
+            world.gateway.freeze();
+        }
+        world.tenant.credentials.note_sign_out(agent(1001), made).await;
+        let noted = Instant::now();
+        let is_good = || world.tenant.agents.was_good_since(agent(1001), noted);
+        if is_good_since {
+            until("a good poll", is_good).await;
+        }
+        world.gateway.sign_out(1001);
+        world.gateway.thaw();
+        let done = || match sign_ins {
+            1 => world.tenant.sessions.cached(agent(1001)).is_none(),
+            _ => world.asked(Interface::SignIn).len() == sign_ins,
+        };
+        until("the end, or a new session", done).await;
+        assert_eq!(world.asked(Interface::SignIn).len(), sign_ins);
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_an_agent_whom_another_replica_polls_does_not_count_for_long() {
+    let others = Others::default();
+    *others.polls.claimed.lock().expect("free") = Claimed::Elsewhere;
+    let world = with(&others, &[]).await;
+    world.sign_in(1001).await;
+    assert!(world.gateway.force_busy(1001));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    let (headers, body, content_type) = (Vec::new(), Vec::new(), String::new());
+    let lost = Fault::Status { status: 502, headers, body, content_type };
+    world.gateway.misbehave(Misbehaviour::once(lost).on(Interface::SayBusy));
+    let told = world.tenant.command(agent(1001), say_busy(None, None), &context(), None).await;
+    assert_eq!(told.expect_err("not proven").outcome(), Outcome::Unknown);
+}
+
+#[tokio::test]
+async fn events_of_a_poll_are_told_also_if_its_new_guid_cannot_be_stored_in_time() {
+    let (others, stores) = (Others::default(), TestStores::new(false));
+    let setup = Setup { gateway: prompt(), lines: &FAST[..], ..<_>::default() };
+    let setup = Setup { replicas: Some(&others), stores: Some(stores.clone()), ..setup };
+    let world = World::of(setup).await;
+    world.sign_in(1001).await;
+    until("polled", || !world.asked(Interface::Poll).is_empty()).await;
+    let version = || world.tenant.sessions.cached(agent(1001)).map(|session| session.version);
+    let before = version();
+    stores.store.hang();
+    let event = r#"{"eventType":"AgentState_SetNotReady_Success","workNo":"1001"}"#;
+    let both = Fault::Status {
+        status: 200,
+        headers: vec![("Set-GUID".into(), "JSESSIONID=newer".into())],
+        body: format!(r#"{{"message":"success","retcode":"0","event":{event}}}"#).into(),
+        content_type: "application/json".into(),
+    };
+    world.gateway.misbehave(Misbehaviour::once(both).on(Interface::Poll));
+    let is_told = || world.tenant.events.state(agent(1001)) == Some(AgentState::Busy);
+    until("the event", is_told).await;
+    world.tenant.stop(agent(1001));
+    assert_eq!(version(), before, "the Guid is not stored");
+}
+
+#[tokio::test]
+async fn an_agent_without_polls_for_one_agent_is_not_left_to_others() {
+    let others = Others::default();
+    let gateway = prompt();
+    let lines = [&FAST[..], &[("auth_mode", "static")]].concat();
+    let setup = Setup { gateway, lines: &lines, replicas: Some(&others), ..<_>::default() };
+    let world = World::of(setup).await;
+    world.gateway.misbehave(Misbehaviour::always(refusal("000-001")).on(Interface::Poll));
+    world.sign_in(1001).await;
+    world.until_state(1001, Some(SessionState::Unkept)).await;
+    assert_eq!(world.tenant.unkept(), [agent(1001)]);
+    world.tenant.is_left_to_others(agent(1001));
+    assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Unkept));
+    // Nobody knows who polls for a new session.
+    *others.polls.claimed.lock().expect("free") = Claimed::Unknown;
+    world.sign_in(1002).await;
+    assert_eq!(world.tenant.unkept(), [agent(1001), agent(1002)]);
+    world.tenant.is_left_to_others(agent(1002));
+    assert_eq!(world.tenant.session_state(agent(1002)), None);
+    assert_eq!(world.tenant.unkept(), [agent(1001)]);
 }
 
 #[tokio::test]

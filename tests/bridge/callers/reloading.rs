@@ -278,7 +278,18 @@ async fn the_default_deadline_follows_the_tenants_unless_it_is_given() {
     let server = "default_deadline = \"7s\"\n".to_owned();
     let given = bridge.reload(&Setup { server, tenant: slow(), ..<_>::default() });
     assert_eq!(given.needs_restart, ["server.default_deadline"]);
-    assert_eq!(bridge.bridge.default_deadline(), before);
+    assert_eq!(bridge.bridge.default_deadline(), after, "the given one waits for a restart");
+    assert!(bridge.bridge.warnings().is_empty());
+
+    let server = || "default_deadline = \"20s\"\n".to_owned();
+    let bridge = TestBridge::at(&site, &Setup { server: server(), ..<_>::default() }).await;
+    bridge.reload(&Setup { server: server(), tenant: slow(), ..<_>::default() });
+    assert_eq!(bridge.bridge.default_deadline(), Duration::from_secs(20));
+    let warnings = bridge.bridge.warnings();
+    assert!(
+        warnings.iter().any(|it| it.starts_with("server.default_deadline is 20s,")),
+        "{warnings:?}"
+    );
 }
 
 #[tokio::test]

@@ -55,7 +55,8 @@ async fn sign_all_in(bridge: &TestBridge) {
 async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
     let (server, site, bridge) = begun(strict).await;
     let mut attacker = Attacker::of(&server).await;
-    let of_agents = ["lease", "session", "sign-in", "signing-in", "credentials", "rejected"];
+    let of_agents =
+        ["lease", "session", "sign-in", "signing-in", "credentials", "rejected", "signed-out"];
     let of_agents =
         of_agents.into_iter().flat_map(|kind| AGENTS.map(move |id| format!("{kind}:{id}")));
     let of_tenant = ["kept", "replicas", "events", "sign-in-moments"].map(str::to_owned);

@@ -33,7 +33,7 @@ async fn while_the_store_is_away_for_all_every_replica_polls_on() {
     let changes: Vec<_> = open(&world).history.iter().filter(polls).cloned().collect();
     assert_eq!(changes, [], "no poll begins or ends");
     assert_eq!(open(&world).polling, before);
-    let overdue: usize = running.iter().map(|replica| replica.roster.counts().overdue).sum();
+    let overdue: usize = running.iter().map(|replica| replica.counts().overdue).sum();
     assert_eq!(overdue, agents().len());
     assert!(agents().iter().all(|agent| !running[0].roster.is_sole_owner(*agent)));
 
@@ -41,7 +41,7 @@ async fn while_the_store_is_away_for_all_every_replica_polls_on() {
     sleep(LEASE).await;
     assert_eq!(open(&world).polling, before);
     assert_eq!(open(&world).wrong, Vec::<String>::new());
-    assert_eq!(running[0].roster.counts(), LeaseCounts::default());
+    assert_eq!(running[0].counts(), LeaseCounts::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,7 +71,7 @@ async fn polls_that_end_by_themselves_are_not_counted_as_polled_without_a_lease(
     open(&world).agents.retain(|known| *known != agent);
     replica.poller.stop(agent);
     replica.roster.polls_ended(agent, &*replica.poller);
-    assert_eq!(replica.roster.counts().overdue, agents().len() - 1);
+    assert_eq!(replica.counts().overdue, agents().len() - 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,13 +82,13 @@ async fn a_replica_that_was_cut_off_stops_for_those_whom_another_has_taken_over(
     open(&world).cut.insert(ReplicaId(1));
     sleep(LEASE * 3).await;
     // Both poll for them. That is the price of "keep".
-    assert!(running[0].roster.counts().overdue > 0);
+    assert!(running[0].counts().overdue > 0);
     assert!(open(&world).polling.values().any(|polling| polling.len() == 2));
 
     open(&world).cut.clear();
     sleep(LEASE * 2).await;
     assert!(open(&world).polling.values().all(|polling| polling.len() == 1));
-    assert_eq!(running[0].roster.counts(), LeaseCounts::default());
+    assert_eq!(running[0].counts(), LeaseCounts::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,10 +138,10 @@ async fn a_replica_that_stops_says_whom_it_has_stopped_for() {
     sleep(LEASE * 3).await;
     assert!(open(&world).polling.values().all(std::collections::BTreeSet::is_empty));
     let dropped = LeaseCounts { overdue: 0, dropped: agents().len() };
-    assert_eq!(replica.roster.counts(), dropped);
+    assert_eq!(replica.counts(), dropped);
     open(&world).cut.clear();
     sleep(LEASE).await;
-    assert_eq!(replica.roster.counts(), LeaseCounts::default());
+    assert_eq!(replica.counts(), LeaseCounts::default());
     assert!(open(&world).polling.values().all(|polling| polling.len() == 1));
 }
 

@@ -240,12 +240,12 @@ async fn leases_that_ended_are_told_once_an_outage_with_how_many_agents_it_is_ab
         let (lines, stopped) = (log.with("leases").len(), many_agents(1));
         roster.log_ended(&Ended { stopped, unanswered: 1, ..Ended::default() });
         assert_eq!(log.with("leases").len(), lines, "it is known");
-        assert_eq!(roster.counts().dropped, 3);
+        assert_eq!(roster.outage().dropped, 3);
         let (again, outages) = (log.with("gives leases again").len(), log.with(silent).len());
         for _ in 0..2 {
             roster.note_recovery();
             assert_eq!(log.with("gives leases again").len(), again + 1, "told once");
-            assert_eq!(roster.counts().dropped, 0);
+            assert_eq!(roster.outage().dropped, 0);
         }
         roster.log_ended(&Ended { overdue: 1, ..Ended::default() });
         assert_eq!(log.with(silent).len(), outages + 1, "another outage");

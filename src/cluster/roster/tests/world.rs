@@ -19,7 +19,7 @@ use crate::{
     config::WhenAway,
     id::{AgentId, TenantId},
     session::{StoreError, StoreFuture},
-    tenant::{Cause, PollOwnership as _, Polls},
+    tenant::{Cause, LeaseCounts, PollOwnership as _, Polls},
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(16);
@@ -505,6 +505,10 @@ impl Running {
     /// Also runs this future, as long as the replica lives.
     pub(super) fn also(&self, call: impl Future<Output = ()> + Send + 'static) {
         self.calls.lock().unwrap().push(tokio::spawn(call));
+    }
+
+    pub(super) fn counts(&self) -> LeaseCounts {
+        self.roster.counts(&*self.poller)
     }
 
     /// Stops its turns and its clock task.
