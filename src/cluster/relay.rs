@@ -21,11 +21,11 @@ use crate::{
 #[derive(Debug)]
 pub struct StreamRelay {
     queue: Arc<Queue>,
-    /// Whether the events that were there before this replica started have been read.
+    /// Whether the events that were there before this replica started have been read, or are not waited for any longer.
     ready: watch::Receiver<bool>,
 }
 
-/// How long a new watcher waits for the events from before this replica started.
+/// How long the events from before this replica started are waited for.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The shortest time between two warnings about the same.
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -69,8 +69,8 @@ impl StreamRelay {
 impl Relay for StreamRelay {
     fn ready(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let mut ready = self.ready.clone();
-            let _late = timeout(READY_WITHIN, ready.wait_for(|ready| *ready)).await;
+            // An error: the relay has ended.
+            let _ended = self.ready.clone().wait_for(|ready| *ready).await.map(drop);
         })
     }
 
