@@ -222,6 +222,8 @@ impl Tenant {
             records,
             tasks: work.tasks.clone(),
             longest: longest_change(&config.timeouts),
+            stopping: work.stopping.clone(),
+            unended: Arc::default(),
         });
         let tenant = Arc::new(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),

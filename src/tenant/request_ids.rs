@@ -9,6 +9,7 @@ mod record;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod unended;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,8 +23,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::shared::SharedClaim;
 pub(super) use self::shared::SharedIds;
+use self::shared::{SharedClaim, Told};
 use super::Answer;
 use crate::{
     call::{CallError, Deadline, Obstacle, Outcome, Stage},
@@ -191,10 +192,8 @@ impl RequestIds {
         let here = self.find_here(id);
         let is_free = here.as_ref().is_none_or(KnownChange::leaves_the_id_free);
         let Some(shared) = self.shared.as_ref().filter(|_| is_free) else { return Ok(here) };
-        // Another replica may have made the change since.
-        let there = shared.find(id).await?;
-        let has_ended = there.as_ref().is_some_and(|there| there.ended.is_some());
-        Ok(if has_ended { there } else { here.or(there) })
+        // Another replica may have made the change since, or be making it.
+        Ok(shared.find(id).await?.or(here))
     }
 
     fn find_here(&self, id: ChangeId) -> Option<KnownChange> {
@@ -213,13 +212,14 @@ impl RequestIds {
         deadline: Deadline,
     ) -> Result<Begun, CallError> {
         let Some(shared) = &self.shared else { return Ok(Begun::First(claim)) };
-        match shared.begin(claim.id, asked, self.limits.kept, deadline).await? {
+        match shared.begin(claim.id, asked, &self.limits, deadline).await? {
             Ok(own) => {
                 claim.shared = own;
                 Ok(Begun::First(claim))
             }
-            Err(ended) => {
-                claim.close(Some(ended.clone()));
+            Err(Told { ended, is_certain }) => {
+                // Its replica may still tell more.
+                claim.close(Some(ended.clone()).filter(|_| is_certain));
                 Ok(Begun::Before(ended))
             }
         }

@@ -148,6 +148,38 @@ async fn what_became_of_a_change_is_known_where_an_earlier_attempt_was_refused()
 }
 
 #[tokio::test]
+async fn a_change_is_under_way_where_an_earlier_attempt_was_refused_and_another_replica_makes_it() {
+    let (_server, site, [first, second]) = Box::pin(two()).await;
+    fail(&site, Fault::Retcode { retcode: "000-004".into(), message: String::new() });
+    refused(set_busy(&first).await, Code::Unavailable, "AGENT_SWITCHOVER", "refused");
+    fail(&site, Fault::Delay(Duration::from_secs(1)));
+    let mut states = second.states.clone();
+    let making = tokio::spawn(async move { states.set_busy(busy(200)).await });
+    until("the request is sent", || requests(&site) == 2).await;
+    let became = became(&first).await;
+    assert!(matches!(became, Ok(Some(What::UnderWay(_)))), "{became:?}");
+    making.await.expect("no panic").expect("accepted");
+}
+
+#[tokio::test]
+async fn what_a_change_came_to_is_shared_once_redis_takes_it() {
+    let (server, site, [first, second]) = Box::pin(two()).await;
+    let mut attacker = Attacker::of(&server).await;
+    fail(&site, Fault::Delay(Duration::from_millis(500)));
+    let mut states = first.states.clone();
+    let making = tokio::spawn(async move { states.set_busy(busy(200)).await });
+    until("the request is sent", || requests(&site) == 1).await;
+    let _: () = attacker.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    making.await.expect("no panic").expect("accepted");
+    assert!(matches!(became(&second).await, Ok(Some(What::UnderWay(_)))));
+    let _: () = attacker.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let is_told = async || matches!(became(&second).await, Ok(Some(What::Change(_))));
+    until_asked("it is shared", is_told).await;
+    set_busy(&second).await.expect("as before");
+    assert_eq!(requests(&site), 1);
+}
+
+#[tokio::test]
 async fn an_id_is_free_where_the_store_took_its_record_after_the_caller_had_left() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
     let store = callee::on_redis(&server, "timeouts.command = \"1m\"");

@@ -10,11 +10,13 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Asked, ChangeId, Ended, KnownChange, is_final, record::Record};
+use super::{Asked, ChangeId, Ended, KnownChange, is_final, record::Record, unended::Unended};
 use crate::{
     call::{CallError, Deadline, Obstacle, Stage, Tasks, Wait},
+    config,
     id::TenantId,
     session::{ChangeRecords, KnownRecord, StoreError},
     tenant::session_lookup::trouble,
@@ -28,6 +30,16 @@ pub(in crate::tenant) struct SharedIds {
     pub(in crate::tenant) tasks: Tasks,
     /// How long a change may take after its caller has left.
     pub(in crate::tenant) longest: Duration,
+    /// Cancelled when the tenant begins to stop.
+    pub(in crate::tenant) stopping: CancellationToken,
+    pub(in crate::tenant) unended: Arc<Unended>,
+}
+
+/// What a change came to that another process has made.
+pub(super) struct Told {
+    pub(super) ended: Ended,
+    /// Whether that process has told it itself.
+    pub(super) is_certain: bool,
 }
 
 /// The right to make a change, among replicas. If it is dropped before [`SharedClaim::end`], the id is free again.
@@ -44,6 +56,8 @@ struct Open {
     id: ChangeId,
     asked: Asked,
     kept: Duration,
+    /// How many ends may wait for the store.
+    most: usize,
     /// The record of the change under way, as the store has it.
     own: Vec<u8>,
 }
@@ -51,6 +65,8 @@ struct Open {
 /// The pauses between two looks at what another replica is doing.
 const PAUSE_FIRST: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
+/// The longest pause between two attempts to store an end.
+const END_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl SharedIds {
     /// Begins a change, or waits for what it comes to at another replica. Where the store does not answer, the
@@ -59,9 +75,10 @@ impl SharedIds {
         &self,
         id: ChangeId,
         asked: &Asked,
-        kept: Duration,
+        limits: &config::RequestIds,
         deadline: Deadline,
-    ) -> Result<Result<Option<SharedClaim>, Ended>, CallError> {
+    ) -> Result<Result<Option<SharedClaim>, Told>, CallError> {
+        let (kept, most) = (limits.kept, limits.most.get());
         let left = deadline.answer_by().saturating_duration_since(Instant::now());
         let until = millis_now().saturating_add(millis(left + self.longest));
         let own = Record::under_way(asked, until).encode();
@@ -72,9 +89,10 @@ impl SharedIds {
                 return Ok(Ok(None));
             }
         };
-        let open = Open { ids: self.clone(), id, asked: asked.clone(), kept, own };
+        let open = Open { ids: self.clone(), id, asked: asked.clone(), kept, most, own };
         let time = left + self.longest + kept;
-        let (mut instead_of, mut pause) = (Vec::new(), PAUSE_FIRST);
+        let mut instead_of = self.unended.replaced(id).unwrap_or_default();
+        let mut pause = PAUSE_FIRST;
         loop {
             let begun = timeout_at(deadline.start_by(), open.begin(instead_of.clone(), time));
             let late = |_elapsed| CallError::unasked(Obstacle::Deadline(Wait::Store));
@@ -84,7 +102,7 @@ impl SharedIds {
             };
             match Stored::of(&known, asked) {
                 Stored::Other => return Err(CallError::unasked(Obstacle::RequestIdReused)),
-                Stored::Ended(ended) => return Ok(Err(ended)),
+                Stored::Ended(told) => return Ok(Err(told)),
                 Stored::Free => instead_of = known.stored,
                 Stored::UnderWay => {
                     let next = Instant::now() + pause;
@@ -103,10 +121,13 @@ impl SharedIds {
             self.note(&error);
             Obstacle::StoreUnavailable(trouble(&error))
         })?;
+        // Of its own changes this process knows more than the store, until it has told it.
+        let found = found.filter(|known| !self.unended.has(id, &known.stored));
         Ok(found.and_then(|known| {
             let record = Record::decode(&known.plain)?;
             let Asked { agent, interface, .. } = record.asked()?;
-            Some(KnownChange { agent, interface, ended: ended(&known, &record) })
+            let ended = told(&known, &record).map(|told| told.ended);
+            Some(KnownChange { agent, interface, ended })
         }))
     }
 
@@ -146,22 +167,32 @@ impl Open {
         begun.await.map_or(Ok(None), |begun| begun.map(Some))
     }
 
+    /// Stores what the change came to, once the store takes it.
     async fn end(self, ended: Option<Ended>) {
-        let Self { ids, id, asked, kept, own } = self;
-        let name = id.to_string();
-        let record = ended.and_then(|ended| Record::ended(&asked, &ended));
-        let told = match record.map(|record| ids.records.stored_form(&name, &record.encode())) {
-            // Where another call's record is by now, that one stays.
-            Some(Ok(ended)) => {
-                let put = ids.records.begin((asked.agent, &name), &ended, &own, kept);
-                put.await.map(drop)
-            }
-            Some(Err(error)) => Err(error),
-            None => ids.records.remove(asked.agent, &name, &own).await,
-        };
-        if let Err(error) = told {
+        let Self { ids, id, kept, own, .. } = &self;
+        let (until, mut pause) = (Instant::now() + *kept, PAUSE_MAX);
+        while let Err(error) = self.store_end(ended.as_ref()).await {
             ids.note(&error);
+            let next = Instant::now() + pause;
+            let waiting = ids.stopping.run_until_cancelled(sleep_until(next));
+            // Another call with the id may have begun since.
+            if next >= until || waiting.await.is_none() || !ids.unended.has(*id, own) {
+                break;
+            }
+            pause = (pause * 2).min(END_PAUSE_MAX);
         }
+        ids.unended.forget(*id, own);
+    }
+
+    async fn store_end(&self, ended: Option<&Ended>) -> Result<(), StoreError> {
+        let Self { ids, id, asked, kept, own, .. } = self;
+        let (name, agent) = (id.to_string(), asked.agent);
+        let Some(record) = ended.and_then(|ended| Record::ended(asked, ended)) else {
+            return ids.records.remove(agent, &name, own).await;
+        };
+        let ended = ids.records.stored_form(&name, &record.encode())?;
+        // Where another call's record is by now, that one stays.
+        ids.records.begin((agent, &name), &ended, own, *kept).await.map(drop)
     }
 }
 
@@ -173,6 +204,8 @@ impl SharedClaim {
 
     fn close(&mut self, ended: Option<Ended>) {
         let Some(open) = self.open.take() else { return };
+        let is_free = ended.as_ref().is_none_or(|ended| !is_final(ended));
+        open.ids.unended.note(open.id, &open.own, is_free, open.most);
         if Handle::try_current().is_ok() {
             // Detached: the caller does not wait for the store.
             drop(open.ids.tasks.clone().spawn(open.end(ended)));
@@ -189,7 +222,7 @@ impl Drop for SharedClaim {
 /// What a record says to a call with its id.
 enum Stored {
     /// The change has come to this for good.
-    Ended(Ended),
+    Ended(Told),
     UnderWay,
     /// Nothing was done, or the record is none.
     Free,
@@ -204,24 +237,25 @@ impl Stored {
         else {
             return Self::Free;
         };
-        match ended(known, &record) {
+        match told(known, &record) {
             _ if !its.is_same(asked) => Self::Other,
             None => Self::UnderWay,
-            Some(ended) if is_final(&ended) => Self::Ended(ended),
+            Some(told) if is_final(&told.ended) => Self::Ended(told),
             Some(_) => Self::Free,
         }
     }
 }
 
-/// What a recorded change came to; `None` while it is under way. Whoever has ended, or has not told it in time,
-/// tells it no more.
-fn ended(known: &KnownRecord, record: &Record) -> Option<Ended> {
-    let lost = || {
-        let is_over = known.is_left || record.until() <= millis_now();
-        let cause = "the bridge ended before it told what became of the change";
-        is_over.then(|| Err(CallError::NoAnswer(cause.into())))
-    };
-    record.end().or_else(lost).map(Ended::from)
+/// What a recorded change came to; `None` while it is under way. Whoever has ended, or has not told it in time, mostly tells
+/// it no more.
+fn told(known: &KnownRecord, record: &Record) -> Option<Told> {
+    if let Some(ended) = record.end() {
+        return Some(Told { ended: ended.into(), is_certain: true });
+    }
+    let is_over = known.is_left || record.until() <= millis_now();
+    let cause = "the bridge that made the change has not told what became of it";
+    let lost = || Arc::new(Err(CallError::NoAnswer(cause.into())));
+    is_over.then(|| Told { ended: lost(), is_certain: false })
 }
 
 fn millis_now() -> u64 {
