@@ -21,7 +21,7 @@ pub enum SealedKind {
     Credentials,
     /// What became of the agent's changes that had ids. Only in a file.
     Changes,
-    /// That a sign-out may have ended the session, since its answer was lost. Only where there are replicas.
+    /// That a sign-out may have ended the session, since its answer was lost.
     SignOut,
 }
 

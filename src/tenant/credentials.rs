@@ -137,7 +137,7 @@ impl CredentialBook {
         }
     }
 
-    /// Tells the other replicas that a sign-out may have ended this session, since its answer was lost.
+    /// Tells the other replicas and the next process that a sign-out may have ended this session, since its answer was lost.
     pub(super) async fn note_sign_out(&self, agent: AgentId, made: u64) {
         if let Some(sealed) = &self.sealed {
             let owner = Owner { agent, session: Some(made) };
@@ -146,7 +146,7 @@ impl CredentialBook {
         }
     }
 
-    /// How long ago a replica has said that, by the clocks of both; `None`: none has lately.
+    /// How long ago somebody has said that, by the clocks of both; `None`: nobody has lately.
     pub(super) async fn noted_sign_out(&self, agent: AgentId, made: u64) -> Option<Duration> {
         let owner = Owner { agent, session: Some(made) };
         let plain = self.sealed.as_ref()?.get(SealedKind::SignOut, owner).await?;

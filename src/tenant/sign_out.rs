@@ -59,9 +59,7 @@ impl AdmittedCall {
             tenant.agents.lost(agent, Loss::SignOut { made: session.made }, Instant::now());
             let finding_out = async move {
                 // While this replica has the lock: another one's keeper that finds the agent signed out waits for it.
-                if tenant.is_kept_by_replicas() {
-                    tenant.credentials.note_sign_out(agent, session.made).await;
-                }
+                tenant.credentials.note_sign_out(agent, session.made).await;
                 tenant.find_out_whether_signed_out(agent, &session).await;
                 drop(lock);
             };
@@ -141,14 +139,11 @@ pub(super) fn has_ended(verdict: &Result<Envelope, CallError>) -> bool {
 }
 
 impl Tenant {
-    /// When the answer to a sign-out was lost that may have ended the session which was `made` with this version, here or at
-    /// another replica.
+    /// When the answer to a sign-out was lost that may have ended the session which was `made` with this version, here, at
+    /// another replica, or in the process before this one.
     pub(super) async fn unclear_sign_out(&self, agent: AgentId, made: u64) -> Option<Instant> {
         if let Some(asked) = self.agents.unclear_sign_out(agent, made) {
             return Some(asked);
-        }
-        if !self.is_kept_by_replicas() {
-            return None;
         }
         let age = self.credentials.noted_sign_out(agent, made).await?;
         let asked = Instant::now().checked_sub(age)?;
