@@ -6,6 +6,7 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io::{self, Write},
+    mem,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,6 +16,7 @@ use std::{
 
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use tracing::warn;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::log::lost_lines::{Lines, Unwritten};
@@ -95,6 +97,10 @@ struct Reopening {
     path: PathBuf,
     file: File,
     asked: Arc<AtomicBool>,
+    /// Whether a failure to open it anew was said since somebody asked for that.
+    is_said: bool,
+    /// Whether the last line was written in part.
+    is_torn: bool,
 }
 
 /// How many lines may wait for the disk. A line has a few hundred bytes.
@@ -111,7 +117,13 @@ impl Audit {
     pub fn to(path: &Path) -> io::Result<Self> {
         let reopens = Arc::<AtomicBool>::default();
         let file = open(path)?;
-        let file = Reopening { path: path.to_owned(), file, asked: reopens.clone() };
+        let file = Reopening {
+            path: path.to_owned(),
+            file,
+            asked: reopens.clone(),
+            is_said: false,
+            is_torn: false,
+        };
         let (lines, unwritten) = Lines::to(file);
         let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true);
         let (writer, worker) = builder.finish(lines);
@@ -165,19 +177,46 @@ impl Write for Reopening {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.asked.swap(false, Ordering::Relaxed) {
             match open(&self.path) {
-                Ok(file) => self.file = file,
+                Ok(file) => (self.file, self.is_said, self.is_torn) = (file, false, false),
                 // The old file is better than none.
                 Err(error) => {
                     self.asked.store(true, Ordering::Relaxed);
-                    tracing::debug!(%error, "the audit log could not be opened anew");
+                    if !mem::replace(&mut self.is_said, true) {
+                        warn!(%error, "audit.file could not be opened anew; lines go to the file that was open before, until it can");
+                    }
                 }
             }
         }
         self.file.write(bytes)
     }
 
+    /// Writes a line. If only a part of the one before was written, it begins a new line.
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.write_whole(b"\n")?;
+        }
+        self.write_whole(line)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Reopening {
+    fn write_whole(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = bytes.get(written..).unwrap_or_default();
+                    self.is_torn = !bytes.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
