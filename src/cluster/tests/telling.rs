@@ -16,7 +16,9 @@ use super::{
 use crate::{
     cluster::{RedisEvents, Shared, StreamRelay},
     config,
-    event::{Agents, Event, Events, Fetched, GatewayEvent, News, Relay as _, Watch, What},
+    event::{
+        Agents, Event, Events, Fetched, GatewayEvent, News, Relay as _, Watch, What, sequence,
+    },
     telemetry::log::captured::Captured,
 };
 
@@ -191,6 +193,16 @@ async fn without_redis_events_are_told_here_alone() {
     assert_eq!(next(&mut own).await, "a");
 }
 
+/// Waits until this event is told. Returns its number.
+async fn told(watch: &mut Watch, awaited: &str) -> u64 {
+    loop {
+        let events = soon(watch.more()).await.events;
+        if let Some(event) = events.iter().find(|event| name(event) == awaited) {
+            return event.sequence;
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_event_whose_message_is_lost_is_read_from_the_server_that_has_taken_it() {
     let (former, new) = (RedisServer::start().await, RedisServer::start().await);
@@ -198,21 +210,21 @@ async fn an_event_whose_message_is_lost_is_read_from_the_server_that_has_taken_i
     let (port, _leading) = leading(to).await;
     let left = Told::of(&Shared::new(&store_config(port, &[1]))).await;
     let mut own = left.events.watch(Agents::All, None);
-    let mut until_told = async |awaited: &str| {
-        let told =
-            async { while !own.more().await.events.iter().any(|event| name(event) == awaited) {} };
-        soon(told).await;
-    };
     left.tells("a");
-    until_told("a").await;
+    told(&mut own, "a").await;
     // From now on commands go to another server, and messages come from the former one.
     lead.send_replace(new.port());
     let _: u64 = ask(&former, &["CLIENT", "KILL", "TYPE", "normal"]).await;
     left.tells("b");
-    until_told("b").await;
+    told(&mut own, "b").await;
     soon(left.relay.told()).await;
     left.tells("c");
-    until_told("c").await;
+    let told = told(&mut own, "c").await;
+    let last = "return redis.call('XREVRANGE', 'test:{acme}:events', '+', '-', 'COUNT', 1)[1][1]";
+    let last: String = ask(&new, &["EVAL", last, "0"]).await;
+    let (millisecond, nth) = last.split_once('-').expect("an id");
+    let number = sequence(millisecond.parse().expect("a time"), nth.parse().expect("a number"));
+    assert_eq!(told, number, "all replicas know it by the same number");
 }
 
 #[tokio::test]
