@@ -42,6 +42,8 @@ pub struct AddressView {
     pub answered: Option<SystemTime>,
     /// The last failure. The address may have answered since.
     pub failed: Option<Failed>,
+    /// Whether it has not answered since then.
+    pub failed_last: bool,
     /// Whether it failed within the last minute and has not answered since.
     pub is_failing: bool,
     /// Whether it is asked.
@@ -124,9 +126,10 @@ impl Health {
         let answered = (answered > 0).then(|| UNIX_EPOCH + Duration::from_millis(answered));
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_recent = failed.as_ref().is_some_and(|(at, _)| at.elapsed() < LATELY);
-        let is_failing = is_recent && self.is_failing.load(Ordering::Relaxed);
+        let failed_last = self.is_failing.load(Ordering::Relaxed);
+        let is_failing = is_recent && failed_last;
         let failed = failed.map(|(_, failed)| failed);
-        AddressView { host, in_use, answered, failed, is_failing, state, trips }
+        AddressView { host, in_use, answered, failed, failed_last, is_failing, state, trips }
     }
 }
 

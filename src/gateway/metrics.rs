@@ -25,8 +25,11 @@ const RESULTS: [Exchanged; 6] = [
     Exchanged::GivenUp,
 ];
 /// Further results that sign-ins have from the start.
-const REJECTIONS: [Exchanged; 2] =
-    [Exchanged::Refused(Kind::CredentialsRejected), Exchanged::Refused(Kind::AccountLocked)];
+const REJECTIONS: [Exchanged; 3] = [
+    Exchanged::WithoutGuid,
+    Exchanged::Refused(Kind::CredentialsRejected),
+    Exchanged::Refused(Kind::AccountLocked),
+];
 
 /// The tenant's part of the request metrics.
 pub(super) fn of(requests: &Requests, tenant: &TenantId) -> RequestMetrics {

@@ -126,6 +126,9 @@ pub(super) struct GatewayStatus {
     pub(super) last_answer: Option<SystemTime>,
     /// The last failure. The address may have answered since.
     pub(super) last_failure: Option<FailureStatus>,
+    /// Whether it has not answered since then. The two times are by a clock that may be set.
+    #[serde(skip)]
+    pub(super) failed_last: bool,
 }
 
 /// A failure of an address.
@@ -340,6 +343,7 @@ impl From<AddressView> for GatewayStatus {
             state: view.state,
             last_answer: view.answered,
             last_failure: failure.map(|f| FailureStatus { time: f.at, error: f.cause }),
+            failed_last: view.failed_last,
         }
     }
 }

@@ -104,8 +104,9 @@ impl Metrics {
         if removed.is_empty() {
             return text;
         }
-        let labels: Vec<_> = removed.iter().map(|id| format!("tenant=\"{id}\"")).collect();
-        let is_shown = |line: &&str| !labels.iter().any(|label| line.contains(label));
+        let tenant =
+            |line: &str| Some(line.split_once("tenant=\"")?.1.split_once('"')?.0.to_owned());
+        let is_shown = |line: &&str| tenant(line).is_none_or(|id| !removed.contains(&id));
         text.split_inclusive('\n').filter(is_shown).collect()
     }
 

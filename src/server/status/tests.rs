@@ -47,6 +47,7 @@ fn all() -> Status {
             state: AddressState::Good,
             last_answer: Some(now),
             last_failure: Some(FailureStatus { time: now, error: "refused".into() }),
+            failed_last: true,
         }],
         last_minute: Counts::default(),
         since_start: Counts::default(),

@@ -69,7 +69,7 @@ impl Requests {
         registry.register("ccgw_gateway_requests", "Requests to gateways", answered.clone());
         registry.register_with_unit(
             "ccgw_gateway_request_duration",
-            "From the start of a request, with its wait for a place and a connection, to its answer",
+            "From the start of a request, with its wait for a connection, to its answer",
             Unit::Seconds,
             seconds.clone(),
         );

@@ -34,11 +34,10 @@ fn health(gateways: &[GatewayStatus]) -> (&'static str, &'static str) {
     let Some(gateway) = gateways.iter().find(|gateway| gateway.in_use) else {
         return ("quiet", "no gateway");
     };
-    let failed = gateway.last_failure.as_ref().map(|failure| failure.time);
-    match (gateway.last_answer, failed) {
+    match (gateway.last_answer, &gateway.last_failure) {
         (None, None) => ("quiet", "gateway not asked yet"),
-        (answered, failed) if answered >= failed => ("good", "gateway answers"),
-        _ => ("bad", "gateway failed last"),
+        _ if gateway.failed_last => ("bad", "gateway failed last"),
+        _ => ("good", "gateway answers"),
     }
 }
 
