@@ -1,0 +1,86 @@
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::*;
+use crate::{id::DEFAULT_AGENT_IDS, session::Guid};
+
+fn agent(id: u32) -> AgentId {
+    AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent")
+}
+
+fn session(ttl: Option<Duration>) -> NewSession {
+    let guid = Guid::parse("guid").expect("a Guid");
+    NewSession { guid, origin: Origin::SignedIn, ttl, cookies: Arc::default() }
+}
+
+fn put(local: &Local, id: u32, ttl: Option<Duration>) -> Result<Entry, StoreError> {
+    local.put(agent(id), |version| Entry::new(version, session(ttl)))
+}
+
+#[tokio::test]
+async fn an_agent_who_was_signed_out_takes_no_room_and_has_none_for_a_session_that_comes_back() {
+    let local = Local::new(NonZeroUsize::new(2).expect("2"));
+    let first = put(&local, 1001, None).expect("room");
+    put(&local, 1002, None).expect("room");
+    local.replace(agent(1001), first.version, |end, _| Entry::end(end, true)).expect("an end");
+    put(&local, 1003, None).expect("the room of the one who was signed out");
+    assert!(put(&local, 1001, None).is_err());
+    assert_eq!(local.sessions(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_counted_over_every_change() {
+    let local = Arc::new(Local::new(NonZeroUsize::new(100).expect("100")));
+    let ttl = Some(Duration::from_secs(5));
+    let mut random = StdRng::seed_from_u64(7);
+    for step in 0..10_000 {
+        let id = random.random_range(1001..1021);
+        let version = local.entry(agent(id)).map_or(0, |entry| entry.version);
+        match random.random_range(0..7) {
+            0 => drop(put(&local, id, ttl)),
+            1 => drop(put(&local, id, None)),
+            2 => drop(local.replace(agent(id), version, |end, _| Entry::end(end, false))),
+            3 => drop(local.forget(agent(id), version)),
+            4 => drop(local.offer(agent(id), Entry::end(version + 1, step % 2 == 0))),
+            5 => local.shared(agent(id), version),
+            _ => {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                local.tidy();
+                let all = local.agents().into_iter().filter_map(|agent| local.entry(agent));
+                assert!(all.clone().all(|e| e.session.is_none_or(|s| !s.is_expired())));
+            }
+        }
+        let all = local.agents().into_iter().filter_map(|agent| local.entry(agent));
+        assert_eq!(local.sessions(), all.filter(|entry| entry.session.is_some()).count());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_owner_had_a_session_is_known_after_its_time_and_takes_no_room() {
+    let local = Local::new(NonZeroUsize::MIN);
+    for id in 1001..1011 {
+        let owners =
+            NewSession { origin: Origin::Registered, ..session(Some(Duration::from_secs(5))) };
+        local.put(agent(id), |version| Entry::new(version, owners)).expect("room");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        local.tidy();
+        assert!(local.get(agent(id)).is_none());
+        let known = (1001..=id).filter(|id| local.is_let_go(agent(*id))).count();
+        assert!((1..=LET_GO_TIMES).contains(&known) && local.sessions() == 0, "{known}");
+        assert!(id > 1003 || local.is_let_go(agent(1001)));
+    }
+    put(&local, 1001, None).expect("room");
+    assert!(!local.is_let_go(agent(1001)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_forgotten_and_a_sign_out_is_not() {
+    let local = Local::new(NonZeroUsize::MIN);
+    let agents = [1001, 1002].map(agent);
+    for (agent, signed_out) in agents.into_iter().zip([false, true]) {
+        local.offer(agent, Entry::end(7, signed_out));
+    }
+    tokio::time::advance(END_KEPT).await;
+    local.tidy();
+    assert_eq!(local.agents(), agents[1..]);
+    assert!(local.entry(agents[1]).is_some_and(|entry| entry.is_old_end()));
+}
