@@ -179,6 +179,45 @@ async fn what_a_change_came_to_is_shared_once_redis_takes_it() {
     assert_eq!(requests(&site), 1);
 }
 
+/// The first attempt is refused for the moment while Redis hangs, and the second one begins before Redis is back.
+async fn attempts_while_redis_hangs(is_accepted: bool) {
+    let (server, site, [first, second]) = Box::pin(two()).await;
+    let mut attacker = Attacker::of(&server).await;
+    let refusal = || Fault::Retcode { retcode: "000-004".into(), message: String::new() };
+    fail(&site, refusal());
+    site.gateway.freeze();
+    let mut states = first.states.clone();
+    let earlier = tokio::spawn(async move { states.set_busy(busy(200)).await });
+    let is_stored =
+        async || attacker.ask::<u64>(&["EXISTS", &key(&format!("change:{ID}"))]).await > 0;
+    until_asked("the record", is_stored).await;
+    server.freeze();
+    site.gateway.thaw();
+    let earlier = earlier.await.expect("no panic");
+    refused(earlier, Code::Unavailable, "AGENT_SWITCHOVER", "refused");
+    if !is_accepted {
+        fail(&site, refusal());
+    }
+    assert_eq!(set_busy(&first).await.is_ok(), is_accepted);
+    server.thaw();
+    if is_accepted {
+        let is_told = async || matches!(became(&second).await, Ok(Some(What::Change(_))));
+        until_asked("it is shared", is_told).await;
+    }
+    set_busy(&second).await.expect("as before, or made now");
+    assert_eq!(requests(&site), if is_accepted { 2 } else { 3 });
+}
+
+#[tokio::test]
+async fn a_change_that_is_made_at_the_second_attempt_while_redis_hangs_is_made_once() {
+    Box::pin(attempts_while_redis_hangs(true)).await;
+}
+
+#[tokio::test]
+async fn an_id_is_free_after_two_attempts_while_redis_hangs() {
+    Box::pin(attempts_while_redis_hangs(false)).await;
+}
+
 #[tokio::test]
 async fn an_id_is_free_where_the_store_took_its_record_after_the_caller_had_left() {
     let (server, site) = (RedisServer::start().await, callee::site().await);

@@ -65,6 +65,8 @@ struct Open {
 /// The pauses between two looks at what another replica is doing.
 const PAUSE_FIRST: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
+/// How often an end takes the place of another record.
+const REPLACED_MAX: usize = 8;
 /// The longest pause between two attempts to store an end.
 const END_PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -91,8 +93,7 @@ impl SharedIds {
         };
         let open = Open { ids: self.clone(), id, asked: asked.clone(), kept, most, own };
         let time = left + self.longest + kept;
-        let mut instead_of = self.unended.replaced(id).unwrap_or_default();
-        let mut pause = PAUSE_FIRST;
+        let (mut instead_of, mut pause) = (Vec::new(), PAUSE_FIRST);
         loop {
             let begun = timeout_at(deadline.start_by(), open.begin(instead_of.clone(), time));
             let late = |_elapsed| CallError::unasked(Obstacle::Deadline(Wait::Store));
@@ -101,6 +102,10 @@ impl SharedIds {
                 Err(known) => known,
             };
             match Stored::of(&known, asked) {
+                // An earlier attempt of this process, whose end is not in the store yet.
+                Stored::UnderWay if self.unended.is_free(id, &known.stored) => {
+                    instead_of = known.stored;
+                }
                 Stored::Other => return Err(CallError::unasked(Obstacle::RequestIdReused)),
                 Stored::Ended(told) => return Ok(Err(told)),
                 Stored::Free => instead_of = known.stored,
@@ -171,14 +176,15 @@ impl Open {
     async fn end(self, ended: Option<Ended>) {
         let Self { ids, id, kept, own, .. } = &self;
         let (until, mut pause) = (Instant::now() + *kept, PAUSE_MAX);
+        let mut is_last = false;
         while let Err(error) = self.store_end(ended.as_ref()).await {
             ids.note(&error);
             let next = Instant::now() + pause;
-            let waiting = ids.stopping.run_until_cancelled(sleep_until(next));
-            // Another call with the id may have begun since.
-            if next >= until || waiting.await.is_none() || !ids.unended.has(*id, own) {
+            // A later attempt with the id takes over what this one has left in the store.
+            if is_last || next >= until || !ids.unended.is_latest(*id, own) {
                 break;
             }
+            is_last = ids.stopping.run_until_cancelled(sleep_until(next)).await.is_none();
             pause = (pause * 2).min(END_PAUSE_MAX);
         }
         ids.unended.forget(*id, own);
@@ -187,12 +193,32 @@ impl Open {
     async fn store_end(&self, ended: Option<&Ended>) -> Result<(), StoreError> {
         let Self { ids, id, asked, kept, own, .. } = self;
         let (name, agent) = (id.to_string(), asked.agent);
-        let Some(record) = ended.and_then(|ended| Record::ended(asked, ended)) else {
-            return ids.records.remove(agent, &name, own).await;
-        };
-        let ended = ids.records.stored_form(&name, &record.encode())?;
-        // Where another call's record is by now, that one stays.
-        ids.records.begin((agent, &name), &ended, own, *kept).await.map(drop)
+        let Some(ended) = ended else { return self.remove_all().await };
+        let Some(record) = Record::ended(asked, ended) else { return self.remove_all().await };
+        let stored = ids.records.stored_form(&name, &record.encode())?;
+        let mut instead_of = own.clone();
+        for _ in 0..REPLACED_MAX {
+            let known = ids.records.begin((agent, &name), &stored, &instead_of, *kept).await?;
+            let Some(known) = known else { break };
+            let is_free = || matches!(Stored::of(&known, asked), Stored::Free);
+            // Any other call's record stays.
+            let gives_way = ids.unended.has(*id, &known.stored) || is_final(ended) && is_free();
+            if !gives_way {
+                break;
+            }
+            instead_of = known.stored;
+        }
+        Ok(())
+    }
+
+    /// Removes what this process has left in the store of the attempts with the id.
+    async fn remove_all(&self) -> Result<(), StoreError> {
+        let Self { ids, id, asked, own, .. } = self;
+        let name = id.to_string();
+        for record in ids.unended.records(*id).iter().chain([own]) {
+            ids.records.remove(asked.agent, &name, record).await?;
+        }
+        Ok(())
     }
 }
 
