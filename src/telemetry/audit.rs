@@ -5,12 +5,11 @@
 use std::{
     fmt,
     fs::{File, OpenOptions},
-    io::{self, Write},
-    mem,
+    io::{self, Read as _, Seek as _, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -30,7 +29,7 @@ struct Inner {
     /// Lines that were dropped since the queue was full: the disk is too slow.
     unqueued: ErrorCounter,
     unwritten: Unwritten,
-    reopens: Arc<AtomicBool>,
+    reopens: Arc<AtomicU64>,
     worker: Mutex<Option<WorkerGuard>>,
 }
 
@@ -96,9 +95,12 @@ pub struct AuditedAgent {
 struct Reopening {
     path: PathBuf,
     file: File,
-    asked: Arc<AtomicBool>,
-    /// Whether a failure to open it anew was said since somebody asked for that.
-    is_said: bool,
+    /// How often somebody has asked for that.
+    asked: Arc<AtomicU64>,
+    /// For which of these requests it was opened.
+    done: u64,
+    /// For which one it was said that it could not be.
+    said: u64,
     /// Whether the last line was written in part.
     is_torn: bool,
 }
@@ -115,15 +117,10 @@ impl Audit {
     ///
     /// The file cannot be opened.
     pub fn to(path: &Path) -> io::Result<Self> {
-        let reopens = Arc::<AtomicBool>::default();
+        let reopens = Arc::<AtomicU64>::default();
         let file = open(path)?;
-        let file = Reopening {
-            path: path.to_owned(),
-            file,
-            asked: reopens.clone(),
-            is_said: false,
-            is_torn: false,
-        };
+        let (path, asked, is_torn) = (path.to_owned(), reopens.clone(), is_torn(path));
+        let file = Reopening { path, file, asked, done: 0, said: 0, is_torn };
         let (lines, unwritten) = Lines::to(file);
         let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true);
         let (writer, worker) = builder.finish(lines);
@@ -155,7 +152,7 @@ impl Audit {
 
     /// Opens the file anew before the next line, so that it can be renamed before.
     pub fn reopen(&self) {
-        self.0.reopens.store(true, Ordering::Relaxed);
+        self.0.reopens.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many lines were lost since the start.
@@ -175,23 +172,12 @@ impl fmt::Debug for Audit {
 
 impl Write for Reopening {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.asked.swap(false, Ordering::Relaxed) {
-            match open(&self.path) {
-                Ok(file) => (self.file, self.is_said, self.is_torn) = (file, false, false),
-                // The old file is better than none.
-                Err(error) => {
-                    self.asked.store(true, Ordering::Relaxed);
-                    if !mem::replace(&mut self.is_said, true) {
-                        warn!(%error, "audit.file could not be opened anew; lines go to the file that was open before, until it can");
-                    }
-                }
-            }
-        }
         self.file.write(bytes)
     }
 
     /// Writes a line. If only a part of the one before was written, it begins a new line.
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.open_if_asked();
         if self.is_torn {
             self.write_whole(b"\n")?;
         }
@@ -204,6 +190,22 @@ impl Write for Reopening {
 }
 
 impl Reopening {
+    fn open_if_asked(&mut self) {
+        let asked = self.asked.load(Ordering::Relaxed);
+        if asked == self.done {
+            return;
+        }
+        match open(&self.path) {
+            Ok(file) => (self.done, self.is_torn, self.file) = (asked, is_torn(&self.path), file),
+            // The old file is better than none. It is tried again with the next line.
+            Err(error) if self.said != asked => {
+                self.said = asked;
+                warn!(%error, "audit.file could not be opened anew; lines go to the file that was open before, until it can");
+            }
+            Err(_said) => {}
+        }
+    }
+
     fn write_whole(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.write(bytes) {
@@ -218,6 +220,19 @@ impl Reopening {
         }
         Ok(())
     }
+}
+
+/// Whether a file ends in the middle of a line.
+fn is_torn(path: &Path) -> bool {
+    // A pipe would have to be waited for.
+    let last = || {
+        let mut file = File::open(path).ok()?;
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1)).ok()?;
+        file.read_exact(&mut last).ok()?;
+        Some(last)
+    };
+    path.is_file() && last().is_some_and(|last| last != [b'\n'])
 }
 
 fn open(path: &Path) -> io::Result<File> {
