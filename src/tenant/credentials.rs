@@ -34,7 +34,7 @@ pub(super) struct CredentialBook {
     /// What this replica has learned from sign-ins.
     agents: Arc<AgentRecords>,
     rejected_for: Duration,
-    /// What replicas share; `None` if there are no other replicas.
+    /// What replicas share, or the next process finds; `None` without a store that has keys.
     sealed: Option<SealedValues>,
     /// A shared password counts only with the session that was made with it.
     sessions: Arc<dyn SessionStore>,

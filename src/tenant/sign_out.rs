@@ -82,8 +82,8 @@ impl AdmittedCall {
         let (tenant, agent) = (self.tenant.clone(), self.agent);
         let refused = |session: &Arc<Session>| session.version == refused;
         let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return Ok(()) };
-        // Where another replica polls, this one does not hear that the session goes on. So an old loss counts only for as long
-        // as a session lasts that nobody uses.
+        // Where another replica polls, this one does not hear that the session goes on. So a lost answer counts here for a time
+        // only, after which a session that nobody uses has ended anyway.
         let counts =
             |asked: Instant| tenant.is_sole_keeper(agent) || asked.elapsed() < GUIDLESS_MAX;
         let asked = tenant.unclear_sign_out(agent, session.made);

@@ -83,9 +83,9 @@ impl Subscription {
         }
     }
 
-    /// Ends the subscription. The next call begins it again.
+    /// Ends the subscription, also one that is about to begin. The next call begins it again.
     pub fn close(&mut self) {
-        self.open = None;
+        (self.open, self.attempt) = (None, None);
     }
 
     /// Tries to subscribe, after the pause that is due. Returns whether it worked.

@@ -88,7 +88,7 @@ impl<'a> Publisher<'a> {
         if first.looks <= LOOKS_MAX {
             self.stream.look_again();
         } else {
-            // The store has lost it.
+            // The store has lost it, or cannot be read here.
             self.owed = Some(first.queued.agent);
             self.tell_all_unheard();
         }
