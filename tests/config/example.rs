@@ -56,8 +56,9 @@ fn spelt_out() -> String {
     });
     let kept = uncommented.filter(|line| {
         let key = line.split(" = ").next().unwrap_or_default();
-        // It is a mistake without client_ca_file.
-        let is_left_out = EXAMPLES_ONLY.contains(&key) || key == "client_certificates";
+        // The one is a mistake without client_ca_file, and the other follows the tenants where it is not given.
+        let by_others = ["client_certificates", "default_deadline"];
+        let is_left_out = EXAMPLES_ONLY.contains(&key) || by_others.contains(&key);
         key == "base_urls" || !is_left_out
     });
     kept.collect::<Vec<_>>().join("\n")

@@ -38,9 +38,15 @@ pub(crate) struct Frame {
 pub(crate) struct Raw(pub(crate) TcpStream);
 
 impl Raw {
+    fn of(stream: TcpStream) -> Self {
+        // Otherwise each request waits for an acknowledgement of its head.
+        stream.set_nodelay(true).expect("an option of TCP");
+        Self(stream)
+    }
+
     /// Connects and says nothing.
     pub(crate) async fn silent(addr: SocketAddr) -> Self {
-        Self(TcpStream::connect(addr).await.expect("connected"))
+        Self::of(TcpStream::connect(addr).await.expect("connected"))
     }
 
     /// Connects and says the preface and these settings.
@@ -54,7 +60,7 @@ impl Raw {
     pub(crate) async fn connect_from(from: SocketAddr, addr: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(from).expect("an address of this machine");
-        let mut raw = Self(socket.connect(addr).await.expect("connected"));
+        let mut raw = Self::of(socket.connect(addr).await.expect("connected"));
         raw.open(&[]).await;
         raw
     }

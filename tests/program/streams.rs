@@ -211,7 +211,7 @@ async fn a_watch_whose_end_is_not_read_gives_its_place_back() {
 
 #[tokio::test]
 async fn a_watch_that_is_not_read_ends_with_the_age_of_its_connection() {
-    let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1h\" }";
+    let age = "server.connections = { max_age = \"2s\", max_age_grace = \"1h\" }";
     let program = start(age, &[]).await;
     let mut stuck = watch_all(&program, 0, "1H").await;
     within("its end", stuck.until(|_| false)).await;
