@@ -113,7 +113,7 @@ async fn a_replica_that_stops_cuts_no_poll_if_its_time_is_longer_than_a_poll() {
     // by default.
     let held = |options: &mut Options| options.poll_wait = Duration::from_secs(30);
     let mut centre = Centre::open_with(held).await;
-    centre.drain = "5s";
+    centre.drain = "6s";
     let mut replicas = vec![centre.replica(None).await, centre.replica(None).await];
     sign_in(&replicas, agents.clone()).await;
     centre.all_are_polled(agents.clone()).await;
