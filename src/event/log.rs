@@ -228,7 +228,7 @@ impl Events {
     }
 
     /// Begins now, although the store has not said what came before. What it says later of that time is not told.
-    pub(crate) fn begin_now(&self) {
+    pub fn begin_now(&self) {
         self.tell_gap(number_of(SystemTime::now()));
     }
 

@@ -212,7 +212,7 @@ impl RequestIds {
         deadline: Deadline,
     ) -> Result<Begun, CallError> {
         let Some(shared) = &self.shared else { return Ok(Begun::First(claim)) };
-        match shared.begin(claim.id, asked, &self.limits, deadline).await? {
+        match shared.begin((claim.id, claim.number), asked, &self.limits, deadline).await? {
             Ok(own) => {
                 claim.shared = own;
                 Ok(Begun::First(claim))

@@ -109,8 +109,8 @@ async fn a_rolling_restart_fails_no_call_and_signs_nobody_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stops_cuts_no_poll_if_its_time_is_longer_than_a_poll() {
     let agents = 1001..1101;
-    // A poll is held for three seconds of ours: longer than half of the time for stopping, as ten are
-    // by default.
+    // A poll is held for three seconds of ours: longer than half of the four that calls have at a stop, as ten are of
+    // eighteen by default.
     let held = |options: &mut Options| options.poll_wait = Duration::from_secs(30);
     let mut centre = Centre::open_with(held).await;
     centre.drain = "6s";

@@ -201,6 +201,7 @@ async fn attempts_while_redis_hangs(is_accepted: bool) {
     assert_eq!(set_busy(&first).await.is_ok(), is_accepted);
     server.thaw();
     if is_accepted {
+        // Until then Redis may have the end of the first attempt, which it had received before it hung.
         let is_told = async || matches!(became(&second).await, Ok(Some(What::Change(_))));
         until_asked("it is shared", is_told).await;
     }

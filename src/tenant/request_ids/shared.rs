@@ -13,7 +13,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Asked, ChangeId, Ended, KnownChange, is_final, record::Record, unended::Unended};
+use super::{
+    Asked, ChangeId, Ended, KnownChange, is_final,
+    record::Record,
+    unended::{Attempt, Unended},
+};
 use crate::{
     call::{CallError, Deadline, Obstacle, Stage, Tasks, Wait},
     config,
@@ -58,8 +62,8 @@ struct Open {
     kept: Duration,
     /// How many ends may wait for the store.
     most: usize,
-    /// The record of the change under way, as the store has it.
-    own: Vec<u8>,
+    /// The record of the change under way.
+    own: Attempt,
 }
 
 /// The pauses between two looks at what another replica is doing.
@@ -67,6 +71,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 /// How often an end takes the place of another record.
 const REPLACED_MAX: usize = 8;
+/// For how long ends that wait for the store are still tried when the tenant stops.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts to store an end.
 const END_PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -75,7 +81,7 @@ impl SharedIds {
     /// id is this replica's alone: a call-centre goes on without the store.
     pub(super) async fn begin(
         &self,
-        id: ChangeId,
+        (id, number): (ChangeId, u64),
         asked: &Asked,
         limits: &config::RequestIds,
         deadline: Deadline,
@@ -85,7 +91,7 @@ impl SharedIds {
         let until = millis_now().saturating_add(millis(left + self.longest));
         let own = Record::under_way(asked, until).encode();
         let own = match self.records.stored_form(&id.to_string(), &own) {
-            Ok(own) => own,
+            Ok(stored) => Attempt { number, stored },
             Err(error) => {
                 self.note(&error);
                 return Ok(Ok(None));
@@ -155,13 +161,18 @@ impl Open {
         let open = self.clone();
         drop(self.ids.tasks.spawn(async move {
             let (name, agent) = (open.id.to_string(), open.asked.agent);
-            let stored = open.ids.records.begin((agent, &name), &open.own, &instead_of, time).await;
+            let own = &open.own.stored;
+            let stored = open.ids.records.begin((agent, &name), own, &instead_of, time).await;
             let begun = match stored {
                 Ok(Some(known)) => Err(known),
-                Ok(None) => Ok(SharedClaim { open: Some(open.into()) }),
+                Ok(None) => {
+                    open.ids.unended.forget_before(open.id, &open.own);
+                    Ok(SharedClaim { open: Some(open.into()) })
+                }
                 Err(error) => {
                     open.ids.note(&error);
-                    // The store may have taken the record all the same.
+                    // The store may have taken the record all the same. Ends of earlier attempts must not free the id.
+                    open.ids.unended.note(open.id, &open.own, false, open.most);
                     Ok(SharedClaim { open: Some(open.into()) })
                 }
             };
@@ -175,16 +186,27 @@ impl Open {
     /// Stores what the change came to, once the store takes it.
     async fn end(self, ended: Option<Ended>) {
         let Self { ids, id, kept, own, .. } = &self;
-        let (until, mut pause) = (Instant::now() + *kept, PAUSE_MAX);
-        let mut is_last = false;
+        let (mut until, mut pause, mut stops_at) = (Instant::now() + *kept, PAUSE_MAX, None);
         while let Err(error) = self.store_end(ended.as_ref()).await {
             ids.note(&error);
+            let is_stopping = ids.stopping.is_cancelled();
+            if is_stopping {
+                let stops_at = *stops_at.get_or_insert(Instant::now() + STOP_WITHIN);
+                (until, pause) = (until.min(stops_at), PAUSE_MAX);
+            }
             let next = Instant::now() + pause;
-            // A later attempt with the id takes over what this one has left in the store.
-            if is_last || next >= until || !ids.unended.is_latest(*id, own) {
+            if next >= until {
                 break;
             }
-            is_last = ids.stopping.run_until_cancelled(sleep_until(next)).await.is_none();
+            if is_stopping {
+                sleep_until(next).await;
+            } else {
+                let _stops = ids.stopping.run_until_cancelled(sleep_until(next)).await;
+            }
+            // A later attempt with the id takes over what this one may have left in the store.
+            if !ids.unended.is_latest(*id, own) {
+                break;
+            }
             pause = (pause * 2).min(END_PAUSE_MAX);
         }
         ids.unended.forget(*id, own);
@@ -196,13 +218,14 @@ impl Open {
         let Some(ended) = ended else { return self.remove_all().await };
         let Some(record) = Record::ended(asked, ended) else { return self.remove_all().await };
         let stored = ids.records.stored_form(&name, &record.encode())?;
-        let mut instead_of = own.clone();
+        let mut instead_of = own.stored.clone();
         for _ in 0..REPLACED_MAX {
             let known = ids.records.begin((agent, &name), &stored, &instead_of, *kept).await?;
             let Some(known) = known else { break };
             let is_free = || matches!(Stored::of(&known, asked), Stored::Free);
             // Any other call's record stays.
-            let gives_way = ids.unended.has(*id, &known.stored) || is_final(ended) && is_free();
+            let earlier = ids.unended.up_to(*id, own);
+            let gives_way = earlier.contains(&known.stored) || is_final(ended) && is_free();
             if !gives_way {
                 break;
             }
@@ -211,12 +234,12 @@ impl Open {
         Ok(())
     }
 
-    /// Removes what this process has left in the store of the attempts with the id.
+    /// Removes what this attempt and those before it may have left in the store.
     async fn remove_all(&self) -> Result<(), StoreError> {
         let Self { ids, id, asked, own, .. } = self;
         let name = id.to_string();
-        for record in ids.unended.records(*id).iter().chain([own]) {
-            ids.records.remove(asked.agent, &name, record).await?;
+        for record in ids.unended.up_to(*id, own) {
+            ids.records.remove(asked.agent, &name, &record).await?;
         }
         Ok(())
     }
@@ -272,8 +295,7 @@ impl Stored {
     }
 }
 
-/// What a recorded change came to; `None` while it is under way. Whoever has ended, or has not told it in time, mostly tells
-/// it no more.
+/// What a recorded change came to; `None` while it is under way. A process that has ended, or is late, will usually never tell.
 fn told(known: &KnownRecord, record: &Record) -> Option<Told> {
     if let Some(ended) = record.end() {
         return Some(Told { ended: ended.into(), is_certain: true });
