@@ -133,7 +133,7 @@ impl Polls for Arc<Tenant> {
         self.agents.unkept()
     }
 
-    fn is_left_to_others(&self, agent: AgentId) {
+    fn leave_to_others(&self, agent: AgentId) {
         let version = self.sessions.cached(agent).map(|session| session.version);
         // Where the gateway allows no polls, no other replica polls either.
         if version.is_none_or(|version| !self.agents.has_no_polls(agent, version)) {

@@ -71,8 +71,8 @@ pub trait Polls: Send + Sync {
         Vec::new()
     }
 
-    /// Notes that another process decides whether an unkept session of this agent is polled.
-    fn is_left_to_others(&self, _: AgentId) {}
+    /// Leaves it to another process to say whether the unkept session of this agent is polled.
+    fn leave_to_others(&self, _: AgentId) {}
 
     /// Tells the other replicas once more of an agent's session.
     fn tell_again(&self, _: AgentId) -> BoxFuture<'_, ()> {

@@ -51,7 +51,7 @@ impl<'a> Publisher<'a> {
         loop {
             let queued = tokio::select! {
                 biased;
-                () = self.is_one_missing() => {
+                () = self.one_missing() => {
                     self.look();
                     continue;
                 }
@@ -73,7 +73,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// Waits until an event should have come back.
-    async fn is_one_missing(&self) {
+    async fn one_missing(&self) {
         match self.unheard.front() {
             Some(Unheard { at, .. }) => sleep_until(self.looked.max(*at) + BACK_WITHIN).await,
             None => pending().await,

@@ -51,7 +51,7 @@ impl Roster {
         // Another replica has to poll for these agents, and says itself if it cannot.
         for agent in polls.unkept().into_iter().filter(|agent| polls.can_have(*agent)) {
             if !wanted.contains(&agent) && preferred_replica(agent, &replicas) != Some(self.me) {
-                polls.is_left_to_others(agent);
+                polls.leave_to_others(agent);
             }
         }
         if self.renew_and_begin(&ours, &others, polls).await {

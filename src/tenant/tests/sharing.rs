@@ -233,13 +233,13 @@ async fn an_agent_without_polls_for_one_agent_is_not_left_to_others() {
     world.sign_in(1001).await;
     world.until_state(1001, Some(SessionState::Unkept)).await;
     assert_eq!(world.tenant.unkept(), [agent(1001)]);
-    world.tenant.is_left_to_others(agent(1001));
+    world.tenant.leave_to_others(agent(1001));
     assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Unkept));
     // Nobody knows who polls for a new session.
     *others.polls.claimed.lock().expect("free") = Claimed::Unknown;
     world.sign_in(1002).await;
     assert_eq!(world.tenant.unkept(), [agent(1001), agent(1002)]);
-    world.tenant.is_left_to_others(agent(1002));
+    world.tenant.leave_to_others(agent(1002));
     assert_eq!(world.tenant.session_state(agent(1002)), None);
     assert_eq!(world.tenant.unkept(), [agent(1001)]);
 }

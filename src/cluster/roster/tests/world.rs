@@ -452,7 +452,7 @@ impl Polls for Poller {
         mine.map(|(agent, _)| *agent).collect()
     }
 
-    fn is_left_to_others(&self, agent: AgentId) {
+    fn leave_to_others(&self, agent: AgentId) {
         open(&self.world).unkept.remove(&(agent, self.me));
     }
 
