@@ -58,6 +58,11 @@ impl Keyring {
         self.keys.borrow().iter().eq(keys)
     }
 
+    /// Whether these keys open what it encrypts.
+    pub fn is_opened_by(&self, keys: &[EncryptionKey]) -> bool {
+        self.first().is_none_or(|first| keys.contains(&first))
+    }
+
     /// Tells when they are replaced.
     pub fn changes(&self) -> KeyChanges {
         KeyChanges(self.keys.subscribe())

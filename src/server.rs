@@ -171,9 +171,9 @@ pub enum StartError {
         section = section_of(.0)
     )]
     StillEnding(TenantId),
-    /// The other replicas could not read any more what this one stores, nor this one what they have stored.
+    /// What is stored could not be read any more, by this replica or by others.
     #[error(
-        "store.encryption_key_files: does not have the key any more that replicas seal with what they share; \
+        "store.encryption_key_files: does not have the key any more that what is stored is sealed with; \
          keep it behind the new one until everything is sealed with that"
     )]
     KeyGone,

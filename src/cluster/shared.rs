@@ -133,10 +133,7 @@ impl SharedStores for Shared {
     }
 
     fn has_key_of(&self, config: &config::Store) -> bool {
-        let first = self.keyring.first_id();
-        config
-            .redis()
-            .is_none_or(|redis| redis.encryption_keys.iter().any(|key| Some(key.id()) == first))
+        config.redis().is_none_or(|redis| self.keyring.is_opened_by(&redis.encryption_keys))
     }
 
     fn change(&self, config: &config::Store) {

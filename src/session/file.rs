@@ -284,6 +284,11 @@ impl SessionFile {
         self.0.inner.keyring.is_some()
     }
 
+    /// Whether these keys open what is stored.
+    pub fn is_opened_by(&self, keys: &[EncryptionKey]) -> bool {
+        self.0.inner.keyring.as_ref().is_none_or(|keyring| keyring.is_opened_by(keys))
+    }
+
     /// Encrypts with these keys from now on, if they are others and the file is encrypted: has the file
     /// written anew.
     pub fn change_keys(&self, keys: &[EncryptionKey]) {

@@ -91,9 +91,13 @@ impl Stores {
         }
     }
 
-    /// Whether this configuration has the key with which replicas seal what they share.
+    /// Whether this configuration has the key that everything is sealed with.
     pub fn has_key_of(&self, config: &config::Store) -> bool {
-        if let Self::Shared(shared) = self { shared.has_key_of(config) } else { true }
+        match (self, config.file()) {
+            (Self::File(file), Some(config)) => file.is_opened_by(&config.encryption_keys),
+            (Self::Shared(shared), None) => shared.has_key_of(config),
+            _ => true,
+        }
     }
 
     /// Writes what is left, within a few seconds, and closes the file so that another process can

@@ -115,6 +115,7 @@ fn a_file_and_a_redis_contradict_each_other() {
         ("topology = \"cluster\"", "topology"),
         ("key_prefix = \"x:\"", "key_prefix"),
         ("lease = \"2s\"", "lease"),
+        ("when_away = \"stop\"", "when_away"),
         ("timeouts.command = \"1s\"", "timeouts"),
         ("sentinel.master = \"main\"", "sentinel"),
     ] {

@@ -61,6 +61,8 @@ async fn what_is_in_a_file_is_sealed_with_a_key_that_comes_while_the_bridge_runs
     let bridge = callee::on(&site, "canary-wrong", store(OLD)).await;
     bridge.sign_in(1002).await.expect("signed in");
     bridge.set_busy(1001).await.expect_err("rejected");
+    let refused = bridge.try_reload(&with(NEW)).expect_err("the old key is not there");
+    assert!(refused.to_string().starts_with("store.encryption_key_files: "), "{refused}");
     for keys in [BOTH, NEW] {
         let reloaded = bridge.reload(&with(keys));
         let are_keys =

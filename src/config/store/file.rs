@@ -27,7 +27,7 @@ pub struct FileStore {
 }
 
 /// The keys of `[store]` that only a Redis has.
-const OF_REDIS: [&str; 9] = [
+const OF_REDIS: [&str; 10] = [
     "urls",
     "topology",
     "sentinel",
@@ -36,6 +36,7 @@ const OF_REDIS: [&str; 9] = [
     "password_file",
     "key_prefix",
     "lease",
+    "when_away",
     "timeouts",
 ];
 
