@@ -12,6 +12,7 @@ use crate::{
 
 const DOCS: &str = include_str!("../../docs/calling/errors.md");
 const TELEMETRY: &str = include_str!("../../docs/running/telemetry.md");
+const RUNBOOK: &str = include_str!("../../docs/running/runbook.md");
 /// The start of the line in `TELEMETRY` that lists the limits.
 const COUNTED: &str = "| `ccgw_calls_over_limit_total` |";
 const CONTRACT: [&str; 3] = [
@@ -88,6 +89,26 @@ fn the_docs_have_every_reason_as_the_program_has_it() {
         let row = [code, name, outcome, retry, details, advice].map(String::clone);
         assert_eq!(row, shown(reason));
         assert!(!happened.is_empty(), "{name}");
+    }
+}
+
+/// Whoever is woken counts the reasons in the log, and looks the first one up.
+#[test]
+fn the_runbook_has_every_reason_that_its_alert_counts() {
+    let section = RUNBOOK.split("\n## CcgwCallsFailing\n").nth(1).expect("the section");
+    let section = section.split("\n## ").next().expect("its end");
+    let counted = [
+        Code::Unknown,
+        Code::DeadlineExceeded,
+        Code::ResourceExhausted,
+        Code::Internal,
+        Code::Unavailable,
+    ];
+    // It ends streams, which the alert does not count.
+    let is_counted = |reason: &&Reason| counted.contains(&reason.code) && reason.name != "STREAM_IDLE";
+    for reason in ALL.iter().filter(is_counted) {
+        let name = format!("`{}`", reason.name);
+        assert!(section.contains(&name), "docs/running/runbook.md lacks {name} at CcgwCallsFailing");
     }
 }
 
