@@ -9,10 +9,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::poll;
+use futures_util::{FutureExt as _, poll};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     message_frame::{FRAME_HEAD, Framing},
@@ -34,6 +34,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RequestReader {
     places: Arc<PeerPlaces>,
+    /// Requests that were refused, and whose rest is still to come. Apart from the others, since a
+    /// request that is refused for having lost its place must not take that of another one.
+    refused: Arc<PeerPlaces>,
     /// The longest message in bytes, which also bounds the body.
     limit: usize,
 }
@@ -59,6 +62,9 @@ type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a message of some kilobytes may take, whatever the deadline.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How long the rest of a refused request is read. Its caller has sent it already, unless the network
+/// loses something, or it means to send a stream and takes its time.
+const DISCARD_LIMIT: Duration = Duration::from_secs(1);
 /// Requests that may be incomplete at once. Fewer if the configuration allows large messages.
 const PLACES_MAX: usize = 1024;
 /// Bytes that incomplete requests may take together.
@@ -71,7 +77,8 @@ impl RequestReader {
     pub(super) fn new(server: &config::Server) -> Self {
         let message = server.limits.message_size;
         let places = PLACES_MAX.min(server.limits.calls.get()).min(BYTES_MAX / message.max(1));
-        Self { places: PeerPlaces::new(places), limit: message }
+        let [places, refused] = [places; 2].map(PeerPlaces::new);
+        Self { places, refused, limit: message }
     }
 
     /// How many requests wait for the rest of their message.
@@ -109,6 +116,29 @@ impl RequestReader {
         let place = self.places.enter(peer);
         let displaced = self.displaced();
         RequestBody::Stream(Box::new(StreamingBody::new(body, framing, place, displaced, refusal)))
+    }
+
+    /// Reads what is still to come of a request of `peer` that is answered already, and throws it away:
+    /// as much as one message may have, for [`DISCARD_LIMIT`] at the longest.
+    ///
+    /// A body that is dropped before its end resets its stream. What comes of it nevertheless counts in
+    /// h2 against limits for the whole life of the connection: small DATA that nobody reads, and DATA
+    /// of streams whose reset it has forgotten, which it does after 50 others. The message of most
+    /// libraries comes a moment after the head, so some hundred refusals would end the connection, and
+    /// all calls on it.
+    pub(super) fn discard(&self, peer: IpAddr, body: Incoming) {
+        let mut rest = Box::pin(read_away(body, FRAME_HEAD + self.limit));
+        // Often it is all there, and neither a place nor a task is needed.
+        if rest.as_mut().now_or_never().is_some() {
+            return;
+        }
+        let place = self.refused.enter(peer);
+        tokio::spawn(async move {
+            tokio::select! {
+                _read = timeout(DISCARD_LIMIT, rest) => {}
+                () = place.lost() => {}
+            }
+        });
     }
 
     /// Why a request is not read further that has lost its place to a newer one.
@@ -205,6 +235,15 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
         }
     }
     Ok(None)
+}
+
+/// Reads a body to its end, or until it has more than `limit` bytes.
+async fn read_away(mut body: Incoming, limit: usize) {
+    let mut left = limit;
+    while let Ok(Some(piece)) = next(&mut body).await {
+        let Some(rest) = left.checked_sub(piece.len()) else { return };
+        left = rest;
+    }
 }
 
 // === impl RequestBody ===

@@ -86,6 +86,13 @@ struct PendingCall {
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
+/// A request as it has arrived: nobody has looked at it yet.
+struct NewRequest {
+    head: Parts,
+    body: Incoming,
+    arrived: Instant,
+}
+
 /// A request whose head is good.
 struct PendingRequest {
     head: Parts,
@@ -116,14 +123,16 @@ impl Service<Request<Incoming>> for Calls {
         connection.served.requests.note_dispatched();
         let (head, body) = request.into_parts();
         let arrived = Instant::now();
+        let request = NewRequest { head, body, arrived };
         let connection = connection.clone();
         if !connection.requests.take(1, arrived) {
-            return connection.refuse_over_rate(head, arrived);
+            let (share, limit) = (Share::ConnectionRequests, connection.requests.per_second());
+            return connection.refuse_unverified(request, Obstacle::Overloaded { share, limit });
         }
-        match connection.peer.identity.identify(&head.headers, arrived) {
-            Identified::Known(access) => connection.dispatch(head, body, arrived, Ok(access)),
-            Identified::Unknown(why) => connection.dispatch(head, body, arrived, Err(why)),
-            Identified::ByToken(token) => Box::pin(connection.verify(token, head, body, arrived)),
+        match connection.peer.identity.identify(&request.head.headers, arrived) {
+            Identified::Known(access) => connection.dispatch(request, Ok(access)),
+            Identified::Unknown(why) => connection.dispatch(request, Err(why)),
+            Identified::ByToken(token) => Box::pin(connection.verify(token, request)),
         }
     }
 }
@@ -136,33 +145,31 @@ impl Connection {
     async fn verify(
         self: Arc<Self>,
         token: HeaderValue,
-        head: Parts,
-        body: Incoming,
-        arrived: Instant,
+        request: NewRequest,
     ) -> Result<Response<Answer>, Infallible> {
         // Not idle meanwhile, so that it is not closed.
         let _call = self.served.begin();
         let Services { unhandled, request_reader, .. } = &self.services;
+        let (head, arrived) = (&request.head, request.arrived);
         let answer_by = || unhandled.answer_by(&head.headers, arrived);
         let verifying = self.peer.identity.verify(&token);
         let sender = Sender { peer: self.peer.addr.ip(), arrived };
         match request_reader.in_place(sender, verifying, answer_by).await {
             Ok(verified) => {
                 let access = verified.unwrap_or(Err(Unidentified::KeysMissing));
-                self.clone().dispatch(head, body, arrived, access).await
+                self.clone().dispatch(request, access).await
             }
-            Err(full) => self.clone().refuse(head, arrived, Access::nobody().into(), full).await,
+            Err(full) => self.clone().refuse(request, Access::nobody().into(), full).await,
         }
     }
 
     /// Passes a request on to its service, unless something is wrong with it or with its caller.
     fn dispatch(
         self: Arc<Self>,
-        mut head: Parts,
-        body: Incoming,
-        arrived: Instant,
+        request: NewRequest,
         access: Result<Arc<Access>, Unidentified>,
     ) -> Answering {
+        let NewRequest { mut head, body, arrived } = request;
         let (access, identified) = match access {
             Ok(access) => (access, Ok(())),
             Err(why) => (Access::nobody().into(), Err(why)),
@@ -182,7 +189,9 @@ impl Connection {
         };
         let request = match checked {
             Ok(RequestHead { encoding, kind }) => PendingRequest { head, body, encoding, kind },
-            Err(error) => return PendingCall { connection: self, caller }.refuse(&head, &error),
+            Err(error) => {
+                return PendingCall { connection: self, caller }.refuse(&head, body, &error);
+            }
         };
         let begun = self.clone();
         let work = PendingCall { connection: self, caller };
@@ -192,37 +201,38 @@ impl Connection {
         }
     }
 
-    /// Refuses a request that is more than the connection may bring. Its token, if it has one, is not
-    /// verified.
-    fn refuse_over_rate(self: Arc<Self>, head: Parts, arrived: Instant) -> Answering {
-        let access = match self.peer.identity.identify(&head.headers, arrived) {
+    /// Refuses a request whatever its token says, if it has one. The token is not verified, which would be
+    /// work.
+    fn refuse_unverified(self: Arc<Self>, request: NewRequest, why: Obstacle) -> Answering {
+        let access = match self.peer.identity.identify(&request.head.headers, request.arrived) {
             Identified::Known(access) => access,
             Identified::Unknown(_) | Identified::ByToken(_) => Access::nobody().into(),
         };
-        let (share, limit) = (Share::ConnectionRequests, self.requests.per_second());
-        self.refuse(head, arrived, access, Obstacle::Overloaded { share, limit })
+        self.refuse(request, access, why)
     }
 
-    /// Refuses a request of which nothing is read but its head.
+    /// Refuses a request of which nothing is looked at but its head.
     fn refuse(
         self: Arc<Self>,
-        mut head: Parts,
-        arrived: Instant,
+        request: NewRequest,
         access: Arc<Access>,
         why: Obstacle,
     ) -> Answering {
+        let NewRequest { mut head, body, arrived } = request;
         let caller = Caller { peer: self.peer.addr, arrived, access };
         head.extensions.insert(caller.clone());
-        PendingCall { connection: self, caller }.refuse(&head, &CallError::unasked(why))
+        PendingCall { connection: self, caller }.refuse(&head, body, &CallError::unasked(why))
     }
 }
 
 // === impl PendingCall ===
 
 impl PendingCall {
-    /// Answers a request with this error.
-    fn refuse(self, head: &Parts, error: &CallError) -> Answering {
-        let refused = self.connection.services.unhandled.refuse(head, error);
+    /// Answers a request with this error, whatever its message is.
+    fn refuse(self, head: &Parts, body: Incoming, error: &CallError) -> Answering {
+        let Services { request_reader, unhandled, .. } = &self.connection.services;
+        let refused = unhandled.refuse(head, error);
+        request_reader.discard(self.caller.peer.ip(), body);
         Box::pin(std::future::ready(Ok(self.once(refused, None))))
     }
 
@@ -246,11 +256,12 @@ impl PendingCall {
         let Connection { services, peer, served, .. } = &*self.connection;
         let peer = peer.addr;
         let call = kind.keeps_busy().then(|| served.begin());
-        let Services { streams, unhandled, .. } = services;
+        let Services { streams, request_reader, unhandled, .. } = services;
         let place = match streams.enter(kind, peer.ip()) {
             Ok(place) => place,
             Err(full) => {
                 let refused = unhandled.refuse(head, &CallError::unasked(full));
+                request_reader.discard(peer.ip(), request.body);
                 return Ok(self.once(refused, call));
             }
         };

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 
 use self::kinds::{CHECK_HEALTH, begun, floods, stream};
 use crate::{
-    raw::{END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, WINDOW_UPDATE, frame},
+    raw::{DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, WINDOW_UPDATE, frame},
     support::{register, start, turned_away},
 };
 
@@ -99,4 +99,31 @@ async fn calls_that_are_cancelled_at_once_cost_no_other_call_its_connection() {
     let answer = raw.until(|frame| frame.stream == stream(300) && frame.flags & END_STREAM != 0);
     assert!(within("an answer", answer).await.is_some(), "the connection was ended");
     assert_eq!(count_of_floods(&program).await, 0);
+}
+
+/// Most libraries send the message of a call after its head, and its end after that. A refusal may be there
+/// before both.
+#[tokio::test]
+async fn calls_that_are_refused_before_their_message_comes_cost_no_other_call_its_connection() {
+    const AT_ONCE: u32 = 20;
+    const BATCHES: u32 = 100;
+    let program = start("", &[]).await;
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    for batch in 0..BATCHES {
+        let ids = (batch * AT_ONCE..(batch + 1) * AT_ONCE).map(stream);
+        let heads = ids.clone().flat_map(|id| begun(id, "/nobody/Knows"));
+        raw.write(&heads.collect::<Vec<_>>()).await;
+        for _ in ids.clone() {
+            let refusal = raw.until(|frame| frame.kind == HEADERS && frame.flags & END_STREAM != 0);
+            assert!(within("a refusal", refusal).await.is_some(), "cut in batch {batch}");
+        }
+        let messages = ids.flat_map(|id| {
+            [frame(DATA, 0, id, &[0; 30]), frame(DATA, END_STREAM, id, &[])].concat()
+        });
+        raw.write(&messages.collect::<Vec<_>>()).await;
+    }
+    let last = stream(BATCHES * AT_ONCE);
+    raw.request(last, CHECK_HEALTH, "30S", &HealthCheckRequest::default()).await;
+    let answer = raw.until(|frame| frame.kind == DATA && frame.stream == last);
+    assert!(within("an answer", answer).await.is_some(), "the connection was ended");
 }
