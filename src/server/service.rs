@@ -125,6 +125,10 @@ impl Service<Request<Incoming>> for Calls {
         let arrived = Instant::now();
         let request = NewRequest { head, body, arrived };
         let connection = connection.clone();
+        // Before the token is verified, which would make the connection busy.
+        if connection.served.refuses_calls() {
+            return connection.refuse_unverified(request, Obstacle::ConnectionAged);
+        }
         if !connection.requests.take(1, arrived) {
             let (share, limit) = (Share::ConnectionRequests, connection.requests.per_second());
             return connection.refuse_unverified(request, Obstacle::Overloaded { share, limit });
@@ -180,9 +184,7 @@ impl Connection {
         head.headers.remove(AUTHORIZATION);
         let unhandled = &self.services.unhandled;
         let is_hidden = is_reflection(head.uri.path()) && !self.peer.identity.may_reflect();
-        let checked = if self.served.refuses_calls() {
-            Err(CallError::unasked(Obstacle::ConnectionAged))
-        } else if is_hidden {
+        let checked = if is_hidden {
             Err(CallError::unasked(Unreadable::MethodUnknown.into()))
         } else {
             unhandled.check(&head, identified)

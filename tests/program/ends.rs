@@ -6,11 +6,12 @@ use ccgateway_bridge::rpc::proto::{
     BatchSetBusyRequest, SetBusyRequest, WatchEventsRequest, health::HealthCheckRequest,
 };
 use ccgateway_test_support::{Program, within};
+use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
 
 use crate::raw::{
     ACK, ANY_STREAM, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,
-    PING, PREFACE, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, request_head,
+    PING, PREFACE, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, head, request_head,
 };
 
 use crate::support::{register, start};
@@ -156,14 +157,16 @@ async fn a_drain_does_not_wait_for_peers_that_say_nothing() {
     assert!(printed.contains("drained: every call had its answer"), "{printed}");
 }
 
-/// Makes a call, and then others on and on, whatever the bridge says, until it is cut.
-async fn call_on(program: &Program) -> JoinHandle<()> {
+/// Makes a call, and then others on and on with these headers besides, whatever the bridge says, until it is
+/// cut.
+async fn call_on(program: &Program, besides: &[(&str, &str)]) -> JoinHandle<()> {
+    let fields = [request_head(CHECK_HEALTH, "9S"), head(besides)].concat();
     let mut raw = Raw::connect(program.grpc, &[]).await;
     raw.request(1, CHECK_HEALTH, "9S", &HealthCheckRequest::default()).await;
     within("an answer", raw.until(|frame| frame.ends(1))).await.expect("served");
     tokio::spawn(async move {
         for stream in (3..).step_by(2) {
-            let head = frame(HEADERS, END_HEADERS, stream, &request_head(CHECK_HEALTH, "9S"));
+            let head = frame(HEADERS, END_HEADERS, stream, &fields);
             let body = frame(DATA, END_STREAM, stream, &[0; 5]);
             let sent = raw.0.write_all(&[head, body].concat()).await;
             if sent.is_err() || raw.until(|frame| frame.ends(stream)).await.is_none() {
@@ -174,12 +177,12 @@ async fn call_on(program: &Program) -> JoinHandle<()> {
     })
 }
 
-#[tokio::test]
-async fn a_caller_that_goes_on_after_goaway_keeps_no_place() {
+/// A caller that goes on with these headers leaves its place to a newcomer, and holds up no drain.
+async fn keeps_no_place(more: &str, besides: &[(&str, &str)]) {
     let settings = "server.connections = { max = 1, handshake_timeout = \"25s\" }";
     let drain = "server.drain = { delay = \"0s\", timeout = \"25s\" }";
-    let program = start(&format!("{settings}\n{drain}"), &[]).await;
-    let rude = call_on(&program).await;
+    let program = start(&format!("{settings}\n{drain}\n{more}"), &[]).await;
+    let rude = call_on(&program, besides).await;
     let mut newcomer = Raw::connect(program.grpc, &[]).await;
     newcomer.request(1, CHECK_HEALTH, "30S", &HealthCheckRequest::default()).await;
     let answered = within("an answer", newcomer.until(|frame| frame.ends(1))).await;
@@ -187,12 +190,32 @@ async fn a_caller_that_goes_on_after_goaway_keeps_no_place() {
     within("the end of the one that goes on", rude).await.expect("no panic");
 
     drop(newcomer);
-    let rude = call_on(&program).await;
+    let rude = call_on(&program, besides).await;
     program.signal("-TERM");
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains("drained: every call had its answer"), "{printed}");
     within("the end of the one that goes on", rude).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_on_after_goaway_keeps_no_place() {
+    keeps_no_place("", &[]).await;
+}
+
+/// Its token is verified anew for each call, since it is never good.
+#[tokio::test]
+async fn a_caller_that_goes_on_with_a_bad_token_keeps_no_place() {
+    // The key of RFC 8037, appendix A.2.
+    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let files = TempDir::new().expect("a folder");
+    let keys = files.path().join("keys.json");
+    std::fs::write(&keys, KEYS).expect("written");
+    let issuer = format!(
+        "issuers.k8s = {{ issuer = \"https://issuer.example\", audiences = [\"bridge\"], jwks_file = {keys:?} }}\n\
+         callers.all = {{ principals = [\"*\"], tenants = [\"*\"], rights = [\"*\"] }}\n"
+    );
+    keeps_no_place(&issuer, &[("authorization", "Bearer x")]).await;
 }
 
 /// The GOAWAY of a connection that gets no place.
