@@ -73,13 +73,13 @@ async fn serve(
     log: LogControl,
 ) -> ExitCode {
     raise_file_limit(config.server.connections.max.get());
+    let EarlySignals { stop, hangup, log: log_signals, others } = early;
     // Before the ports open: a signal during the start must not end the process at once, with calls
     // unanswered.
-    let mut signals = match StopSignals::listen() {
+    let mut signals = match stop.map_or_else(StopSignals::listen, Ok) {
         Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
     };
-    let EarlySignals { hangup, log: log_signals, others } = early;
     tokio::spawn(log_signals.follow(log.clone()));
     tokio::spawn(others.follow());
     let (control, requests) = ReloadControl::new();

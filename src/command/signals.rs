@@ -8,9 +8,13 @@ use tracing::warn;
 
 use crate::telemetry::log::LogControl;
 
-/// The signals that do not stop the process. Whoever sends one does not know whether the process has
-/// just begun, so they are caught before anything else is done.
+/// The signals that are caught before anything else is done, since whoever sends one does not know whether the
+/// process has just begun.
 pub(super) struct EarlySignals {
+    /// Those that stop the process, if it is the first one of its container. The kernel ignores what such a
+    /// process does not catch, so that nobody would hear of the stop. Another one they end at once, also while
+    /// it waits for its configuration.
+    pub(super) stop: Option<StopSignals>,
     pub(super) hangup: Signal,
     pub(super) log: LogSignals,
     pub(super) others: OtherSignals,
@@ -31,6 +35,9 @@ pub(super) struct LogSignals {
 /// The other signals whose default action ends the process at once, with calls in progress. They are
 /// caught, logged and otherwise ignored.
 pub(super) struct OtherSignals(Signals);
+
+/// The process id of the first process of a container.
+const FIRST_PROCESS: u32 = 1;
 
 /// Signals for which tokio has no name, by number. SIGPIPE is not among them: Rust's runtime ignores
 /// it. Nor are signals that report a bug, such as SIGSEGV and SIGABRT: they should end the process.
@@ -53,12 +60,17 @@ impl EarlySignals {
     /// Catches these signals from here on. Must not be called within a runtime; the next one that there is
     /// gets what has come until then.
     pub(super) fn listen() -> io::Result<Self> {
+        Self::listen_as(std::process::id())
+    }
+
+    fn listen_as(process: u32) -> io::Result<Self> {
         // Only a runtime catches signals, and how many threads the bridge's own one has is in the
         // configuration.
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let _entered = runtime.enter();
+        let stop = (process == FIRST_PROCESS).then(StopSignals::listen).transpose()?;
         let hangup = signal(SignalKind::hangup())?;
-        Ok(Self { hangup, log: LogSignals::listen()?, others: OtherSignals::listen()? })
+        Ok(Self { stop, hangup, log: LogSignals::listen()?, others: OtherSignals::listen()? })
     }
 }
 
@@ -140,5 +152,33 @@ impl OtherSignals {
             let signal = self.0.next().await;
             warn!(signal, "ignored a signal that the bridge does not use");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::process::{self, getpid, kill_process};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[test]
+    fn the_first_process_of_a_container_hears_of_a_stop_before_its_runtime_begins() {
+        let early = EarlySignals::listen_as(FIRST_PROCESS).expect("signals can be caught");
+        let mut stop = early.stop.expect("caught");
+        kill_process(getpid(), process::Signal::TERM).expect("sent");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let heard = runtime.block_on(async {
+            timeout(Duration::from_secs(30), stop.next()).await.expect("heard")
+        });
+        assert_eq!(heard, "SIGTERM");
+    }
+
+    #[test]
+    fn what_stops_another_process_is_left_to_end_it_at_once() {
+        let early = EarlySignals::listen_as(FIRST_PROCESS + 1).expect("signals can be caught");
+        assert!(early.stop.is_none());
     }
 }
