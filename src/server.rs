@@ -2,6 +2,7 @@
 //!
 //! [`Bridge::start`] is the only entry point, for `main` and for tests.
 
+mod accept_errors;
 mod admin;
 mod callers;
 mod certificates;
@@ -18,6 +19,7 @@ mod health;
 mod linger;
 mod listener;
 mod listener_context;
+mod log_interval;
 mod message_frame;
 mod metrics;
 mod misbehaved;

@@ -23,6 +23,7 @@ use tracing::warn;
 pub(super) use self::served_connection::{OpenCall, ServedConnection};
 use self::{demand::Demand, served_connection::milliseconds_since};
 use super::{
+    log_interval::LogInterval,
     send_buffers::{Listed, SendBuffers},
     turned_away::TurnedAway,
 };
@@ -57,8 +58,7 @@ pub(super) struct ConnectionSlots {
 struct Shortage {
     /// Connections that got no slot.
     turned_away: AtomicU64,
-    /// When the log line was last written.
-    logged: Mutex<Option<Instant>>,
+    lines: LogInterval,
 }
 
 #[derive(Debug, Default)]
@@ -98,8 +98,6 @@ pub(super) enum Full {
 
 /// How long an evicted connection may take to end before the next one is evicted.
 const EVICT_AGAIN: Duration = Duration::from_millis(500);
-/// Between two log lines about the same limit.
-const LOG_AGAIN: Duration = Duration::from_secs(10);
 
 // === impl ConnectionSlots ===
 
@@ -185,9 +183,9 @@ impl ConnectionSlots {
         Slot { slots: self.clone(), number, served, _buffer: buffer }
     }
 
-    /// Logs that no slot is free, at most once in [`LOG_AGAIN`] for each limit.
+    /// Logs that no slot is free, once in a while for each limit.
     fn log_full(&self, full: Full) {
-        if !self.shortage(full).is_due() {
+        if !self.shortage(full).lines.is_due() {
             return;
         }
         let [(_, made_room), (_, server), (_, peer)] = self.counts();
@@ -221,18 +219,6 @@ impl ConnectionSlots {
 
     fn occupied(&self) -> MutexGuard<'_, Occupied> {
         self.occupied.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Shortage {
-    /// Whether the log line is due. If it is, the time of the line is set to now.
-    fn is_due(&self) -> bool {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = logged.is_none_or(|logged| logged.elapsed() >= LOG_AGAIN);
-        if due {
-            *logged = Some(Instant::now());
-        }
-        due
     }
 }
 

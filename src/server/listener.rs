@@ -2,16 +2,14 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
-use tracing::warn;
 
-use super::{connection, listener_context::ListenerContext};
+use super::{accept_errors::AcceptErrors, connection, listener_context::ListenerContext};
 
 /// Bytes that the kernel may hold of what is written to one connection. Linux doubles the number
 /// for its own bookkeeping. The default lets a connection grow to 4 MiB. Peers that do not read
@@ -20,8 +18,6 @@ use super::{connection, listener_context::ListenerContext};
 const SEND_BUFFER: usize = 128 * 1024;
 /// Connections that may wait to be accepted: as many as the kernel allows (net.core.somaxconn).
 const BACKLOG: i32 = i32::MAX;
-/// Pause after an error that the next attempt would meet too, such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on `addr`. `[::]` takes IPv4 connections, too, and is `0.0.0.0` on a machine without IPv6.
 /// Accepted connections inherit the send buffer size from the listening socket.
@@ -86,10 +82,11 @@ pub(super) async fn accept(
         });
     };
     let accepting = async {
+        let mut errors = AcceptErrors::at("a listener");
         loop {
             match next(&listener).await {
                 Ok(accepted) => serve(accepted),
-                Err(error) => pause_after(&error).await,
+                Err(error) => errors.pause_after(&error).await,
             }
         }
     };
@@ -100,23 +97,9 @@ pub(super) async fn accept(
     }
 }
 
-async fn pause_after(error: &io::Error) {
-    // These errors concern only the connection that was to be accepted. The next one may work.
-    let of_the_peer = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    );
-    if !of_the_peer {
-        warn!(%error, "cannot accept connections; trying again");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
+    use std::{net::Ipv6Addr, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -15,11 +15,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{super::listener::next, HEAD_LIMIT};
+use super::{
+    super::{accept_errors::AcceptErrors, listener::next},
+    HEAD_LIMIT,
+};
 use crate::tenant::{PeerPlace, PeerPlaces};
 
 /// The places of the connections of the port.
@@ -79,10 +82,14 @@ impl Connections {
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
         let mut admission = Admission::default();
+        let mut errors = AcceptErrors::at("the admin port");
         loop {
-            let Ok((stream, peer)) = next(&listener).await else {
-                sleep(TURNOVER).await;
-                continue;
+            let (stream, peer) = match next(&listener).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    errors.pause_after(&error).await;
+                    continue;
+                }
             };
             let place = self.all.enter(peer.ip());
             let (moved, large_place) = oneshot::channel();
