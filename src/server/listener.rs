@@ -4,12 +4,16 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
-use super::{accept_errors::AcceptErrors, connection, listener_context::ListenerContext};
+use super::{
+    accept_errors::{AcceptErrors, is_of_peer},
+    connection,
+    listener_context::ListenerContext,
+};
 
 /// Bytes that the kernel may hold of what is written to one connection. Linux doubles the number
 /// for its own bookkeeping. The default lets a connection grow to 4 MiB. Peers that do not read
@@ -18,6 +22,9 @@ use super::{accept_errors::AcceptErrors, connection, listener_context::ListenerC
 const SEND_BUFFER: usize = 128 * 1024;
 /// Connections that may wait to be accepted: as many as the kernel allows (net.core.somaxconn).
 const BACKLOG: i32 = i32::MAX;
+/// How many of them are accepted when no more are to come: more than wait, unless net.core.somaxconn is
+/// larger than anybody needs. Others may connect meanwhile, as fast as they are accepted.
+const LAST_MAX: usize = 65_536;
 
 /// Listens on `addr`. `[::]` takes IPv4 connections, too, and is `0.0.0.0` on a machine without IPv6.
 /// Accepted connections inherit the send buffer size from the listening socket.
@@ -63,7 +70,11 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 /// Those of the kernel. Most concern only one connection.
 pub(super) async fn next(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, peer) = listener.accept().await?;
-    Ok((stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())))
+    Ok((stream, canonical(peer)))
+}
+
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 /// Accepts connections until the bridge stops. Each is served in a task of its own. Connections are
@@ -92,14 +103,32 @@ pub(super) async fn accept(
     };
     goaway.run_until_cancelled(accepting).await;
     // These connections are established already. The kernel would reset them with the listener.
-    while let Some(Ok(accepted)) = next(&listener).now_or_never() {
-        serve(accepted);
+    if let Err(error) = accept_last(listener, serve) {
+        warn!(%error, "cannot accept the last connections; those that wait are reset");
     }
+}
+
+/// Accepts the connections that wait, and closes the listening socket. The kernel is asked itself: tokio does not
+/// ask it before it has heard of a connection, nor for long without a pause.
+fn accept_last(listener: TcpListener, serve: impl Fn((TcpStream, SocketAddr))) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    for _ in 0..LAST_MAX {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                serve((TcpStream::from_std(stream)?, canonical(peer)));
+            }
+            Err(error) if is_of_peer(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv6Addr, time::Duration};
+    use std::{cell::RefCell, net::Ipv6Addr, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -150,6 +179,20 @@ mod tests {
             let (_stream, peer) = next(&listener).await.expect("accepted");
             assert_eq!(peer, client.local_addr().expect("an address"));
         }
+    }
+
+    #[tokio::test]
+    async fn all_connections_that_wait_are_accepted_at_the_end() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).expect("bound");
+        let addr = listener.local_addr().expect("an address");
+        // Without an await, so that tokio hears of none.
+        let connect = |_| std::net::TcpStream::connect(addr).expect("connected");
+        let waiting: Vec<_> = (0..50).map(connect).collect();
+        let accepted = RefCell::new(Vec::new());
+        accept_last(listener, |(_stream, peer)| accepted.borrow_mut().push(peer)).expect("all");
+        let waiting: Vec<_> =
+            waiting.iter().map(|stream| stream.local_addr().expect("an address")).collect();
+        assert_eq!(accepted.into_inner(), waiting);
     }
 
     #[test]
