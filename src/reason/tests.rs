@@ -105,10 +105,14 @@ fn the_runbook_has_every_reason_that_its_alert_counts() {
         Code::Unavailable,
     ];
     // It ends streams, which the alert does not count.
-    let is_counted = |reason: &&Reason| counted.contains(&reason.code) && reason.name != "STREAM_IDLE";
-    for reason in ALL.iter().filter(is_counted) {
+    let is_counted =
+        |reason: &&Reason| counted.contains(&reason.code) && reason.name != "STREAM_IDLE";
+    for reason in ALL.iter().copied().filter(is_counted) {
         let name = format!("`{}`", reason.name);
-        assert!(section.contains(&name), "docs/running/runbook.md lacks {name} at CcgwCallsFailing");
+        assert!(
+            section.contains(&name),
+            "docs/running/runbook.md lacks {name} at CcgwCallsFailing"
+        );
     }
 }
 

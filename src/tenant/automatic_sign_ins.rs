@@ -153,11 +153,11 @@ impl SignIns {
         let state = self.lock();
         let (waiting, interval) = (state.queue.waiting(), state.queue.interval(Instant::now()));
         let count = u32::try_from(waiting).unwrap_or(u32::MAX);
-        let places_max = self.places_max.load(Ordering::Relaxed);
         SignInQueue {
             waiting,
             oldest: state.queue.oldest().map(|since| since.elapsed()).unwrap_or_default(),
-            under_way: places_max.saturating_sub(self.places.available_permits()),
+            // Those who are due stay until they are signed in.
+            under_way: state.queue.len() - waiting,
             per_second: interval.as_secs_f64().recip(),
             empty_in: interval.saturating_mul(count),
         }

@@ -145,6 +145,7 @@ impl<W: Default> Queue<W> {
     pub(super) fn remove(&mut self, agent: AgentId) -> Option<Entry<W>> {
         let removed = self.entries.remove(&agent);
         self.waiting -= usize::from(removed.as_ref().is_some_and(Entry::is_waiting));
+        self.stop_if_nobody_waits();
         let (entries, most) = (&self.entries, 2 * self.entries.len() + STALE_MAX);
         for lane in self.lanes.iter_mut().filter(|lane| lane.len() > most) {
             lane.retain(|(number, agent)| {
@@ -172,13 +173,22 @@ impl<W: Default> Queue<W> {
             if is_wanted(agent, entry) {
                 entry.is_due = true;
                 self.rate.moved(now, places);
+                self.stop_if_nobody_waits();
                 return Some(agent);
             }
             self.entries.remove(&agent);
         }
-        // The speed of the next queue is not known yet.
-        self.rate.stopped();
+        self.stop_if_nobody_waits();
         None
+    }
+
+    /// The speed of one queue, and the time since it moved last, say nothing about the next. What is left in
+    /// the lanes has no entry any more.
+    fn stop_if_nobody_waits(&mut self) {
+        if self.waiting == 0 {
+            self.rate.stopped();
+            self.lanes.iter_mut().for_each(VecDeque::clear);
+        }
     }
 
     /// The number of entries, including those that are due.

@@ -183,13 +183,25 @@ fn the_pace_of_one_queue_says_nothing_about_the_next() {
     for id in 1..=100 {
         queue.ask(agent(id), Lane::Calls, 0, now);
     }
-    for _ in 0..100 {
+    for _ in 1..100 {
         now += INTERVAL * 5;
         pop(&mut queue, now);
     }
     assert!(queue.interval(now) > INTERVAL * 2, "it is slow");
-    assert_eq!(pop(&mut queue, now), None);
+    assert_eq!(pop(&mut queue, now), Some(100));
+    now += Duration::from_secs(12 * 60 * 60);
     assert_eq!(queue.interval(now), INTERVAL);
+    for id in 0..10 {
+        assert_eq!(due_in(&mut queue, 1 + id, Lane::Calls, now), INTERVAL * id);
+    }
+
+    // Whoever is left may have a session that was made in another way.
+    pop(&mut queue, now);
+    for id in 2..=10 {
+        queue.remove(agent(id));
+    }
+    assert_eq!(queue.interval(now + INTERVAL * 1000), INTERVAL);
+    assert_eq!(due_in(&mut queue, 1, Lane::Calls, now + INTERVAL), Duration::ZERO);
 }
 
 #[test]
