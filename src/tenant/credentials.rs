@@ -104,17 +104,27 @@ impl CredentialBook {
         self.configured.as_ref()?.agents.get(&agent)
     }
 
-    /// Holds a password that worked.
+    /// Holds a password that worked. The configured one is not held: whoever changes it or takes it out
+    /// of the configuration has to be obeyed at once.
     pub(super) fn hold(&self, agent: AgentId, password: &SecretString) {
-        self.agents.hold(agent, password);
+        self.agents.worked(agent, password);
+        if self.is_configured(agent, password) {
+            self.agents.forget_held(agent);
+        } else {
+            self.agents.hold(agent, password);
+        }
+    }
+
+    fn is_configured(&self, agent: AgentId, password: &SecretString) -> bool {
+        let configured = self.configured(agent).map(|known| known.password.expose_secret());
+        configured == Some(password.expose_secret())
     }
 
     /// Shares a password with the session that was made with it, unless all replicas have it by their
     /// configuration.
     pub(super) async fn share(&self, agent: AgentId, password: &SecretString, session: &Session) {
-        let configured = self.configured(agent).map(|known| known.password.expose_secret());
         let Some(sealed) = self.shared_passwords() else { return };
-        if session.origin == Origin::SignedIn && configured != Some(password.expose_secret()) {
+        if session.origin == Origin::SignedIn && !self.is_configured(agent, password) {
             let plain = password.expose_secret().as_bytes();
             let owner = Owner { agent, session: Some(session.made) };
             sealed.put(SealedKind::Credentials, owner, plain, SHARED_FOR).await;

@@ -57,13 +57,19 @@ impl AgentRecords {
         self.look(agent, |record| record.credentials.as_ref()?.held.clone()).flatten()
     }
 
-    /// Holds a password that worked, if there is room. It is no longer rejected then.
-    pub(in crate::tenant) fn hold(&self, agent: AgentId, password: &SecretString) {
+    /// Notes that a password worked: it is no longer rejected.
+    pub(in crate::tenant) fn worked(&self, agent: AgentId, password: &SecretString) {
         let digest = PasswordDigest::of(password);
+        self.known().credentials(agent, |part| {
+            part.rejected.retain(|rejected| rejected.password != digest);
+        });
+    }
+
+    /// Holds a password, if there is room.
+    pub(in crate::tenant) fn hold(&self, agent: AgentId, password: &SecretString) {
         let mut known = self.known();
         let has_room = known.totals.held < self.capacity.get();
         known.credentials(agent, |part| {
-            part.rejected.retain(|rejected| rejected.password != digest);
             if has_room || part.held.is_some() {
                 part.held = Some(password.clone());
             }

@@ -170,10 +170,9 @@ async fn a_rejected_password_is_known_until_its_time_or_until_it_works() {
     for wrong in ["wrong", "other"] {
         agents.reject_for_a_minute(103, wrong);
     }
-    agents.hold(agent(103), &password("wrong"));
+    agents.worked(agent(103), &password("wrong"));
     assert!(!agents.is_rejected(103, "wrong"), "it has worked since");
     assert!(agents.is_rejected(103, "other"));
-    agents.forget_held(agent(103));
 
     // Rejections that have ended do not pile up.
     for id in 200..1200 {

@@ -123,7 +123,8 @@ impl World {
         let division = config.division();
         let Config { mut tenants, host_limit, .. } = config;
         let (id, mut config) = tenants.pop_first().expect("a tenant");
-        config.credentials = Some(Arc::new(known(credentials)));
+        let credentials: Vec<_> = credentials.iter().map(|id| (*id, PASSWORD)).collect();
+        config.credentials = Some(Arc::new(known(&credentials)));
         let (work, metrics) = (DetachedWork::default(), Metrics::new(&[], &[]));
         let common = Common {
             calls: &ServerCalls::new(division),
@@ -138,6 +139,15 @@ impl World {
 
     /// A version of the tenant whose configuration has these lines more, which replace those of before.
     pub(super) fn changed(&self, lines: &[(&str, &str)]) -> Arc<Tenant> {
+        self.changed_to(lines, &[])
+    }
+
+    /// The same, with these agents' passwords.
+    pub(super) fn changed_to(
+        &self,
+        lines: &[(&str, &str)],
+        credentials: &[(u32, &str)],
+    ) -> Arc<Tenant> {
         let url = self.gateway.base_url();
         let lines = [&FAST[..], &[("base_urls", &url)], lines].concat();
         let lines: HashMap<_, _> = lines.into_iter().collect();
@@ -147,7 +157,8 @@ impl World {
         let config = load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
         let calls = ServerCalls::new(config.division());
         let Config { mut tenants, host_limit, .. } = config;
-        let (_, config) = tenants.pop_first().expect("a tenant");
+        let (_, mut config) = tenants.pop_first().expect("a tenant");
+        config.credentials = Some(Arc::new(known(credentials)));
         let common = Common {
             calls: &calls,
             hosts: &Hosts::new(host_limit),
@@ -207,9 +218,12 @@ impl World {
     }
 }
 
-fn known(agents: &[u32]) -> Credentials {
-    let credential =
-        Credential { password: PASSWORD.into(), phone_number: String::new(), force: true };
-    let agents: HashMap<_, _> = agents.iter().map(|id| (agent(*id), credential.clone())).collect();
+fn known(agents: &[(u32, &str)]) -> Credentials {
+    let with = |password: &str| Credential {
+        password: password.into(),
+        phone_number: String::new(),
+        force: true,
+    };
+    let agents = agents.iter().map(|(id, password)| (agent(*id), with(password))).collect();
     Credentials { agents }
 }
