@@ -45,6 +45,7 @@ mod sign_out_all;
 mod single_poll;
 #[cfg(test)]
 mod tests;
+mod unasked_sign_in;
 mod versions;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

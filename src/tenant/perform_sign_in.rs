@@ -1,21 +1,20 @@
-//! Signs an agent in, as a part of a call that has the agent's turn.
+//! Signs an agent in, asked or not, as a part of a call that has the agent's turn.
 
 use std::{sync::Arc, time::Duration};
 
 use secrecy::SecretString;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
-    agents::{Attempt, Event, Loss, Pause, Rejection},
-    automatic_sign_ins::Moment,
+    agents::{Attempt, Event, Loss, Rejection},
     sign_in_across_replicas::Locked,
     sign_in_lock::SignInLock,
 };
 use crate::{
-    call::{CallError, CallerWait, Obstacle, Outcome, Refusal, Share, Stage, Untouched, Wait},
+    call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, Untouched, Wait},
     config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, InitialState, Interface, Reply, SIGN_IN, SIGN_OUT,
@@ -28,145 +27,12 @@ use crate::{
 };
 
 /// The cause of the session's status after a failed sign-in.
-const SIGN_IN_FAILED: &str = "the sign-in failed";
+pub(super) const SIGN_IN_FAILED: &str = "the sign-in failed";
 
 impl AdmittedCall {
-    /// Makes an automatic sign-in, unless another replica makes a session meanwhile that is newer
-    /// than the version `refused`. `None`: there are no credentials.
-    pub(super) async fn sign_in_unasked(
-        &mut self,
-        refused: u64,
-        untouched: &Untouched,
-    ) -> Result<Option<Arc<Session>>, Obstacle> {
-        if let Some(failure) = self.turn.shared_failure(self.arrived) {
-            return Err(failure);
-        }
-        let usable = self.tenant.usable_credentials(self.agent);
-        let usable = self.caller_wait.before_sending(untouched, Wait::Store, usable).await?;
-        let Some(sign_in) = usable? else { return Ok(None) };
-        // No request is open while the call waits in the queue. After a restart of the gateway all
-        // of its agents wait here, and calls for agents who are back already need places.
-        self.request = None;
-        let grant = match self.sign_in_moment(refused, untouched).await? {
-            Moment::Ours(grant) => grant,
-            Moment::Newer(session) => {
-                self.tenant.agents.guid_known(self.agent, Instant::now());
-                self.take_place(self.wait, untouched).await?;
-                return Ok(Some(session));
-            }
-        };
-        // If the caller leaves now, the sign-in must go on: the agent's moment must not be wasted.
-        self.caller_wait.commit(true);
-        let made = self.sign_in_granted(&sign_in, refused, untouched).await;
-        self.caller_wait.commit(false);
-        grant.finish(&made);
-        if let Err(error) = &made
-            && !matches!(error, Obstacle::ShuttingDown | Obstacle::SessionMissing)
-        {
-            self.turn.share_failure(error.clone());
-        }
-        let session = made?;
-        if self.request.is_none() {
-            self.take_place(self.wait, untouched).await?;
-        }
-        Ok(Some(session))
-    }
-
-    async fn sign_in_granted(
-        &mut self,
-        sign_in: &Arc<SignIn>,
-        refused: u64,
-        untouched: &Untouched,
-    ) -> Result<Arc<Session>, Obstacle> {
-        // Another replica that has the lock may need this long for its own sign-in.
-        let longest = self.tenant.sign_in_max();
-        let lock = timeout(longest, self.sign_in_lock(refused, untouched)).await;
-        let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
-        self.lock = match lock {
-            Locked::Ours(lock) => lock,
-            Locked::Newer(session) => return Ok(session),
-        };
-        let is_unasked = self.call.is_none() && refused > 0;
-        if is_unasked && (self.has_no_session(untouched).await? || self.may_be_signed_out().await) {
-            // It has ended since it was lost: the agent was signed out, and no caller wants it back.
-            return Err(Obstacle::SessionMissing);
-        }
-        self.take_place(longest, untouched).await?;
-        // That may have taken long, and an owner may have handed a session in meanwhile.
-        let newer = self.tenant.sessions.cached(self.agent);
-        if let Some(newer) = newer.filter(|newer| newer.version > refused) {
-            self.lock = None;
-            return Ok(newer);
-        }
-        self.make_or_await_session(sign_in, refused, untouched).await
-    }
-
-    /// Whether the store says that the agent has no session.
-    async fn has_no_session(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
-        Ok(matches!(self.stored_session(untouched).await?, Ok(None)))
-    }
-
-    /// Whether a sign-out may have ended the session whose answer was lost.
-    async fn may_be_signed_out(&self) -> bool {
-        let Some(session) = self.tenant.sessions.cached(self.agent) else { return false };
-        self.tenant.unclear_sign_out(self.agent, session.made).await.is_some()
-    }
-
-    async fn make_or_await_session(
-        &mut self,
-        sign_in: &Arc<SignIn>,
-        refused: u64,
-        untouched: &Untouched,
-    ) -> Result<Arc<Session>, Obstacle> {
-        let made = match self.make_session(sign_in, Stage::SignIn, untouched.for_another()).await {
-            Err(CallError::Refused(refusal)) => {
-                let newer = self.tenant.sessions.cached(self.agent);
-                match newer.filter(|newer| newer.version > refused) {
-                    Some(newer) => Ok(newer),
-                    None => self.session_of_others(refusal, refused).await,
-                }
-            }
-            made => made.map(|signed_in| signed_in.session).map_err(Obstacle::from),
-        };
-        self.lock = None;
-        match &made {
-            // Version 0: the store has not taken it yet. The task that stores it notes the event.
-            Ok(session) if session.version == 0 => {}
-            Ok(_) => {
-                self.tenant.agents.guid_known(self.agent, Instant::now());
-                self.tenant.note(self.agent, Event::Overtaken);
-            }
-            Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, refused),
-        }
-        made
-    }
-
     /// The version of the agent's newest session here; 0 if there is none.
     fn version(&self) -> u64 {
         self.tenant.sessions.cached(self.agent).map_or(0, |session| session.version)
-    }
-
-    /// The session that another replica has made instead of this one, whose sign-in was refused.
-    async fn session_of_others(
-        &mut self,
-        refusal: Refusal,
-        refused: u64,
-    ) -> Result<Arc<Session>, Obstacle> {
-        match self.made_elsewhere(&refusal, refused).await {
-            Ok(Some(session)) => Ok(session),
-            Ok(None) => Err(self.signed_in_elsewhere(refusal)),
-            Err(error) => Err(self.tenant.store_failed(&error)),
-        }
-    }
-
-    /// What follows for the call from an automatic sign-in that was refused.
-    fn signed_in_elsewhere(&self, refusal: Refusal) -> Obstacle {
-        match self.tenant.agents.pause(self.agent, Instant::now()) {
-            Some(Pause::Guidless(retry_in)) if refusal.retcode.kind().is_signed_in_elsewhere() => {
-                Obstacle::GuidLost { retry_in }
-            }
-            _ => CallError::Refused(refusal).into(),
-        }
     }
 
     /// Waits for a place among the requests, after the call has released its own.
@@ -190,7 +56,7 @@ impl AdmittedCall {
         // that.
         let lock = self.sign_in_lock(u64::MAX, &untouched).await;
         if let Locked::Ours(lock) = untouched.check(lock)? {
-            self.lock = lock;
+            self.lock = Some(lock);
         }
         let made = self.make_session(sign_in, Stage::Answer, untouched).await;
         if made.is_err() {
@@ -200,7 +66,7 @@ impl AdmittedCall {
         made
     }
 
-    async fn make_session(
+    pub(super) async fn make_session(
         &mut self,
         sign_in: &Arc<SignIn>,
         stage: Stage,
@@ -476,28 +342,5 @@ impl Tenant {
             Some(Origin::SignedIn) | None => SessionState::Gone,
         };
         self.note(agent, Event::Failed { cause, otherwise });
-    }
-
-    /// The credentials for an automatic sign-in; `None` if there are none. An error: they must not
-    /// be used now.
-    pub(super) async fn usable_credentials(
-        &self,
-        agent: AgentId,
-    ) -> Result<Option<Arc<SignIn>>, Obstacle> {
-        let found = if self.sessions.is_let_go(agent) {
-            self.credentials.forget_here(agent);
-            self.credentials.find_configured(agent)
-        } else {
-            self.credentials.find(agent).await
-        };
-        let Some(sign_in) = found else { return Ok(None) };
-        if let Some(error) = self.credentials.rejection(agent, &sign_in).await {
-            return Err(error);
-        }
-        match self.agents.pause(agent, Instant::now()) {
-            Some(Pause::Another(retry_in)) => Err(Obstacle::TakenOver { retry_in }),
-            Some(Pause::Guidless(retry_in)) => Err(Obstacle::GuidLost { retry_in }),
-            None => Ok(Some(sign_in)),
-        }
     }
 }

@@ -17,9 +17,12 @@ use crate::{
 
 /// The result of waiting for the lock.
 pub(super) enum Locked {
-    /// This call has to sign the agent in. `None`: without a lock, because there are no other
-    /// replicas, or the store does not answer.
-    Ours(Option<SignInLock>),
+    /// This call has to sign the agent in.
+    Ours(SignInLock),
+    /// The same, and there are no other replicas.
+    Alone,
+    /// The store does not say what the other replicas do.
+    Unknown(StoreError),
     /// Nobody has to: there is a newer session by now.
     Newer(Arc<Session>),
 }
@@ -42,14 +45,13 @@ impl AdmittedCall {
         untouched: &Untouched,
     ) -> Result<Locked, Obstacle> {
         let tenant = self.tenant.clone();
-        let Some(shared) = tenant.sign_ins.shared() else { return Ok(Locked::Ours(None)) };
+        let Some(shared) = tenant.sign_ins.shared() else { return Ok(Locked::Alone) };
         let held = Held::new(shared, self.agent, tenant.sign_in_max());
         let mut ours: Option<SignInLock> = None;
         loop {
-            // The store does not answer. Sign in without a lock: two sign-ins are harmless, but
-            // none is not.
-            let Ok(lock) = self.asked_for_lock(&held, untouched).await? else {
-                return Ok(Locked::Ours(ours));
+            let lock = match self.asked_for_lock(&held, untouched).await? {
+                Ok(lock) => lock,
+                Err(error) => return Ok(ours.map_or(Locked::Unknown(error), Locked::Ours)),
             };
             if let Some(grant) = lock.grant {
                 let claim = tenant.sessions.claim(lock.stored);
@@ -61,7 +63,10 @@ impl AdmittedCall {
             if let Some(newer) = newer {
                 return Ok(Locked::Newer(newer));
             }
-            if lock.grant.is_some() && lock.others <= OTHERS_MAX {
+            if lock.grant.is_some()
+                && lock.others <= OTHERS_MAX
+                && let Some(ours) = ours.take()
+            {
                 return Ok(Locked::Ours(ours));
             }
             self.caller_wait.before_sending(untouched, Wait::Queue, sleep(LOOK_PAUSE)).await?;

@@ -101,8 +101,8 @@ impl AdmittedCall {
         let mut session = known?.ok_or(Obstacle::SessionMissing)?;
         // No session is newer than `u64::MAX`, so nothing is waited for but the lock.
         if let Locked::Ours(lock) = self.sign_in_lock(u64::MAX, untouched).await? {
-            let stored = lock.as_ref().map_or(0, |lock| lock.claim.replaces);
-            self.lock = lock;
+            let stored = lock.claim.replaces;
+            self.lock = Some(lock);
             if stored > session.version {
                 let newer = self.stored_since(session.version, untouched).await?;
                 session = newer.unwrap_or(session);

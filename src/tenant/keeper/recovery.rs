@@ -18,6 +18,8 @@ use crate::{
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The pause before the store is asked again who may sign the agent in.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 impl Keeping {
     /// Has the agent signed in until there is a session, or trying again makes no sense. The time
@@ -61,10 +63,20 @@ impl Keeping {
                 Err(Obstacle::TakenOver { .. } | Obstacle::GuidLost { .. }) => {
                     self.give_way().await?;
                 }
-                Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
+                Err(error)
+                    if error.is_credentials_rejected() && !self.has_another_password().await =>
+                {
+                    return Err(End::NoCredentials);
+                }
                 Err(error) if error.is_signed_in_elsewhere() && !self.is_permitted() => {
                     self.give_way().await?;
                 }
+                // Another replica may have signed the agent out. The store may answer again before the
+                // lease has run out.
+                Err(error) if is_of_store(&error) && !self.tenant.is_sole_keeper(self.agent) => {
+                    return Err(End::Unclear);
+                }
+                Err(error) if is_of_store(&error) => self.rest(STORE_PAUSE).await?,
                 Err(_) if spent >= limit => return Err(End::GaveUp),
                 // Full jitter, so that agents which were lost together are not signed in together.
                 Err(_) => {
@@ -74,6 +86,15 @@ impl Keeping {
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
             }
+        }
+    }
+
+    /// Whether there is a password that the gateway has not rejected, such as a new one in the
+    /// configuration after that of a caller.
+    async fn has_another_password(&self) -> bool {
+        match self.tenant.usable_credentials(self.agent).await {
+            Ok(found) => found.is_some(),
+            Err(error) => !error.is_credentials_rejected(),
         }
     }
 
@@ -94,4 +115,8 @@ impl Keeping {
             }
         }
     }
+}
+
+fn is_of_store(error: &Obstacle) -> bool {
+    matches!(error.last(), Obstacle::StoreUnavailable(_))
 }

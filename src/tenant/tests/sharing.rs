@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use super::{
     others::{LOCK_TIME, OURS, Others, THEIRS},
     safekeeping::TestStores,
-    world::{FAST, PASSWORD, Setup, World, agent, context, password, prompt, refusal, until},
+    world::{
+        FAST, PASSWORD, Setup, UNPOLLED, World, agent, context, password, prompt, refusal, until,
+    },
 };
 use crate::{
     call::{CallError, Obstacle, Outcome},
@@ -287,6 +289,55 @@ async fn a_store_that_cannot_be_asked_keeps_nobody_from_signing_in() {
     let world = with(&others, &[1001]).await;
     busy(&world).await.expect("no panic").expect("accepted");
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_keeper_signs_nobody_in_while_the_store_does_not_say_what_others_have_done() {
+    let others = Others::answering([Some(OURS)]);
+    let world = with(&others, &[1001]).await;
+    world.sign_in(1001).await;
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    for is_back in [true, false] {
+        let signed_in = world.asked(Interface::SignIn).len();
+        others.answer([None]);
+        let asked = others.sign_ins.asked.load(Relaxed);
+        world.gateway.sign_out(1001);
+        until("it asks again", || others.sign_ins.asked.load(Relaxed) >= asked + 2).await;
+        assert_eq!(world.asked(Interface::SignIn).len(), signed_in);
+        if is_back {
+            others.answer([Some(OURS)]);
+            until("made anew", || world.asked(Interface::SignIn).len() > signed_in).await;
+            world.until_state(1001, Some(SessionState::Kept)).await;
+        } else {
+            others.polls.is_sole.store(false, Relaxed);
+            until("given up", || !world.tenant.is_polling(agent(1001))).await;
+            assert_eq!(world.asked(Interface::SignIn).len(), signed_in);
+            assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_does_not_undo_a_sign_out_at_another_replica_with_what_was_given_before_it() {
+    for (credentials, signed_in) in [(&[][..], 1), (&[1001][..], 2)] {
+        let (others, stores) = (Others::answering([Some(OURS)]), TestStores::new(false));
+        let setup =
+            Setup { lines: &UNPOLLED, credentials, replicas: Some(&others), ..<_>::default() };
+        let world = World::of(Setup { stores: Some(stores.clone()), ..setup }).await;
+        world.sign_in(1001).await;
+        let version = world.tenant.sessions.cached(agent(1001)).expect("a session").version;
+        world.gateway.sign_out(1001);
+        others.answer([Some(THEIRS)]);
+        let asked = others.sign_ins.asked.load(Relaxed);
+        let call = busy(&world);
+        until("it waits", || others.sign_ins.asked.load(Relaxed) > asked).await;
+        world.tenant.sessions.remove(agent(1001), version).await.expect("removed");
+        stores.store.all_signed_out.store(true, Relaxed);
+        others.answer([Some(OURS)]);
+        let told = call.await.expect("no panic");
+        assert_eq!(told.is_ok(), signed_in == 2, "{told:?}");
+        assert_eq!(world.asked(Interface::SignIn).len(), signed_in);
+    }
 }
 
 #[tokio::test]
