@@ -222,6 +222,9 @@ impl Bridge {
     ///
     /// As [`Bridge::start`].
     pub async fn start_with(config: Config, controls: Controls) -> Result<Self, StartError> {
+        // The library takes tens of milliseconds for its first random bytes. The first caller must not
+        // wait for that. If there are none now, the first handshake says so.
+        let _drawn = aws_lc_rs::rand::fill(&mut [0; 32]);
         // Bind the ports before anything else. A port may be taken by a bridge that is already
         // running, and this one must not begin to poll that bridge's agents before it finds out.
         let ports = Ports::open(&config)?;

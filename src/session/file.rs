@@ -265,9 +265,9 @@ impl SessionFile {
     }
 
     fn part(&self, tenant: &TenantId) -> Option<FilePart> {
-        let mut slots = self.0.inner.slots().into_iter().enumerate();
-        let (index, slot) = slots.find(|(_, slot)| slot.tenant == *tenant)?;
-        Some(FilePart { file: self.clone(), index, slot })
+        let slots = self.0.inner.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let index = slots.iter().position(|slot| slot.tenant == *tenant)?;
+        Some(FilePart { file: self.clone(), index, slot: slots[index].clone() })
     }
 
     /// Makes room for a tenant that was not there when the file was opened. The file has none of its

@@ -85,7 +85,10 @@ impl Hosts {
 
     pub(super) fn host(&self, name: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        forget_unused(&mut hosts);
+        // Not each time: thousands of tenants start one after the other.
+        if hosts.len() == hosts.capacity() {
+            forget_unused(&mut hosts);
+        }
         let host = hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Host::new(self.limit)));
         host.clone()
     }
