@@ -57,6 +57,15 @@ pub struct Moment {
     pub at: Instant,
 }
 
+/// Who sent a change, and when, among a tenant's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentBy {
+    /// This process, at this moment.
+    This(Moment),
+    /// Another process, when this was the number of the newest event.
+    Another(u64),
+}
+
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
@@ -138,6 +147,29 @@ impl Moment {
             return false;
         };
         event.sequence > self.newest && latest >= self.at
+    }
+}
+
+impl SentBy {
+    /// The number of the newest event then.
+    pub fn newest(self) -> u64 {
+        match self {
+            Self::This(moment) => moment.newest,
+            Self::Another(newest) => newest,
+        }
+    }
+
+    /// Whether an event was certainly fetched after the change was sent.
+    pub fn is_before(self, event: &Event) -> bool {
+        matches!(self, Self::This(moment) if moment.is_before(event))
+    }
+
+    /// Whether an event may have been fetched after the change was sent, as far as this process knows.
+    pub fn may_be_before(self, event: &Event) -> bool {
+        match self {
+            Self::This(moment) => moment.may_be_before(event),
+            Self::Another(newest) => event.fetched != Fetched::Unknown && event.sequence > newest,
+        }
     }
 }
 

@@ -91,7 +91,7 @@ pub use self::{
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Wait},
     config::{self, AuthMode},
-    event::{Agents, Events, Moment, Watch},
+    event::{Agents, Events, SentBy, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway},
     id::{AgentId, TenantId},
     session::{Session, SessionState, SessionStore, Stores},
@@ -153,7 +153,7 @@ pub struct Accepted {
     /// The command.
     pub command: Command,
     /// The position in the tenant's events when the command was sent.
-    pub after: Moment,
+    pub after: SentBy,
     /// Whether it belongs to a batch. Requests that follow from it then count as the batch's, too.
     pub of_batch: bool,
     /// Its place among the tenant's calls, which it holds for as long as its confirmation is waited for. A batch

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
-    event::Moment,
+    event::{Moment, SentBy},
     gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
     id::AgentId,
     session::{Guid, Origin, Session},
@@ -73,7 +73,7 @@ impl AdmittedCall {
             Err(error) => Box::pin(self.read_back(&command, error)).await,
         };
         self.report(command.interface, id, &verdict);
-        let after = self.sent.unwrap_or_else(|| self.tenant.events.moment());
+        let after = SentBy::This(self.sent.unwrap_or_else(|| self.tenant.events.moment()));
         if let Some(claim) = claim {
             let made = |answer| Made { did: Did::Changed(answer), after: Some(after) };
             claim.end(verdict.clone().map(made));

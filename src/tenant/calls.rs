@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     call::{Abandoned, CallError, Deadline, Obstacle, Stage, Untouched, Wait, detached},
+    event::SentBy,
     gateway::{Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_OUT, SignIn},
     id::AgentId,
     session::Session,
@@ -173,7 +174,7 @@ impl Tenant {
         let Made { did, after } = Result::clone(ended)?;
         // The id belongs to the same interface.
         let Did::Changed(answer) = did else { return Err(CallError::Internal) };
-        let after = after.unwrap_or_else(|| self.events.moment());
+        let after = after.unwrap_or_else(|| SentBy::This(self.events.moment()));
         Ok(Accepted { answer, command, after, of_batch: false, place: None })
     }
 

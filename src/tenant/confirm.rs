@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Accepted, Context, Tenant};
 use crate::{
     call::Deadline,
-    event::{Agents, Event, Moment, Watch, What},
+    event::{Agents, Event, SentBy, Watch, What},
     gateway::{Command, Effect},
     id::AgentId,
     state::AgentState,
@@ -100,7 +100,7 @@ impl Tenant {
             return Confirmation::Accepted(Unconfirmed::NotKept);
         }
         let until = context.deadline.start_by().min(Instant::now() + within);
-        let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after.newest));
+        let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after.newest()));
         let Accepted { command: Command { reason, .. }, after, of_batch, .. } = *accepted;
         let context = context.clone();
         let mut seen = Seen { agent, effect, reason, after, of_batch, other_state: false, context };
@@ -183,7 +183,7 @@ struct Seen {
     effect: Effect,
     reason: Option<i32>,
     /// The position in the tenant's events when the command was sent.
-    after: Moment,
+    after: SentBy,
     of_batch: bool,
     other_state: bool,
     context: Context,
@@ -201,7 +201,7 @@ pub(super) fn may_be_confirmed_by(
     event: &Event,
     effect: Effect,
     asked: Option<i32>,
-    after: Moment,
+    after: SentBy,
 ) -> bool {
     if !after.may_be_before(event) {
         return false;
@@ -225,12 +225,12 @@ fn reason(content: &str) -> Option<i32> {
 mod tests {
     use super::*;
     use crate::{
-        event::{Fetched, GatewayEvent},
+        event::{Fetched, GatewayEvent, Moment},
         gateway::SAY_BUSY,
         id::DEFAULT_AGENT_IDS,
     };
 
-    fn seen(reason: Option<i32>, after: Moment) -> Seen {
+    fn seen(reason: Option<i32>, after: SentBy) -> Seen {
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
         let effect = SAY_BUSY.effect.unwrap();
         let deadline = Deadline::new(Instant::now(), Duration::ZERO);
@@ -254,7 +254,7 @@ mod tests {
     fn check(asked: Option<i32>, kind: &str, content: Option<&str>, expected: bool) {
         let at = Instant::now();
         let event = event(kind, content, Fetched::Here(at));
-        let seen = seen(asked, Moment { newest: 0, at });
+        let seen = seen(asked, SentBy::This(Moment { newest: 0, at }));
         assert_eq!(seen.may_be_confirmed_by(&event), expected, "{asked:?} {event:?}");
     }
 
@@ -270,10 +270,26 @@ mod tests {
             (Fetched::Here(at), true, true),
             (Fetched::ElsewhereBy(at), true, false),
         ] {
-            let (event, after) = (event(busy, None, fetched), Moment { newest: 0, at });
+            let event = event(busy, None, fetched);
+            let after = |newest| SentBy::This(Moment { newest, at });
+            assert_eq!(seen(None, after(0)).may_be_confirmed_by(&event), may_confirm);
+            assert_eq!(after(0).is_before(&event), needs_no_status);
+            assert!(!seen(None, after(1)).may_be_confirmed_by(&event));
+        }
+    }
+
+    #[test]
+    fn an_event_confirms_what_another_process_has_sent_by_its_number_and_the_agents_status() {
+        let (busy, now) = ("AgentState_SetNotReady_Success", Instant::now());
+        for (fetched, after, may_confirm) in [
+            (Fetched::Here(now), 0, true),
+            (Fetched::ElsewhereBy(now), 0, true),
+            (Fetched::Unknown, 0, false),
+            (Fetched::Here(now), 1, false),
+        ] {
+            let (event, after) = (event(busy, None, fetched), SentBy::Another(after));
             assert_eq!(seen(None, after).may_be_confirmed_by(&event), may_confirm);
-            assert_eq!(after.is_before(&event), needs_no_status);
-            assert!(!seen(None, Moment { newest: 1, at }).may_be_confirmed_by(&event));
+            assert!(!after.is_before(&event), "not without the status");
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
-    event::{Agents, Event, Fetched, Moment, Told},
+    event::{Agents, Event, Fetched, Moment, SentBy, Told},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
     id::AgentId,
     session::{Session, SessionState},
@@ -249,7 +249,8 @@ impl Lost<'_> {
         let Self { command, effect, sent, .. } = *self;
         let mut watch = tenant.events.watch(Agents::These([agent].into()), Some(sent.newest));
         let is_told = |event: &Arc<Event>| {
-            sent.is_before(event) && may_be_confirmed_by(event, effect, command.reason, sent)
+            sent.is_before(event)
+                && may_be_confirmed_by(event, effect, command.reason, SentBy::This(sent))
         };
         while !watch.more().await.events.iter().any(is_told) {}
     }

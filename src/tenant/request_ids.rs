@@ -29,7 +29,7 @@ use super::Answer;
 use crate::{
     call::{CallError, Deadline, Obstacle, Outcome, Stage},
     config,
-    event::Moment,
+    event::SentBy,
     gateway::{Command, Envelope, Interface, SIGN_IN, SignIn},
     id::{AgentId, RequestId},
     retcode::Kind,
@@ -83,8 +83,8 @@ pub(super) struct Asked {
 pub struct Made {
     /// What was done.
     pub did: Did,
-    /// The position in the tenant's events when it was sent. `None`: another replica sent it.
-    pub after: Option<Moment>,
+    /// The position in the tenant's events when it was sent. `None` where it is not known.
+    pub after: Option<SentBy>,
 }
 
 /// What a request with an id has done.

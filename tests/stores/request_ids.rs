@@ -9,7 +9,7 @@ use std::{
 };
 
 use ccgateway_bridge::rpc::proto::{
-    GetStateChangeRequest, SetBusyRequest, SetBusyResponse, SignInRequest,
+    GetStateChangeRequest, SetBusyRequest, SetBusyResponse, SignInRequest, confirmation,
     get_state_change_response::What,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
@@ -59,6 +59,17 @@ async fn a_sign_in_that_is_repeated_at_another_replica_after_its_session_has_end
     let again = second.sessions.clone().sign_in(sign_in()).await.expect("as before").into_inner();
     assert_eq!((again.retcode.as_str(), again.session), ("0", None));
     assert_eq!(asked(&site.gateway, Interface::SignIn).len(), 2);
+}
+
+#[tokio::test]
+async fn a_change_that_is_repeated_at_another_replica_is_confirmed_by_an_event_that_has_come() {
+    let (_server, _site, [first, second]) = Box::pin(two()).await;
+    let within = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let confirmed = SetBusyRequest { confirm_within: within, ..busy(200) };
+    let told = first.call(confirmed.clone()).await.expect("accepted").confirmation.expect("told");
+    assert_eq!(told.status(), confirmation::Status::Confirmed, "{told:?}");
+    let again = second.call(confirmed).await.expect("accepted").confirmation.expect("told");
+    assert_eq!(again.status(), confirmation::Status::Confirmed, "{again:?}");
 }
 
 /// One with another id.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Asked, Did, Made};
 use crate::{
     call::{CallError, Refusal, Stage},
+    event::SentBy,
     gateway::{Envelope, INTERFACES, Interface, short},
     id::{AGENT_IDS_ANY, AgentId},
     retcode::Retcode,
@@ -24,6 +25,9 @@ pub(super) struct Record {
     until: u64,
     /// `None` while it is under way.
     ended: Option<End>,
+    /// The number of the tenant's newest event when the change was sent. Earlier versions do not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<u64>,
 }
 
 /// What it came to.
@@ -78,13 +82,15 @@ impl Record {
             arguments: asked.arguments.clone(),
             until,
             ended: None,
+            after: None,
         }
     }
 
     /// For a change that has come to this. `None`: it cannot be recorded, and another attempt may act.
     pub(super) fn ended(asked: &Asked, ended: &Result<Made, CallError>) -> Option<Self> {
+        let after = ended.as_ref().ok().and_then(|made| made.after).map(SentBy::newest);
         let ended = Some(End::of(ended)?);
-        Some(Self { ended, ..Self::under_way(asked, 0) })
+        Some(Self { ended, after, ..Self::under_way(asked, 0) })
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -111,7 +117,9 @@ impl Record {
 
     /// What it came to; `None` while it is under way.
     pub(super) fn end(&self) -> Option<Result<Made, CallError>> {
-        self.ended.as_ref()?.told()
+        let after = self.after.map(SentBy::Another);
+        let told = self.ended.as_ref()?.told()?;
+        Some(told.map(|did| Made { did, after }))
     }
 }
 
@@ -164,7 +172,7 @@ impl End {
         }
     }
 
-    fn told(&self) -> Option<Result<Made, CallError>> {
+    fn told(&self) -> Option<Result<Did, CallError>> {
         let did = match self {
             Self::Accepted { message, result } => {
                 Did::Changed(Answer::Envelope(envelope(message, result.as_deref())))
@@ -178,7 +186,7 @@ impl End {
             }
             failed => return failed.error().map(Err),
         };
-        Some(Ok(Made { did, after: None }))
+        Some(Ok(did))
     }
 
     fn error(&self) -> Option<CallError> {
@@ -262,10 +270,12 @@ fn interface(log_name: &str) -> Option<&'static Interface> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{
         call::{Obstacle, Untouched},
+        event::Moment,
         gateway::{SHORT_MAX, say_busy},
         id::DEFAULT_AGENT_IDS,
         session::RECORD_MAX,
@@ -325,9 +335,21 @@ mod tests {
             Did::SignedIn(envelope.clone(), None, None),
             Did::SignedOut(envelope),
         ] {
-            let read = read_again(&Ok(Made { did: did.clone(), after: None })).expect("made");
-            assert_eq!(format!("{:?}", read.did), format!("{did:?}"));
+            let here = SentBy::This(Moment { newest: u64::MAX, at: Instant::now() });
+            for (after, told) in [(None, None), (Some(here), Some(SentBy::Another(u64::MAX)))] {
+                let read = read_again(&Ok(Made { did: did.clone(), after })).expect("made");
+                assert_eq!(format!("{:?}", read.did), format!("{did:?}"));
+                assert_eq!(read.after, told);
+            }
         }
+    }
+
+    #[test]
+    fn a_record_of_a_version_that_notes_no_position_is_read() {
+        let plain = br#"{"agent":"1001","interface":"sayBusy","arguments":"","until":0,"ended":{"Made":5}}"#;
+        let made =
+            Record::decode(plain).and_then(|record| record.end()).expect("ended").expect("made");
+        assert_eq!(made.after, None);
     }
 
     #[test]
