@@ -49,6 +49,7 @@ pub use self::{
     exchanged::Exchanged,
     heads::{BadHead, Heads},
     health::{AddressState, AddressView, Failed},
+    http_status::is_of_time_limit,
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
         INTERFACES, Interface, POLL, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN, SIGN_OUT,

@@ -21,12 +21,19 @@ pub(super) struct Breaker {
     relapses: u32,
     /// Attempts to connect that failed, without an answer in between.
     unreached: u32,
-    /// Requests that failed, without a good answer to one in between. Several in a row for one agent count once: a
-    /// gateway may fail for this agent alone.
-    failed: u32,
-    /// The agent of the last one.
-    failed_for: Option<AgentId>,
+    /// Requests that failed, without a good answer to one in between.
+    failed: Streak,
+    /// Sign-ins and polls that failed, without a good answer to anything in between.
+    ailing: Streak,
     window: Window,
+}
+
+/// Failures in a row. Several for one agent count once: a gateway may fail for this agent alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streak {
+    count: u32,
+    /// The agent of the last one.
+    agent: Option<AgentId>,
 }
 
 /// How an address is.
@@ -48,6 +55,8 @@ pub(super) enum Outcome {
     /// No answer came in time, or it came without an envelope and with an HTTP status of 500 or more. Has the agent that
     /// the request was for.
     Failed(AgentId),
+    /// The same of a sign-in or a poll. A gateway may answer calls all the same.
+    Ailing(AgentId),
     /// It was answered.
     Answered,
     /// It was answered, but not every gateway that does so answers calls too: a poll, or a sign-in.
@@ -96,8 +105,8 @@ impl Breaker {
             epoch: 0,
             relapses: 0,
             unreached: 0,
-            failed: 0,
-            failed_for: None,
+            failed: Streak::default(),
+            ailing: Streak::default(),
             window: Window { since: now, answers: 0, failures: 0 },
         }
     }
@@ -112,7 +121,8 @@ impl Breaker {
 
     /// Whether nothing is known against it, so that neither admission nor an answer changes anything.
     pub(super) fn is_calm(&self, now: Instant) -> bool {
-        self.unreached == 0 && self.failed == 0 && self.share(now) == WHOLE
+        let is_clear = self.unreached.max(self.failed.count).max(self.ailing.count) == 0;
+        is_clear && self.share(now) == WHOLE
     }
 
     /// How many of [`WHOLE`] requests it gets if there is another good address.
@@ -152,13 +162,16 @@ impl Breaker {
         }
         match outcome {
             Outcome::Unreached => self.unreached += 1,
-            Outcome::Failed(agent) => {
-                self.failed += u32::from(self.failed_for.replace(agent) != Some(agent));
+            Outcome::Failed(agent) => self.failed.note(agent),
+            Outcome::Ailing(agent) => self.ailing.note(agent),
+            Outcome::Alive => (self.unreached, self.ailing) = (0, Streak::default()),
+            Outcome::Answered => {
+                self.unreached = 0;
+                self.failed = Streak::default();
+                self.ailing = Streak::default();
             }
-            Outcome::Alive => self.unreached = 0,
-            Outcome::Answered => (self.unreached, self.failed, self.failed_for) = (0, 0, None),
         }
-        let is_enough = self.unreached.max(self.failed) >= self.settings.failures;
+        let is_enough = self.unreached.max(self.failed.count) >= self.settings.failures;
         match (self.state, outcome) {
             (State::Good { .. }, Outcome::Unreached | Outcome::Failed(_)) => {
                 self.window.note_failure(answers, now);
@@ -167,7 +180,15 @@ impl Breaker {
                     has_other && (self.unreached > 0 || self.window.is_mostly_failures(answers));
                 (is_enough || is_better_elsewhere).then(|| self.trip(now))
             }
-            (State::Good { .. }, Outcome::Answered | Outcome::Alive) | (_, Outcome::Alive) => None,
+            // With no other address, the calls of those who have sessions may still be answered here.
+            (State::Good { .. }, Outcome::Ailing(_)) => {
+                let is_better_elsewhere = has_other && self.ailing.count >= self.settings.failures;
+                is_better_elsewhere.then(|| self.trip(now))
+            }
+            // Neither says whether calls are answered, which is for the probes to find out.
+            (State::Good { .. }, Outcome::Answered) | (_, Outcome::Alive | Outcome::Ailing(_)) => {
+                None
+            }
             // One of the requests that are let through meanwhile may be as old as the last probe.
             (State::Tripped { next_probe, .. }, Outcome::Unreached | Outcome::Failed(_))
                 if now < next_probe =>
@@ -239,6 +260,12 @@ impl Breaker {
     fn pause(&self, probes: u32) -> Duration {
         let config::Breaker { pause, pause_max, .. } = self.settings;
         pause.saturating_mul(1 << probes.min(16)).min(pause_max)
+    }
+}
+
+impl Streak {
+    fn note(&mut self, agent: AgentId) {
+        self.count += u32::from(self.agent.replace(agent) != Some(agent));
     }
 }
 

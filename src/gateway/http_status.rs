@@ -23,6 +23,12 @@ pub(super) fn status_alone(status: StatusCode, retry_after: Option<Duration>) ->
     }
 }
 
+/// Whether a proxy says by this status that the gateway has let the proxy's own time limit pass.
+pub fn is_of_time_limit(status: u16) -> bool {
+    // 524 is the same in the words of one vendor.
+    matches!(status, 504 | 524)
+}
+
 /// When the request may be tried again, up to [`RETRY_AFTER_MAX`].
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();

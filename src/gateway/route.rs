@@ -15,6 +15,7 @@ use super::{
     AddressState, AddressView,
     breaker::{Breaker, Change, Outcome, State, WHOLE},
     endpoint::Endpoint,
+    http_status::is_of_time_limit,
     interface::TimeoutClass,
     reply::Reply,
     transport_failure::Failure,
@@ -188,17 +189,9 @@ impl Route {
             ) => health.failed(cause),
             Err(Failure::Prevented(_, None)) => return,
         }
-        // Sign-ins are slow, and polls wait for events, so their time limits say little about the address.
-        let is_sample = class == TimeoutClass::Request;
-        let outcome = match asked {
-            Err(Failure::NotSent(..) | Failure::Prevented(..)) => Outcome::Unreached,
-            Err(Failure::Sent(_) | Failure::Late(..)) if is_sample => Outcome::Failed(agent),
-            Ok(reply) if reply.is_of_broken_server() && is_sample => Outcome::Failed(agent),
-            Ok(reply) if !reply.is_of_broken_server() && is_sample => Outcome::Answered,
-            Ok(_) => Outcome::Alive,
-            Err(_) => return,
-        };
-        self.note(pick, outcome);
+        if let Some(outcome) = outcome_of(class, agent, asked) {
+            self.note(pick, outcome);
+        }
     }
 
     fn note(&self, pick: Pick, outcome: Outcome) {
@@ -258,6 +251,27 @@ impl Route {
             address.endpoint.health().view(address.endpoint.to_string(), index == preferred, state)
         };
         self.addresses.iter().enumerate().map(view).collect()
+    }
+}
+
+/// What the result of a request says about its address, if anything.
+fn outcome_of(
+    class: TimeoutClass,
+    agent: AgentId,
+    asked: &Result<Reply, Failure>,
+) -> Option<Outcome> {
+    let (answered, failed) = match class {
+        TimeoutClass::Request => (Outcome::Answered, Outcome::Failed(agent)),
+        TimeoutClass::SignIn | TimeoutClass::Poll => (Outcome::Alive, Outcome::Ailing(agent)),
+    };
+    let is_poll = class == TimeoutClass::Poll;
+    match asked {
+        Err(Failure::NotSent(..) | Failure::Prevented(..)) => Some(Outcome::Unreached),
+        Ok(reply) if !reply.is_of_broken_server() => Some(answered),
+        // Polls wait for events, so a time limit, the bridge's own or a proxy's, says little about the address.
+        Ok(reply) if is_poll && is_of_time_limit(reply.status.as_u16()) => None,
+        Err(Failure::Sent(_) | Failure::Late(..)) if is_poll => None,
+        Ok(_) | Err(Failure::Sent(_) | Failure::Late(..)) => Some(failed),
     }
 }
 

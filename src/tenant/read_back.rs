@@ -15,7 +15,7 @@ use super::{
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
     event::{Agents, Event, Fetched, Moment, SentBy, Told},
-    gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope},
+    gateway::{AGENT_STATUS, AgentStatus, Command, Effect, Envelope, is_of_time_limit},
     id::AgentId,
     session::{Session, SessionState},
     state::AgentState,
@@ -98,7 +98,9 @@ impl AdmittedCall {
         let span = self.trace.child(|| "read_back".into(), SpanKind::Internal);
         // A gateway that has taken too long may take longer.
         let limit = command.interface.time_limit(&self.tenant.config.timeouts);
-        let is_late = sent.at.elapsed() >= limit || is_of_time_limit(&error);
+        let is_proxys_limit =
+            matches!(error, CallError::HttpStatus { status } if is_of_time_limit(status));
+        let is_late = sent.at.elapsed() >= limit || is_proxys_limit;
         let observed = self.while_caller_waits(&error, lost).await;
         let (result, verdict) = match observed {
             None => (ReadBack::Failed, Err(error)),
@@ -254,12 +256,6 @@ impl Lost<'_> {
         };
         while !watch.more().await.events.iter().any(is_told) {}
     }
-}
-
-/// Whether a proxy says that the gateway has let the proxy's own time limit pass.
-fn is_of_time_limit(error: &CallError) -> bool {
-    // 524 is the same in the words of one vendor.
-    matches!(error, CallError::HttpStatus { status: 504 | 524 })
 }
 
 /// Whether an agent cannot be in this state once the gateway has accepted the change, except if it has been

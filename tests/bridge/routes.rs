@@ -105,6 +105,19 @@ async fn an_address_that_fails_is_left_for_the_next_and_preferred_again_when_it_
 }
 
 #[tokio::test]
+async fn an_address_where_nobody_can_sign_in_is_left_for_the_next() {
+    let (ways, bridge) = two_ways(NO_PROBES).await;
+    for (loss, agents) in [(BROKEN, 1010..1013), (Loss::AfterRequest, 1013..1015)] {
+        for agent in agents {
+            ways[0].lose(ANY, loss);
+            bridge.sign_in(agent).await.expect_err("lost");
+        }
+    }
+    assert_eq!(states(&bridge).await, ["tripped", "good"]);
+    bridge.sign_in(1015).await.expect("by the second address");
+}
+
+#[tokio::test]
 async fn an_address_that_does_not_answer_keeps_no_other_from_being_probed() {
     let (ways, bridge) = two_ways(&format!("timeouts.request = \"5m\"\n{QUICK}")).await;
     lose_all(&ways[0], BROKEN);

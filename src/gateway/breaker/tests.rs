@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{
-    Outcome::{Alive, Answered, Unreached},
+    Outcome::{Ailing, Alive, Answered, Unreached},
     *,
 };
 
@@ -19,6 +19,11 @@ fn failed(agent: u32) -> Outcome {
 /// Failures for so many agents.
 fn failures(count: u32) -> Vec<Outcome> {
     (0..count).map(failed).collect()
+}
+
+/// A sign-in or poll that failed for this agent.
+fn ailing(agent: u32) -> Outcome {
+    Ailing(AgentId::lowest(&(agent..=agent)))
 }
 
 /// A breaker with a clock.
@@ -86,6 +91,13 @@ fn what_trips_an_address_and_what_does_not() {
         // Half of the requests: better than nothing, worse than another address.
         (mixed, false, true),
         (few, false, false),
+        // Without another address, there are still the calls of those who have sessions.
+        (vec![ailing(1), ailing(2), ailing(3)], false, true),
+        (vec![ailing(1), ailing(2), failed(1), failed(2), ailing(3)], false, true),
+        (vec![ailing(1); 100], false, false),
+        (vec![ailing(1), failed(1), ailing(2), failed(2)], false, false),
+        (vec![ailing(1), ailing(2), Alive, ailing(3), ailing(4)], false, false),
+        (vec![ailing(1), ailing(2), Answered, ailing(3), ailing(4)], false, false),
         (vec![Answered; 100], false, false),
     ] {
         for (has_other, expected) in [(false, alone), (true, beside_another)] {
@@ -108,7 +120,7 @@ fn failures_of_long_ago_do_not_count_with_those_of_now() {
 
 #[test]
 fn an_address_is_calm_only_while_nothing_is_known_against_it() {
-    for failure in [failed(1), Unreached] {
+    for failure in [failed(1), ailing(1), Unreached] {
         let mut one = Timed::new(false);
         assert!(one.breaker.is_calm(one.now));
         one.note(failure);
@@ -134,6 +146,8 @@ fn probes_come_at_growing_pauses_until_one_is_answered() {
         one.note_all([failed(1), Unreached]);
         assert_eq!(one.probe_in(), Some(pause), "it was no probe that failed");
         one.later(pause);
+        one.note_all([ailing(1), ailing(2)]);
+        assert_eq!(one.probe_in(), Some(0), "a poll puts no probe off");
         assert_eq!(one.note(failed(1)), None, "told once");
     }
     one.note_all([Answered]);
@@ -215,12 +229,12 @@ proptest! {
     /// An address that answers comes back, whatever was before, and one that does not is left.
     #[test]
     fn whatever_was_before_an_address_is_judged_by_what_it_does_now(
-        before in proptest::collection::vec((0..4_u8, 0..30_u64), 0..200),
+        before in proptest::collection::vec((0..5_u8, 0..30_u64), 0..200),
         has_other: bool,
     ) {
         let mut one = Timed::new(has_other);
         for (outcome, seconds) in before {
-            one.note([Unreached, failed(1), Answered, Alive][usize::from(outcome)]);
+            one.note([Unreached, failed(1), ailing(1), Answered, Alive][usize::from(outcome)]);
             one.later(seconds);
         }
         let mut back = one.breaker.clone();

@@ -157,29 +157,36 @@ async fn what_becomes_of_a_request_says_something_about_its_address_or_nothing()
     use TimeoutClass::{Poll, Request, SignIn};
     let cut = || Err(Failure::Sent("cut".into()));
     let broken = || Ok(reply(502, "<html>"));
-    // Whether three of them trip an address, and whether they count as answers.
-    let table: [(TimeoutClass, Asked, bool, bool); 12] = [
-        (Request, not_sent, true, false),
-        (Poll, not_sent, true, false),
-        (Request, || prevented(Some("no route")), true, false),
-        (Request, || prevented(None), false, false),
-        (Request, cut, true, false),
-        (SignIn, cut, false, false),
-        (Poll, cut, false, false),
-        (Request, broken, true, false),
-        (Poll, broken, false, false),
-        (Request, || Ok(reply(200, r#"{"retcode":"100-006"}"#)), false, true),
-        (SignIn, || Ok(reply(200, r#"{"retcode":"0"}"#)), false, false),
-        (Request, || Ok(reply(404, "")), false, true),
+    let too_slow = || Ok(reply(504, "<html>"));
+    // Whether three of them trip the only address, or one beside another, and whether they count as answers.
+    let table: [(TimeoutClass, Asked, [bool; 2], bool); 16] = [
+        (Request, not_sent, [true, true], false),
+        (Poll, not_sent, [true, true], false),
+        (Request, || prevented(Some("no route")), [true, true], false),
+        (Request, || prevented(None), [false, false], false),
+        (Request, cut, [true, true], false),
+        (SignIn, cut, [false, true], false),
+        (Poll, cut, [false, false], false),
+        (Request, broken, [true, true], false),
+        (SignIn, broken, [false, true], false),
+        (Poll, broken, [false, true], false),
+        (Request, too_slow, [true, true], false),
+        (SignIn, too_slow, [false, true], false),
+        (Poll, too_slow, [false, false], false),
+        (Request, || Ok(reply(200, r#"{"retcode":"100-006"}"#)), [false, false], true),
+        (SignIn, || Ok(reply(200, r#"{"retcode":"0"}"#)), [false, false], false),
+        (Request, || Ok(reply(404, "")), [false, false], true),
     ];
     for (row, (class, asked, trips, counts)) in table.into_iter().enumerate() {
-        let route = route(1);
-        for number in 0..3 {
-            let pick = route.pick(NONE, LastResort::Always).expect("an address");
-            route.judge(pick, (class, agent(number)), false, &asked());
+        for (count, trips) in [1, 2].into_iter().zip(trips) {
+            let route = route(count);
+            for number in 0..3 {
+                let pick = route.pick(NONE, LastResort::Always).expect("an address");
+                route.judge(pick, (class, agent(number)), false, &asked());
+            }
+            assert_eq!(route.is_tripped(0), trips, "row {row} of {count}");
+            let answers = route.addresses[0].answers.load(Ordering::Relaxed);
+            assert_eq!(answers, if counts { 3 } else { 0 }, "row {row}");
         }
-        assert_eq!(route.is_tripped(0), trips, "row {row}");
-        let answers = route.addresses[0].answers.load(Ordering::Relaxed);
-        assert_eq!(answers, if counts { 3 } else { 0 }, "row {row}");
     }
 }
