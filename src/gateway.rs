@@ -293,7 +293,7 @@ impl Gateway {
             TimeoutClass::Request | TimeoutClass::SignIn => LastResort::InTurn,
         };
         let mut tried = Tried::default();
-        while let Some(pick) = self.route.pick(tried, last_resort) {
+        while let Some(pick) = self.route.pick(request.agent, tried, last_resort) {
             let Some(endpoint) = self.route.endpoint(pick.index) else { break };
             if tried.is_any() && !seat.may_repeat() {
                 untouched.tried("no other address, since too many requests are repeated".into());

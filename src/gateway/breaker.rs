@@ -125,7 +125,7 @@ impl Breaker {
         is_clear && self.share(now) == WHOLE
     }
 
-    /// How many of [`WHOLE`] requests it gets if there is another good address.
+    /// How many of the [`WHOLE`] parts of the requests it gets if there is another good address.
     pub(super) fn share(&self, now: Instant) -> u32 {
         match self.state {
             State::Good { after_trip: false, .. } => WHOLE,

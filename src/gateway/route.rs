@@ -35,8 +35,6 @@ pub(super) struct Route {
     last_resort: Mutex<Instant>,
     /// The pause between two such requests.
     last_resort_pause: Duration,
-    /// Counts requests while an address that is good again gets only a part of them.
-    shared_out: AtomicU32,
 }
 
 /// An address with its breaker.
@@ -94,7 +92,6 @@ impl Route {
             addresses: endpoints.map(|endpoint| Routed::new(endpoint, settings, now)).collect(),
             last_resort: Mutex::new(now),
             last_resort_pause: settings.pause / LAST_RESORTS,
-            shared_out: AtomicU32::default(),
         }
     }
 
@@ -122,18 +119,23 @@ impl Route {
             .unwrap_or_default()
     }
 
-    /// The next address for a request that has been tried at these. `None`: there is none, or not now.
-    pub(super) fn pick(&self, tried: Tried, last_resort: LastResort) -> Option<Pick> {
+    /// The next address for a request for this agent that has been tried at these. `None`: there is none, or not now.
+    pub(super) fn pick(
+        &self,
+        agent: AgentId,
+        tried: Tried,
+        last_resort: LastResort,
+    ) -> Option<Pick> {
         let left = || self.addresses.iter().enumerate().filter(|(index, _)| !tried.has(*index));
         let (first, address) = left().next()?;
         if address.is_calm.load(Ordering::Relaxed) {
             return Some(address.pick(first));
         }
-        let now = Instant::now();
+        let (part, now) = (part_of(agent), Instant::now());
         let mut passed = None;
         for (index, address) in left() {
             let share = address.breaker().share(now);
-            if share == WHOLE || share > 0 && self.is_its_turn(share) {
+            if part < share {
                 return Some(address.pick(index));
             }
             if share > 0 {
@@ -144,11 +146,6 @@ impl Route {
         let chosen = passed.or_else(probing);
         let chosen = chosen.or_else(|| self.least_bad(left(), last_resort, now));
         chosen.map(|(index, address)| address.pick(index))
-    }
-
-    /// Whether a request is one of the part that an address gets.
-    fn is_its_turn(&self, share: u32) -> bool {
-        self.shared_out.fetch_add(1, Ordering::Relaxed) % WHOLE < share
     }
 
     /// The tripped address whose next probe is due first, if a request may go there now.
@@ -252,6 +249,14 @@ impl Route {
         };
         self.addresses.iter().enumerate().map(view).collect()
     }
+}
+
+/// Which of the [`WHOLE`] parts of the requests those for this agent belong to. Addresses need not know each other's
+/// sessions. So while an address that is good again gets more and more of the requests, each agent goes there once and
+/// stays.
+fn part_of(agent: AgentId) -> u32 {
+    // Fibonacci hashing, since the ids of a tenant may all end in the same digit.
+    agent.get().wrapping_mul(0x9E37_79B1) / (u32::MAX / WHOLE + 1)
 }
 
 /// What the result of a request says about its address, if anything.

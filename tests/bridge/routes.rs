@@ -11,11 +11,11 @@ use ccgateway_bridge::{
         },
     },
 };
-use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options};
+use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options, Simulator};
 use ccgateway_test_support::{
-    AGENT, Setup, TestBridge, gateway,
+    AGENT, Setup, TestBridge, asked, gateway,
     lossy::{Loss, LossyProxy, Own},
-    origin, refused, until,
+    origin, refused, until, within,
 };
 use tokio::net::{TcpSocket, TcpStream};
 use tonic::{Code, Request};
@@ -27,6 +27,8 @@ const ANY: &str = "HTTP/1.1";
 const BROKEN: Loss = Loss::Unforwarded(Own { status: 502, retry_after: None });
 /// Probes come a hundred times as often as by default.
 const QUICK: &str = "breaker.pause = \"10ms\"\nbreaker.pause_max = \"50ms\"\n";
+/// Agents whom the bridge can sign in.
+const MOVING: std::ops::Range<u32> = 1001..1011;
 /// No probe comes during a test.
 const NO_PROBES: &str = "breaker.pause = \"1m\"\nbreaker.pause_max = \"1m\"\n";
 
@@ -49,6 +51,28 @@ async fn one_way(tenant: &str) -> (LossyProxy, TestBridge) {
     let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
     register_all(&bridge).await;
     (way, bridge)
+}
+
+/// A bridge with two addresses, each of a gateway of its own, the first behind a proxy. Each call signs its agent in
+/// where that is needed.
+async fn two_sites(tenant: &str) -> (LossyProxy, Simulator, TestBridge) {
+    let plain = || Options { plaintext: true, ..<_>::default() };
+    let (first, second) = (gateway(plain()).await, gateway(plain()).await);
+    let way = LossyProxy::to(first.addr()).await;
+    let (base_url, standby) = (Some(way.base_url()), Some(second.base_url()));
+    let tenant = format!("read_back = false\nkeep.sign_ins_per_second = 10000\n{tenant}");
+    let credentials = MOVING.collect();
+    let setup = Setup { tenant, base_url, standby, credentials, ..<_>::default() };
+    (way, second, TestBridge::of(first, setup).await)
+}
+
+/// Lets the first address trip.
+async fn trip(way: &LossyProxy, bridge: &TestBridge) {
+    lose_all(way, BROKEN);
+    for agent in 1020..1025 {
+        bridge.sign_in(agent).await.expect_err("lost");
+    }
+    assert_eq!(states(bridge).await, ["tripped", "good"]);
 }
 
 async fn register_all(bridge: &TestBridge) {
@@ -75,7 +99,7 @@ async fn until_state(bridge: &TestBridge, address: usize, state: &str) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    ccgateway_test_support::within(state, found).await;
+    within(state, found).await;
 }
 
 #[tokio::test]
@@ -101,7 +125,7 @@ async fn an_address_that_fails_is_left_for_the_next_and_preferred_again_when_it_
             bridge.set_busy(AGENT).await.expect("accepted");
         }
     };
-    ccgateway_test_support::within("calls at the first address", calling).await;
+    within("calls at the first address", calling).await;
 }
 
 #[tokio::test]
@@ -115,6 +139,31 @@ async fn an_address_where_nobody_can_sign_in_is_left_for_the_next() {
     }
     assert_eq!(states(&bridge).await, ["tripped", "good"]);
     bridge.sign_in(1015).await.expect("by the second address");
+}
+
+/// Neither site knows the other's sessions, so each move takes a sign-in.
+#[tokio::test]
+async fn each_agent_moves_once_to_an_address_that_is_good_again() {
+    let pauses = "breaker.pause = \"100ms\"\nbreaker.pause_max = \"100ms\"\n";
+    let (way, second, bridge) = two_sites(pauses).await;
+    trip(&way, &bridge).await;
+    let call_all = async || {
+        for agent in MOVING {
+            bridge.set_busy(agent).await.expect("accepted");
+        }
+    };
+    call_all().await;
+    way.behave();
+    until_state(&bridge, 0, "good").await;
+    let moving = async {
+        while bridge.asked(Interface::SignIn).len() < MOVING.len() {
+            call_all().await;
+        }
+    };
+    within("all agents at the first address", moving).await;
+    call_all().await;
+    let sign_ins = [&bridge.gateway, &second].map(|site| asked(site, Interface::SignIn).len());
+    assert_eq!(sign_ins, [MOVING.len(); 2]);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ fn agent(number: u32) -> AgentId {
 
 impl Route {
     fn picked(&self, tried: Tried) -> Option<usize> {
-        self.pick(tried, LastResort::InTurn).map(|pick| pick.index)
+        self.pick(agent(1), tried, LastResort::InTurn).map(|pick| pick.index)
     }
 
     fn note_at(&self, index: usize, outcomes: &[Outcome]) {
@@ -77,10 +77,49 @@ async fn requests_go_to_the_first_address_that_is_good_and_was_not_tried() {
     assert!(route.is_tripped(0) && route.is_tripped(1) && !route.is_tripped(2));
 }
 
-/// How many of [`WHOLE`] requests go to each of two addresses.
+/// Where an agent of each of the [`WHOLE`] parts goes, and that it is the same each time.
+fn places(route: &Route) -> Vec<usize> {
+    let of_part =
+        |part: u32| (1..).map(agent).find(|agent| part_of(*agent) == part).expect("an agent");
+    let pick = |agent| route.pick(agent, NONE, LastResort::InTurn).expect("an address").index;
+    let picked = || (0..WHOLE).map(of_part).map(pick).collect();
+    let (first, second): (Vec<_>, Vec<_>) = (picked(), picked());
+    assert_eq!(first, second);
+    first
+}
+
+/// How many of [`WHOLE`] agents go to each of two addresses.
 fn shares(route: &Route) -> [usize; 2] {
-    let picked: Vec<_> = (0..WHOLE).map(|_| route.picked(NONE).expect("an address")).collect();
-    [0, 1].map(|index| picked.iter().filter(|picked| **picked == index).count())
+    let places = places(route);
+    [0, 1].map(|index| places.iter().filter(|place| **place == index).count())
+}
+
+#[test]
+fn agents_are_in_even_parts_also_where_their_ids_are_alike() {
+    for step in [1, 2, 5, 10, 100, 1000] {
+        let mut counts = [0; WHOLE as usize];
+        for agent in (0..1000).map(|number| agent(101 + number * step)) {
+            counts[part_of(agent) as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (80..=120).contains(count)), "{step}: {counts:?}");
+    }
+    assert!(part_of(AgentId::lowest(&(u32::MAX..=u32::MAX))) < WHOLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_agent_goes_once_to_an_address_that_is_good_again() {
+    let route = route(2);
+    route.trip(0);
+    advance(Duration::from_secs(60)).await;
+    route.note_at(0, &[Outcome::Answered; 3]);
+    let mut before = places(&route);
+    for _ in 0..10 {
+        advance(SECOND).await;
+        let now = places(&route);
+        assert!(now.iter().zip(&before).all(|(now, before)| now <= before), "{before:?} {now:?}");
+        before = now;
+    }
+    assert_eq!(before, [0; WHOLE as usize]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +154,8 @@ async fn while_all_are_tripped_few_requests_go_to_the_one_that_is_probed_next() 
     for _ in 0..2 {
         assert_eq!(route.picked(NONE), Some(0), "its probe comes first");
         assert_eq!(route.picked(NONE), None, "not so soon again");
-        assert_eq!(route.pick(NONE, LastResort::Always).map(|pick| pick.index), Some(0));
+        let always = route.pick(agent(1), NONE, LastResort::Always);
+        assert_eq!(always.map(|pick| pick.index), Some(0));
         advance(SECOND / LAST_RESORTS / 2).await;
         assert_eq!(route.picked(NONE), None);
         advance(SECOND / LAST_RESORTS / 2).await;
@@ -181,8 +221,9 @@ async fn what_becomes_of_a_request_says_something_about_its_address_or_nothing()
         for (count, trips) in [1, 2].into_iter().zip(trips) {
             let route = route(count);
             for number in 0..3 {
-                let pick = route.pick(NONE, LastResort::Always).expect("an address");
-                route.judge(pick, (class, agent(number)), false, &asked());
+                let agent = agent(number);
+                let pick = route.pick(agent, NONE, LastResort::Always).expect("an address");
+                route.judge(pick, (class, agent), false, &asked());
             }
             assert_eq!(route.is_tripped(0), trips, "row {row} of {count}");
             let answers = route.addresses[0].answers.load(Ordering::Relaxed);
