@@ -279,6 +279,12 @@ impl Gateway {
         self.route.preferred()
     }
 
+    /// Whether the requests for all agents go to the first of the `base_urls`. Otherwise an agent's session may be at
+    /// another address than the one that refuses it.
+    pub fn is_at_first_address(&self) -> bool {
+        self.route.is_at_first()
+    }
+
     async fn send(
         &self,
         (request, span): (&Request<'_>, &Span),

@@ -119,6 +119,13 @@ impl Route {
             .unwrap_or_default()
     }
 
+    /// Whether the requests for all agents go to the first address, so that no other one may know sessions that it does
+    /// not.
+    pub(super) fn is_at_first(&self) -> bool {
+        let [first, _, ..] = &*self.addresses else { return true };
+        first.is_calm.load(Ordering::Relaxed) || first.breaker().share(Instant::now()) == WHOLE
+    }
+
     /// The next address for a request for this agent that has been tried at these. `None`: there is none, or not now.
     pub(super) fn pick(
         &self,

@@ -13,12 +13,12 @@ use ccgateway_bridge::{
 };
 use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options, Simulator};
 use ccgateway_test_support::{
-    AGENT, Setup, TestBridge, asked, gateway,
+    AGENT, Refusal, Setup, TestBridge, asked, gateway,
     lossy::{Loss, LossyProxy, Own},
     origin, refused, until, within,
 };
 use tokio::net::{TcpSocket, TcpStream};
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 
 /// As many as requests in a row have to fail.
 const AGENTS: std::ops::Range<u32> = 1001..1006;
@@ -29,6 +29,8 @@ const BROKEN: Loss = Loss::Unforwarded(Own { status: 502, retry_after: None });
 const QUICK: &str = "breaker.pause = \"10ms\"\nbreaker.pause_max = \"50ms\"\n";
 /// Agents whom the bridge can sign in.
 const MOVING: std::ops::Range<u32> = 1001..1011;
+/// Ten times as often, so that agents move over a second.
+const BRISK: &str = "breaker.pause = \"100ms\"\nbreaker.pause_max = \"100ms\"\n";
 /// No probe comes during a test.
 const NO_PROBES: &str = "breaker.pause = \"1m\"\nbreaker.pause_max = \"1m\"\n";
 
@@ -144,8 +146,7 @@ async fn an_address_where_nobody_can_sign_in_is_left_for_the_next() {
 /// Neither site knows the other's sessions, so each move takes a sign-in.
 #[tokio::test]
 async fn each_agent_moves_once_to_an_address_that_is_good_again() {
-    let pauses = "breaker.pause = \"100ms\"\nbreaker.pause_max = \"100ms\"\n";
-    let (way, second, bridge) = two_sites(pauses).await;
+    let (way, second, bridge) = two_sites(BRISK).await;
     trip(&way, &bridge).await;
     let call_all = async || {
         for agent in MOVING {
@@ -164,6 +165,26 @@ async fn each_agent_moves_once_to_an_address_that_is_good_again() {
     call_all().await;
     let sign_ins = [&bridge.gateway, &second].map(|site| asked(site, Interface::SignIn).len());
     assert_eq!(sign_ins, [MOVING.len(); 2]);
+}
+
+/// Only its owner could hand it in once more.
+#[tokio::test]
+async fn a_registered_guid_outlasts_a_site_that_does_not_know_it() {
+    let (way, _second, bridge) = two_sites(BRISK).await;
+    let owned = 1030;
+    bridge.register(owned, &bridge.gateway.sign_in(owned)).await.expect("registered");
+    trip(&way, &bridge).await;
+    let is_kept = |status: Status| assert_ne!(Refusal::from(status).reason, "SESSION_MISSING");
+    for _ in 0..3 {
+        is_kept(bridge.set_busy(owned).await.expect_err("it is not known at the second site"));
+    }
+    way.behave();
+    let back = async {
+        while let Err(status) = bridge.set_busy(owned).await {
+            is_kept(status);
+        }
+    };
+    within("a call at the first address", back).await;
 }
 
 #[tokio::test]

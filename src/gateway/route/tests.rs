@@ -77,6 +77,22 @@ async fn requests_go_to_the_first_address_that_is_good_and_was_not_tried() {
     assert!(route.is_tripped(0) && route.is_tripped(1) && !route.is_tripped(2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn all_agents_are_at_the_first_address_unless_it_has_tripped_not_long_ago() {
+    let [alone, stable, moved] = [1, 2, 2].map(route);
+    alone.trip(0);
+    assert!(alone.is_at_first(), "there is no other");
+    stable.trip(1);
+    assert!(stable.is_at_first(), "whatever becomes of the second");
+    moved.trip(0);
+    assert!(!moved.is_at_first());
+    advance(Duration::from_secs(60)).await;
+    moved.note_at(0, &[Outcome::Answered; 3]);
+    assert!(!moved.is_at_first(), "only a part of them");
+    advance(SECOND * WHOLE).await;
+    assert!(moved.is_at_first(), "also if none has been asked since");
+}
+
 /// Where an agent of each of the [`WHOLE`] parts goes, and that it is the same each time.
 fn places(route: &Route) -> Vec<usize> {
     let of_part =
