@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
+use rand::RngExt as _;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -33,6 +34,8 @@ pub(super) struct Connection {
     driver: JoinHandle<()>,
     upcoming: Arc<Upcoming>,
     keep_alive: KeepAlive,
+    /// When it has carried requests for long enough.
+    until: Instant,
     /// Since when the connection has been idle.
     idle_since: Instant,
     /// For how long it was idle before its next request. `None` if it is new: only one that was idle
@@ -60,6 +63,9 @@ pub(super) enum Sent {
 #[derive(Debug)]
 pub struct Closing(JoinHandle<()>);
 
+/// For how long a connection carries requests, less up to a tenth at random, since many may have been opened at once.
+/// A busy one would otherwise live for ever, and a gateway that moves by DNS would not be followed.
+const LIFE: Duration = Duration::from_secs(5 * 60);
 /// How long to wait for a connection to close whose peer does not answer.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a gateway may take to notice that a connection was closed, and to stop its work.
@@ -97,7 +103,8 @@ impl Connection {
             open.dec();
         });
         let (keep_alive, idle_since) = (KeepAlive::default(), Instant::now());
-        Ok(Self { sender, driver, upcoming, keep_alive, idle_since, rest: None })
+        let until = idle_since + LIFE.mul_f64(rand::rng().random_range(0.9..=1.0));
+        Ok(Self { sender, driver, upcoming, keep_alive, until, idle_since, rest: None })
     }
 
     /// Waits until the previous answer has been handled. `None` if the connection was closed.
@@ -111,11 +118,12 @@ impl Connection {
     }
 
     /// For how long the connection has been idle. `None` if it can carry no further request, since it
-    /// is closed or has been idle for `limit` or for as long as the gateway keeps it.
+    /// is closed or old, or has been idle for `limit` or for as long as the gateway keeps it.
     pub(super) fn idle_time(&self, limit: Duration) -> Option<Duration> {
-        let time = self.idle_since.elapsed();
-        let usable = !self.sender.is_closed() && time < limit && self.keep_alive.allows(time);
-        usable.then_some(time)
+        let now = Instant::now();
+        let time = now.saturating_duration_since(self.idle_since);
+        let is_young = now < self.until && time < limit;
+        (is_young && !self.sender.is_closed() && self.keep_alive.allows(time)).then_some(time)
     }
 
     /// Sends a request and reads its complete answer, all within `limit`.
@@ -125,7 +133,7 @@ impl Connection {
         limit: Duration,
         untouched: Untouched,
     ) -> Sent {
-        let Self { mut sender, driver, upcoming, keep_alive, rest, .. } = self;
+        let Self { mut sender, driver, upcoming, keep_alive, until, rest, .. } = self;
         upcoming.announce(rest.is_some());
         let (sent, mut begun) = (Instant::now(), None);
         let answer = async {
@@ -155,7 +163,8 @@ impl Connection {
             let is_reusable = reply.is_whole && keep_alive.allows(Duration::ZERO);
             let idle_since = Instant::now();
             reply.exchanged = Some([sent, idle_since]);
-            let next = || Self { sender, driver, upcoming, keep_alive, idle_since, rest: None };
+            let next =
+                || Self { sender, driver, upcoming, keep_alive, until, idle_since, rest: None };
             return Sent::Answered(reply, is_reusable.then(next));
         }
         match end {
@@ -222,6 +231,19 @@ mod tests {
     async fn send(connection: Connection) -> Sent {
         let request = Request::new(Full::default());
         connection.send(request, Duration::from_secs(60), Untouched::at_the_start()).await
+    }
+
+    /// Otherwise a gateway that moves to another address by DNS would never be followed by a busy bridge.
+    #[tokio::test]
+    async fn a_connection_is_not_used_for_ever_however_busy_it_is() {
+        let (_listener, port) = listener();
+        let mut connection = rested("http", port).await;
+        tokio::time::pause();
+        for (passes, is_usable) in [(LIFE * 4 / 5, true), (LIFE / 5, false)] {
+            tokio::time::advance(passes).await;
+            connection.idle_since = Instant::now();
+            assert_eq!(connection.idle_time(LIFE).is_some(), is_usable);
+        }
     }
 
     const UNASKED: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
