@@ -135,7 +135,8 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request that belongs to no call on a connection of its own. If that goes well, calls can use it.
+    /// Sends a request that belongs to no call on a connection of its own, so that it shows whether one can be made. It is
+    /// closed then: an address may be probed many times before calls use as many connections.
     pub(super) async fn probe(
         &self,
         request: &Request<'_>,
@@ -146,10 +147,7 @@ impl Endpoint {
         let http = request.to_http(&self.address).map_err(|error| unsent(error.to_string()))?;
         let opening = Connection::open(self.connector.clone(), &self.address, &self.open);
         match opening.await.map_err(unsent)?.send(http, limit, untouched()).await {
-            Sent::Answered(reply, connection) => {
-                self.idle.keep(connection);
-                Ok(reply)
-            }
+            Sent::Answered(reply, _closed) => Ok(reply),
             Sent::Unwritten(_, cause) => Err(unsent(cause)),
             Sent::Unanswered(cause) => Err(Failure::Sent(cause)),
             Sent::Late(cause, closing) => Err(Failure::Late(cause, closing)),

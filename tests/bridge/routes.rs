@@ -15,7 +15,7 @@ use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options, 
 use ccgateway_test_support::{
     AGENT, Refusal, Setup, TestBridge, asked, gateway,
     lossy::{Loss, LossyProxy, Own},
-    origin, refused, until, within,
+    origin, refused, until, until_asked, within,
 };
 use tokio::net::{TcpSocket, TcpStream};
 use tonic::{Code, Request, Status};
@@ -185,6 +185,22 @@ async fn a_registered_guid_outlasts_a_site_that_does_not_know_it() {
         }
     };
     within("a call at the first address", back).await;
+}
+
+#[tokio::test]
+async fn probes_leave_no_connections_behind() {
+    let (ways, bridge) = two_ways(&format!("timeouts.idle = \"5m\"\n{QUICK}")).await;
+    lose_all(&ways[0], BROKEN);
+    for agent in AGENTS {
+        bridge.set_busy(agent).await.expect_err("lost");
+    }
+    ways[0].behave();
+    until_state(&bridge, 0, "good").await;
+    assert!(ways[0].seen("/agentstatus").len() >= 3);
+    let open =
+        async || bridge.scrape().await.get("ccgw_gateway_connections{tenant=\"acme\"}").copied();
+    let is_one = async || open().await == Some(1.0);
+    until_asked("no connection but that of the calls", is_one).await;
 }
 
 #[tokio::test]
