@@ -23,10 +23,10 @@ pub(super) fn status_alone(status: StatusCode, retry_after: Option<Duration>) ->
     }
 }
 
-/// Whether a proxy says by this status that the gateway has let the proxy's own time limit pass.
+/// Whether a proxy says by this status that the gateway has let the proxy's own time limit pass, or may say so.
 pub fn is_of_time_limit(status: u16) -> bool {
-    // 524 is the same in the words of one vendor.
-    matches!(status, 504 | 524)
+    // 524 is the same in the words of one vendor, and 408 in those of older versions of Envoy.
+    matches!(status, 408 | 504 | 524)
 }
 
 /// When the request may be tried again, up to [`RETRY_AFTER_MAX`].

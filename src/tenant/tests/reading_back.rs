@@ -129,7 +129,7 @@ async fn an_accepted_request_says_nothing_where_it_may_have_had_no_effect() {
 
 #[tokio::test]
 async fn an_old_state_proves_nothing_where_a_proxy_says_that_the_gateway_takes_too_long() {
-    for (status, is_late) in [(502, false), (504, true), (524, true)] {
+    for (status, is_late) in [(502, false), (408, true), (504, true), (524, true)] {
         let world = signed_in(&UNPOLLED).await;
         lose(&world, Interface::SayBusy, status);
         let asked = ask(&world, say_busy(None, None)).await;
