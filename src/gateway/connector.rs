@@ -29,8 +29,12 @@ pub(super) type Stream = <HttpsConnector<TcpConnector> as Service<Uri>>::Respons
 #[derive(Clone, Debug)]
 pub(super) struct TcpConnector(HttpConnector<Resolver>);
 
-/// Detects a peer that vanished, also on idle connections.
+/// A connection without traffic for this long is tested, so that one whose peer has vanished does not stay.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// The time between two tests. The system's own may be more than a minute.
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// So many tests without an answer close it.
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
 
 impl Connector {
     /// `limit` covers name resolution, TCP and TLS of one connection together; `trust` is what `tls`
@@ -45,6 +49,8 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
+        tcp.set_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL));
+        tcp.set_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES));
         tcp.set_connect_timeout(Some(limit));
         let inner = HttpsConnectorBuilder::new()
             .with_tls_config(tls)

@@ -130,7 +130,13 @@ impl Endpoint {
                 Sent::Unwritten(still, _) if was_idle => untouched = still,
                 Sent::Unwritten(still, cause) => return Err(Failure::NotSent(still, cause)),
                 Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
-                Sent::Late(cause, closing) => return Err(Failure::Late(cause, closing)),
+                Sent::Late(cause, closing) => {
+                    if was_idle {
+                        // The peer may have vanished without a word, from all connections of that time.
+                        self.idle.close_idle_for(limit);
+                    }
+                    return Err(Failure::Late(cause, closing));
+                }
             }
         }
     }
@@ -202,6 +208,11 @@ impl Idle {
         self.connections().extend(connection);
     }
 
+    /// Closes the connections that have been idle for this long.
+    fn close_idle_for(&self, time: Duration) {
+        self.connections().retain(|known| known.idle_time(time).is_some());
+    }
+
     fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,7 +223,7 @@ async fn close_old(idle: Weak<Idle>) {
     while let Some(timeout) = idle.upgrade().map(|idle| idle.timeout) {
         sleep(timeout / 2).await;
         let Some(idle) = idle.upgrade() else { return };
-        idle.connections().retain(|known| known.idle_time(idle.timeout).is_some());
+        idle.close_idle_for(idle.timeout);
     }
 }
 

@@ -4,7 +4,7 @@ use ccgateway_sim::{Interface, Options};
 use ccgateway_test_support::{
     AGENT, Refusal, Setup, TestBridge, gateway,
     lossy::{Hides, Loss, LossyProxy, Own},
-    refused,
+    refused, until_asked,
 };
 use tonic::Code;
 
@@ -63,6 +63,32 @@ async fn a_status_that_says_come_back_later_promises_that_nothing_was_done() {
             retry_after.map_or(Some(1), |s| Some(s.into()))
         );
     }
+}
+
+/// A balancer that fails over without a word leaves all connections dead that were idle then.
+#[tokio::test]
+async fn a_connection_without_an_answer_takes_along_those_that_were_idle_then() {
+    let times = "timeouts.request = \"3s\"\ntimeouts.idle = \"5m\"\n";
+    let (proxy, bridge) = behind_a_proxy(&format!("read_back = false\n{times}")).await;
+    for agent in [AGENT, AGENT + 1] {
+        bridge.sign_in(agent).await.expect("signed in");
+    }
+    proxy.lose(format!("/{AGENT}/saybusy"), Loss::Paused);
+    let meanwhile = async {
+        proxy.paused().await;
+        bridge.set_busy(AGENT + 1).await.expect("on another connection");
+        proxy.go_on();
+    };
+    let (call, ()) = tokio::join!(bridge.set_busy(AGENT), meanwhile);
+    call.expect("accepted");
+    let name = "ccgw_gateway_connections{tenant=\"acme\"}";
+    let open = async || bridge.scrape().await.get(name).copied();
+    assert_eq!(open().await, Some(2.0));
+
+    proxy.lose("/saybusy", Loss::Swallowed);
+    refused(bridge.set_busy(AGENT).await, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
+    until_asked("no connection of that time", async || open().await == Some(0.0)).await;
+    bridge.set_busy(AGENT).await.expect("on a new connection");
 }
 
 #[tokio::test]
