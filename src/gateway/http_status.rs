@@ -3,7 +3,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderMap, HeaderName, StatusCode,
+    header::{DATE, RETRY_AFTER},
+};
 
 use crate::call::CallError;
 
@@ -31,14 +34,17 @@ pub fn is_of_time_limit(status: u16) -> bool {
 
 /// When the request may be tried again, up to [`RETRY_AFTER_MAX`].
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let read = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let text = read(RETRY_AFTER)?;
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let delay = if digits {
         // A number that does not fit is larger than the limit.
         text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
     } else {
+        // By the clock of whoever sets it, which may differ from this machine's.
+        let now = read(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
         let date = httpdate::parse_http_date(text).ok()?;
-        date.duration_since(SystemTime::now()).unwrap_or_default()
+        date.duration_since(now.unwrap_or_else(SystemTime::now)).unwrap_or_default()
     };
     Some(delay.min(RETRY_AFTER_MAX))
 }
@@ -68,6 +74,19 @@ mod tests {
             ("1.5", None),
         ] {
             assert_eq!(read(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_to_come_back_at_is_by_the_clock_of_whoever_sets_it() {
+        for (now, expected) in [
+            ("Fri, 01 Jan 1999 00:00:00 GMT", Some(Duration::from_secs(30))),
+            ("Fri, 01 Jan 1999 00:00:40 GMT", Some(Duration::ZERO)),
+            ("today", Some(Duration::ZERO)),
+        ] {
+            let pairs = [(RETRY_AFTER, "Fri, 01 Jan 1999 00:00:30 GMT"), (DATE, now)];
+            let pairs = pairs.map(|(name, text)| (name, HeaderValue::from_static(text)));
+            assert_eq!(retry_after(&HeaderMap::from_iter(pairs)), expected, "{now}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, DATE, RETRY_AFTER, SET_COOKIE},
+    header::{CONTENT_TYPE, DATE, SET_COOKIE},
     response::Parts,
 };
 use serde_json::value::RawValue;
@@ -136,7 +136,7 @@ impl Reply {
     pub(super) fn is_of_broken_server(&self) -> bool {
         self.amounts_to() == Exchanged::HttpStatus
             && self.status.is_server_error()
-            && !self.headers.contains_key(RETRY_AFTER)
+            && self.retry_after.is_none()
     }
 
     /// The refusal, if the answer is one. `node` owns the session that was used.
@@ -231,6 +231,8 @@ fn charset(content_type: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
+
     use super::*;
 
     #[track_caller]
@@ -287,6 +289,21 @@ mod tests {
                 Sample::TooMuch => "too much",
             });
             assert_eq!(found, expected, "{status} {}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn only_one_who_says_when_to_come_back_is_busy_and_not_broken() {
+        for (value, is_broken) in [(None, true), (Some("soon"), true), (Some("7"), false)] {
+            let mut head = http::Response::builder().status(503);
+            if let Some(value) = value {
+                head = head.header(RETRY_AFTER, value);
+            }
+            let head = head.body(()).expect("a head").into_parts().0;
+            let reply = Reply::new(head, Ok(b""), true);
+            assert_eq!(reply.is_of_broken_server(), is_broken, "{value:?}");
+            let is_told = matches!(reply.into_verdict(None), Err(CallError::HttpStatus { .. }));
+            assert_eq!(is_told, is_broken, "callers are told the same: {value:?}");
         }
     }
 
