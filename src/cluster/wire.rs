@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn changes_of_sessions_and_gaps_are_told_too() {
-        assert_eq!(decode(&encode(&told(None)).unwrap()), Some(told(None)));
+        let gap = told(None);
+        assert_eq!(decode(&encode(&gap).unwrap()), Some(gap));
         for state in SessionState::ALL {
             let change = told(What::Session(SessionChange { state, cause: "because".into() }));
             let text = encode(&change).unwrap();
