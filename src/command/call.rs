@@ -27,6 +27,7 @@ use self::{
     attempt::Attempt,
     connect::Clients,
     ending::{EXIT_CODES, Ending},
+    failure::Failure,
     methods::Method,
     show::Shown,
 };
@@ -108,6 +109,10 @@ impl Call {
         let deadline =
             options.deadline.unwrap_or(DEFAULT_DEADLINE + confirmation.unwrap_or_default());
         let attempt = Attempt::new(Some(deadline));
+        let changes_nothing = method.changes_nothing();
+        let failed = |failure: Failure| {
+            options.failed(&if changes_nothing { failure.of_question() } else { failure })
+        };
         let answer = method.call(clients, &options, secret, &attempt);
         // A bridge answers within the deadline. The timeout is for when no bridge answers.
         Ok(match tokio::time::timeout(deadline + GRACE, answer).await {
@@ -115,8 +120,8 @@ impl Call {
                 options.say(&shown);
                 shown.ending.if_confirmation_wanted(confirmation.is_some())
             }
-            Ok(Err(status)) => options.failed(&failure::describe(&status, &attempt, &options.addr)),
-            Err(_late) => options.failed(&failure::no_answer(&attempt, &options.addr, deadline)),
+            Ok(Err(status)) => failed(failure::describe(&status, &attempt, &options.addr)),
+            Err(_late) => failed(failure::no_answer(&attempt, &options.addr, deadline)),
         })
     }
 }
@@ -131,7 +136,7 @@ impl Options {
     }
 
     /// Prints why a call failed: JSON goes to stdout, where answers go; text goes to stderr.
-    fn failed(&self, failure: &failure::Failure) -> Ending {
+    fn failed(&self, failure: &Failure) -> Ending {
         if self.json {
             say(failure.json());
         } else {

@@ -69,6 +69,8 @@ pub(super) struct Failure {
     message: String,
     /// What is known about the agent afterwards.
     pub(super) ending: Ending,
+    /// Whether the call was to change nothing.
+    is_of_question: bool,
     /// `ErrorInfo.reason`; empty if the status does not come from a bridge.
     pub(super) reason: String,
     metadata: BTreeMap<String, String>,
@@ -94,6 +96,7 @@ pub(super) fn from_bridge(status: &Status) -> Option<Failure> {
         code: status.code(),
         message: status.message().to_owned(),
         ending: Ending::of_outcome(metadata.get(OUTCOME).map(String::as_str)),
+        is_of_question: false,
         reason: info.reason.clone(),
         metadata,
         violations: violations(&details),
@@ -130,6 +133,7 @@ fn from_network(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
         },
         message: format!("{addr}: {}", causes.join(": ")),
         ending,
+        is_of_question: false,
         reason: String::new(),
         metadata: BTreeMap::new(),
         violations: Vec::new(),
@@ -146,6 +150,7 @@ pub(super) fn not_from_bridge(code: Code, message: &str) -> Failure {
         code,
         message: message.to_owned(),
         ending: Ending::Unknown,
+        is_of_question: false,
         reason: String::new(),
         metadata: BTreeMap::new(),
         violations: Vec::new(),
@@ -172,10 +177,20 @@ fn advice(reason: &str) -> &'static str {
 }
 
 impl Failure {
+    /// The failure of a call that changes nothing, so that there is nothing to look after.
+    pub(super) fn of_question(mut self) -> Self {
+        self.is_of_question = true;
+        if self.ending == Ending::Unknown {
+            self.ending = Ending::NotDone;
+        }
+        self
+    }
+
     /// What is known about the agent, as the bridge spells it.
     fn outcome(&self) -> Outcome {
         let said = self.metadata.get(OUTCOME).and_then(|said| Outcome::find(said));
         match self.ending {
+            Ending::NotDone if self.is_of_question => said.unwrap_or(Outcome::Unknown),
             Ending::NotDone => said.unwrap_or(Outcome::NotSent),
             Ending::NoBridge => Outcome::NotSent,
             Ending::Done | Ending::Unconfirmed | Ending::Unknown => Outcome::Unknown,
@@ -186,6 +201,9 @@ impl Failure {
     fn outcome_in_words(&self) -> String {
         let spelled = self.outcome().as_str();
         match (self.outcome(), self.metadata.get(OUTCOME)) {
+            (Outcome::Unknown, _) if self.is_of_question => {
+                format!("{spelled}: there is no answer; this call changes nothing")
+            }
             (Outcome::NotSent, _) => {
                 format!("{spelled}: the gateway was not asked; the agent is as it was")
             }

@@ -155,6 +155,17 @@ macro_rules! unary {
 }
 
 impl Method {
+    /// Whether it only asks.
+    pub(super) fn changes_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self::GetState(_)
+                | Self::GetStateChange(_)
+                | Self::GetSession(_)
+                | Self::WatchEvents(_)
+        )
+    }
+
     /// Reads the password or Guid that must not be on a command line, or asks for it; to be called
     /// before connecting.
     pub(super) fn secret(&self) -> Result<Option<SecretString>, Mistake> {

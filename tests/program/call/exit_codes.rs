@@ -45,8 +45,12 @@ fn error(domain: &str, outcome: Option<&str>) -> Status {
 }
 
 fn set_busy(addr: impl Display, more: &[&str]) -> Command {
+    call("set-busy", addr, more)
+}
+
+fn call(method: &str, addr: impl Display, more: &[&str]) -> Command {
     let mut command = bridge();
-    command.args(["call", "set-busy", "--agent", "1001", "--addr", &addr.to_string()]).args(more);
+    command.args(["call", method, "--agent", "1001", "--addr", &addr.to_string()]).args(more);
     command
 }
 
@@ -73,6 +77,18 @@ async fn only_the_bridges_word_for_it_leaves_the_agent_as_it_was() {
         assert!(printed.contains(words), "{domain} {said:?}: {printed}");
         let (exit, printed) = run(set_busy(addr, &["--json"])).await;
         assert_eq!((exit, &*outcome(&printed)), (Some(code), shown), "{domain} {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_without_an_answer_leaves_the_agent_as_it_was() {
+    for method in ["get-state", "get-session"] {
+        let addr = answering(|| error(ERROR_DOMAIN, Some("unknown")).into_http()).await;
+        let (exit, printed) = run(call(method, addr, &[])).await;
+        assert_eq!(exit, Some(1), "{printed}");
+        assert!(printed.contains("this call changes nothing"), "{printed}");
+        let (exit, printed) = run(call(method, addr, &["--json"])).await;
+        assert_eq!((exit, &*outcome(&printed)), (Some(1), "unknown"), "{printed}");
     }
 }
 
