@@ -157,7 +157,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a>;
 
-    /// Forgets the session if it still has this version.
+    /// Forgets the session if it still has this version. If it was its owner's, processes that could sign the agent in are
+    /// told that they must not.
     ///
     /// # Errors
     ///
@@ -165,12 +166,13 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 
     /// Like [`remove`](Self::remove), for an agent who was signed out. Processes that could sign
-    /// the agent in again are told.
+    /// the agent in again are told. In a store that others use as well, the session ends also in the versions with which those
+    /// renew it that do not know of it yet.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
+    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()>;
 
     /// Whether this process knows that the agent was signed out, or that its owner has registered a
     /// Guid, and of no session that the bridge has made since then.

@@ -105,6 +105,7 @@ fn hides_its_guid(entry: &Entry, record: &StoredSession) {
 struct Said {
     version: u64,
     signed_out: bool,
+    ended: Option<u64>,
     ttl: Option<Duration>,
     session: Option<(Guid, Origin, u64, SystemTime, bool, Option<HeaderValue>)>,
 }
@@ -117,6 +118,7 @@ impl Said {
             assert_eq!(*version, entry.version);
             (guid.clone(), *origin, *made, *renewed_at, expires_at.is_some(), cookies.header())
         });
-        Self { version: entry.version, signed_out: entry.signed_out, ttl: entry.ttl, session }
+        let Entry { version, signed_out, ended, ttl, .. } = *entry;
+        Self { version, signed_out, ended, ttl, session }
     }
 }

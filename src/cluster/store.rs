@@ -19,7 +19,7 @@ use super::{
 use crate::{
     id::{AgentId, TenantId},
     session::{
-        Claim, Doubt, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture,
+        Claim, Doubt, Entry, Guid, Local, NewSession, Origin, Reservation, Session, SessionFuture,
         SessionStore, StoreError, StoreFuture, Taken,
     },
 };
@@ -131,11 +131,11 @@ impl SessionStore for SharedStore {
     }
 
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        Box::pin(self.inner.end(agent, version, false))
+        Box::pin(self.inner.end(agent, version, None))
     }
 
-    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        Box::pin(self.inner.end(agent, version, true))
+    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
+        Box::pin(self.inner.end(agent, session.version, Some(session.made)))
     }
 
     fn signed_in(&self) -> Vec<AgentId> {
@@ -184,10 +184,10 @@ impl Inner {
             return Ok(self.local.get(agent));
         };
         self.note_sealed(agent, &bytes);
-        Ok(match self.local.offer(agent, entry.clone()) {
+        Ok(match self.take(agent, entry.clone()) {
             // There is no room to cache it, but it is good.
             Taken::Full => entry.live().cloned(),
-            Taken::Yes | Taken::Older => self.local.get(agent),
+            Taken::Yes | Taken::Older | Taken::SignedOut => self.local.get(agent),
         })
     }
 
@@ -207,7 +207,7 @@ impl Inner {
                 }
                 Err(error) => self.keep_unsynced(agent, &mut entry, &error),
             }
-            if self.local.offer(agent, entry.clone()) == Taken::Full {
+            if self.take(agent, entry.clone()) == Taken::Full {
                 return Err(self.local.full());
             }
             // An entry made from a session always holds it.
@@ -234,8 +234,9 @@ impl Inner {
             }
             Err(error) => self.keep_unsynced(agent, &mut entry, &error),
         }
-        match self.local.offer(agent, entry.clone()) {
+        match self.take(agent, entry.clone()) {
             Taken::Full => Err(self.local.full()),
+            Taken::SignedOut => Ok(None),
             Taken::Older if entry.unsynced => Ok(None),
             // The message that Redis published about this change may have been processed already.
             Taken::Yes | Taken::Older => Ok(entry.session),
@@ -259,8 +260,8 @@ impl Inner {
         let mut entry = Entry::renewed(version, old, guid, known.ttl);
         match self.write_now(agent, &entry, Stored::UpTo(old.version)).await {
             Ok(Written::Done) => {
-                self.local.offer(agent, entry.clone());
-                return Ok(entry.session);
+                let taken = self.take(agent, entry.clone());
+                return Ok(entry.session.filter(|_| taken != Taken::SignedOut));
             }
             Ok(Written::Overtaken(newer)) => {
                 self.take_in(agent, newer);
@@ -273,17 +274,27 @@ impl Inner {
         Ok(renewed.and_then(|entry| entry.session))
     }
 
-    async fn end(&self, agent: AgentId, version: u64, signed_out: bool) -> Result<(), StoreError> {
-        // The end has a version of its own, so that no renewal of the session can undo it.
-        let end = Entry::end(version.saturating_add(1), signed_out);
-        let known = self.local.entry(agent);
-        let stored = match &known {
-            Some(known) if known.version == version => Stored::UpTo(version),
-            _ => Stored::Exactly(version),
+    /// Ends the session of this version; by a sign-out if it says when the session was made.
+    async fn end(
+        &self,
+        agent: AgentId,
+        version: u64,
+        signed_out: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let known = self.local.entry(agent).filter(|known| known.version == version);
+        let session = known.as_ref().and_then(|known| known.session.as_ref());
+        // What was held for an agent whose owner has registered a Guid is of no more use to any replica.
+        let is_owners = session.is_some_and(|session| session.origin == Origin::Registered);
+        // The end has a version of its own, so that it replaces the session.
+        let next = version.saturating_add(1);
+        let mut end = match signed_out {
+            Some(made) => Entry::signed_out(next, made),
+            None => Entry::end(next, is_owners),
         };
+        let stored = if known.is_some() { Stored::UpTo(version) } else { Stored::Exactly(version) };
         match self.write_now(agent, &end, stored).await {
             Ok(Written::Done) => {
-                self.local.offer(agent, end);
+                self.take(agent, end);
             }
             Ok(Written::Overtaken(newer)) => {
                 self.take_in(agent, newer);
@@ -292,9 +303,8 @@ impl Inner {
                 }
             }
             Err(error) => {
-                let mut end = end;
                 self.keep_unsynced(agent, &mut end, &error);
-                self.local.replace(agent, version, |_, _| end);
+                self.take(agent, end);
             }
         }
         Ok(())
@@ -343,8 +353,17 @@ impl Inner {
     /// Takes over what Redis has, if it is newer than what is known.
     fn take_in(&self, agent: AgentId, newer: Option<Entry>) {
         if let Some(entry) = newer {
-            self.local.offer(agent, entry);
+            self.take(agent, entry);
         }
+    }
+
+    /// Takes in an entry. Where a sign-out and a renewal have crossed, Redis and the others get the end that follows.
+    fn take(&self, agent: AgentId, entry: Entry) -> Taken {
+        let taken = self.local.offer(agent, entry);
+        if taken == Taken::SignedOut {
+            self.unsynced.notify_one();
+        }
+        taken
     }
 }
 

@@ -47,7 +47,7 @@ impl EmbeddedStore {
         let entry = Entry::new(claim.version, new);
         match self.0.offer_over(agent, entry.clone(), claim.replaces) {
             Taken::Yes => Ok(entry.session),
-            Taken::Older => Ok(None),
+            Taken::Older | Taken::SignedOut => Ok(None),
             Taken::Full => Err(self.0.full()),
         }
     }
@@ -98,8 +98,8 @@ impl SessionStore for EmbeddedStore {
         Box::pin(ready(Ok(())))
     }
 
-    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        self.remove(agent, version)
+    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
+        self.remove(agent, session.version)
     }
 
     fn is_let_go(&self, agent: AgentId) -> bool {

@@ -480,8 +480,8 @@ impl SessionStore for FileStore {
         })
     }
 
-    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        self.remove(agent, version)
+    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
+        self.remove(agent, session.version)
     }
 
     fn is_let_go(&self, agent: AgentId) -> bool {

@@ -45,6 +45,9 @@ pub struct Entry {
     pub session: Option<Arc<Session>>,
     /// Whether it has ended by a sign-out.
     pub signed_out: bool,
+    /// The session that a sign-out has ended, by its [`made`](Session::made): no renewal of it is good any more, whatever
+    /// its version.
+    pub ended: Option<u64>,
     /// A renewal by the gateway starts the time anew.
     pub ttl: Option<Duration>,
     /// Whether it is only known here.
@@ -69,6 +72,9 @@ pub enum Taken {
     Older,
     /// There is no room for it.
     Full,
+    /// It was renewed while another process signed the agent out, or the other way round. So what is known now is an end
+    /// that is newer than both, and that nobody else knows yet.
+    SignedOut,
 }
 
 /// How long the end of a session is remembered, against what is on its way still and against a
@@ -112,15 +118,32 @@ impl Entry {
         Self { signed_out, ..Self::known(version, None, None) }
     }
 
+    /// The end by a sign-out of the session that was [`made`](Session::made) with this version.
+    pub fn signed_out(version: u64, made: u64) -> Self {
+        Self { ended: Some(made), ..Self::end(version, true) }
+    }
+
     /// What is known of this version, and the time that a renewal begins anew.
     pub fn known(version: u64, session: Option<Arc<Session>>, ttl: Option<Duration>) -> Self {
         let since = Instant::now();
-        Self { version, session, signed_out: false, ttl, unsynced: false, since }
+        Self { version, session, signed_out: false, ended: None, ttl, unsynced: false, since }
     }
 
     /// The session, if it is still good.
     pub fn live(&self) -> Option<&Arc<Session>> {
         self.session.as_ref().filter(|session| !session.is_expired())
+    }
+
+    /// The end that follows if one of two entries is a sign-out and the other a renewal of the session which that has ended:
+    /// whoever renewed it did not know of the sign-out. `None`: the newer one counts.
+    fn sign_out_over(&self, other: &Self) -> Option<Self> {
+        let (end, renewed) = if self.session.is_none() { (self, other) } else { (other, self) };
+        let session = renewed.session.as_ref()?;
+        if end.ended != Some(session.made) || end.version > renewed.version {
+            return None;
+        }
+        let end = Self::signed_out(renewed.version.saturating_add(1), session.made);
+        Some(Self { unsynced: true, ..end })
     }
 
     /// Whether it is an end that is of no use to anybody else any more.
@@ -332,7 +355,7 @@ impl Local {
     }
 
     /// Takes in what is newer than what is known. Of two that claim one version, the one that all
-    /// share is right.
+    /// share is right. A session that was signed out stays out, also if it was renewed meanwhile.
     pub fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
         self.offer_to(&mut self.known(), agent, entry)
     }
@@ -358,7 +381,7 @@ impl Local {
         let entry = make(self.next_version(version));
         match self.offer_to(&mut known, agent, entry.clone()) {
             Taken::Full => Err(self.full()),
-            Taken::Yes | Taken::Older => Ok(entry),
+            Taken::Yes | Taken::Older | Taken::SignedOut => Ok(entry),
         }
     }
 
@@ -395,6 +418,12 @@ impl Local {
 
     fn offer_to(&self, known: &mut Known, agent: AgentId, entry: Entry) -> Taken {
         self.saw_version(entry.version);
+        let end = known.entries.get(&agent).and_then(|known| known.sign_out_over(&entry));
+        if let Some(end) = end {
+            self.saw_version(end.version);
+            known.set(agent, end);
+            return Taken::SignedOut;
+        }
         if let Some(known) = known.entries.get(&agent) {
             let same = known.version == entry.version && known.unsynced && !entry.unsynced;
             if known.version >= entry.version && !same {

@@ -51,6 +51,9 @@ enum Content {
     },
     End {
         signed_out: bool,
+        /// The session that a sign-out has ended, by its `made`.
+        #[serde(default)]
+        ended: Option<u64>,
     },
 }
 
@@ -185,7 +188,10 @@ impl StoredSession {
         let version = self.version;
         let (origin, made, renewed_at, expires_at, ttl) =
             match serde_json::from_str(content).ok()? {
-                Content::End { signed_out } => return Some(Entry::end(version, signed_out)),
+                Content::End { signed_out: true, ended: Some(made) } => {
+                    return Some(Entry::signed_out(version, made));
+                }
+                Content::End { signed_out, .. } => return Some(Entry::end(version, signed_out)),
                 Content::Session { origin, made, renewed_at, expires_at, ttl } => {
                     (origin, made, renewed_at, expires_at, ttl)
                 }
@@ -224,7 +230,7 @@ fn about(agent: u32, version: u64) -> String {
 /// that does not know the session.
 fn plain_text(entry: &Entry) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let content = match &entry.session {
-        None => Content::End { signed_out: entry.signed_out },
+        None => Content::End { signed_out: entry.signed_out, ended: entry.ended },
         Some(session) => Content::Session {
             origin: match session.origin {
                 Origin::Registered => Made::Registered,

@@ -113,14 +113,13 @@ impl Tenant {
 
     async fn forget_refused(&self, agent: AgentId, version: u64) {
         let known = self.sessions.cached(agent).filter(|known| known.version == version);
-        let removed = match known.map(|known| known.origin) {
-            // The site that made the Guid may take it again as soon as requests go there, and nobody but the owner could
-            // hand it in once more.
-            Some(Origin::Registered) if !self.gateway.is_at_first_address() => return,
-            // What was held for an agent whose owner has registered a Guid is of no more use to any replica.
-            Some(Origin::Registered) => self.sessions.sign_out(agent, version).await,
-            _ => self.sessions.remove(agent, version).await,
-        };
+        let is_owners = known.is_some_and(|known| known.origin == Origin::Registered);
+        // The site that made the Guid may take it again as soon as requests go there, and nobody but the owner could
+        // hand it in once more.
+        if is_owners && !self.gateway.is_at_first_address() {
+            return;
+        }
+        let removed = self.sessions.remove(agent, version).await;
         self.note_unstored(agent, "that the gateway has forgotten it", removed);
         self.note(agent, Event::Forgotten);
     }

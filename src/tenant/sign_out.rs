@@ -184,14 +184,15 @@ impl Tenant {
     /// Ends a session, also if others have renewed it while the agent was signed out. One that was made or
     /// registered meanwhile stays.
     async fn end_newest(&self, agent: AgentId, session: &Session) -> Result<(), StoreError> {
-        let mut version = session.version;
+        let mut renewed: Option<Arc<Session>> = None;
         for _ in 0..END_ATTEMPTS {
-            self.sessions.sign_out(agent, version).await?;
+            let ended = renewed.as_deref().unwrap_or(session);
+            self.sessions.sign_out(agent, ended).await?;
             let is_renewed =
-                |newest: &Arc<Session>| newest.version > version && newest.made == session.made;
-            match self.sessions.cached(agent).filter(is_renewed) {
-                Some(renewed) => version = renewed.version,
-                None => return Ok(()),
+                |newest: &Arc<Session>| newest.version > ended.version && newest.made == ended.made;
+            renewed = self.sessions.cached(agent).filter(is_renewed);
+            if renewed.is_none() {
+                return Ok(());
             }
         }
         Err(StoreError::Unavailable("other replicas keep renewing this session".into()))

@@ -255,8 +255,8 @@ impl SessionStore for WithoutLoad {
         self.0.remove(agent, version)
     }
 
-    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        self.0.sign_out(agent, version)
+    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
+        self.0.sign_out(agent, session)
     }
 
     fn is_let_go(&self, agent: AgentId) -> bool {

@@ -104,7 +104,7 @@ async fn the_next_process_knows_every_session_as_it_was() {
     before.renew(agent(1001), &first, guid("second")).await.unwrap().expect("renewed");
     before.put(agent(1002), registered("theirs", HOUR)).await.unwrap();
     let gone = put(&before, 1003, "gone").await;
-    before.sign_out(agent(1003), gone.version).await.unwrap();
+    before.sign_out(agent(1003), &gone).await.unwrap();
     file.close().await;
 
     let file = folder.open().await;
@@ -132,16 +132,16 @@ async fn what_was_answered_outlives_a_crash() {
     let folder = Folder::new();
     let file = folder.open().await;
     let running = store(&file);
-    let mut versions = Vec::new();
+    let mut sessions = Vec::new();
     for id in 1001..1011 {
-        versions.push(put(&running, id, "signed-in").await.version);
+        sessions.push(put(&running, id, "signed-in").await);
     }
     let claim = running.claim(0);
     running.put_claimed(agent(1011), made("claimed"), claim).await.unwrap().expect("stored");
     assert_eq!(store(&folder.after_a_crash().await).len(), 11);
 
-    running.sign_out(agent(1001), versions[0]).await.unwrap();
-    running.remove(agent(1002), versions[1]).await.unwrap();
+    running.sign_out(agent(1001), &sessions[0]).await.unwrap();
+    running.remove(agent(1002), sessions[1].version).await.unwrap();
     let next = folder.after_a_crash().await;
     assert_eq!((knows(&store(&next), 1001), knows(&store(&next), 1002)), (None, None));
     assert_eq!(store(&next).len(), 9);

@@ -20,6 +20,9 @@ enum Step {
     Remove {
         late: bool,
     },
+    SignOut {
+        late: bool,
+    },
     Load,
     /// Both renew at once.
     Race,
@@ -33,6 +36,7 @@ fn step() -> impl Strategy<Value = (Step, bool, u32)> {
         3 => Just(Step::Put),
         4 => late.prop_map(|late| Step::Renew { late }),
         2 => any::<bool>().prop_map(|late| Step::Remove { late }),
+        1 => any::<bool>().prop_map(|late| Step::SignOut { late }),
         2 => Just(Step::Load),
         2 => Just(Step::Race),
     ];
@@ -100,6 +104,12 @@ async fn carry_out(replicas: [&Replica; 2], seen: &mut Seen, (step, right, at): 
         Step::Remove { late } => {
             let Some(old) = seen.session(right, id, late) else { return };
             replica.remove(id, old.version).await;
+            let left = replica.cached(id);
+            assert!(left.is_none_or(|left| left.version > old.version));
+        }
+        Step::SignOut { late } => {
+            let Some(old) = seen.session(right, id, late) else { return };
+            replica.store.sign_out(agent(id), &old).await.expect("ended");
             let left = replica.cached(id);
             assert!(left.is_none_or(|left| left.version > old.version));
         }

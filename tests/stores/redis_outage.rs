@@ -133,6 +133,27 @@ async fn of_two_separate_changes_the_newer_wins() {
 }
 
 #[tokio::test]
+async fn a_sign_out_without_redis_ends_a_session_that_another_replica_has_renewed() {
+    let mut server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let session = left.put(1001, "a").await;
+    right.hears(1001, Some("a")).await;
+    server.kill().await;
+    left.store.sign_out(agent(1001), &session).await.expect("ended here");
+    let renewed = right.renew(&session, 1001, "renewed").await.expect("renewed here");
+    server.restart().await;
+    right.hears(1001, None).await;
+    eventually("nothing to be left", || left.store.unsynced() + right.store.unsynced() == 0).await;
+    for replica in [&left, &right, &Replica::of(&server)] {
+        assert!(replica.asks(1001).await.is_none() && replica.store.is_let_go(agent(1001)));
+    }
+    let again = left.put(1001, "again").await;
+    assert!(again.version > renewed.version);
+    right.asks(1001).await.expect("another session is good");
+}
+
+#[tokio::test]
 async fn a_replica_that_missed_an_end_does_not_bring_the_session_back() {
     let mut server = RedisServer::start().await;
     let (left, right) = (Replica::of(&server), Replica::of(&server));

@@ -17,7 +17,7 @@ use crate::{
     cluster::ROSTER_NEWS,
     cluster::redis::{LinkError, Notice, Place, Probe},
     id::AgentId,
-    session::RECORD_MAX,
+    session::{Entry, RECORD_MAX, Taken},
 };
 
 /// How many records are read in one round trip.
@@ -68,7 +68,7 @@ pub(super) async fn run(store: Arc<Inner>) {
 }
 
 async fn push(store: &Inner) -> Result<(), LinkError> {
-    store.push(store.local.unsynced()).await?;
+    store.compare(&store.local.unsynced()).await?;
     if store.passwords.take_due() {
         store.share_passwords().await?;
     }
@@ -93,34 +93,45 @@ impl Inner {
         if let Some((agent, entry)) = self.seals.session(None, record)
             && self.is_believed(self.local.entry(agent).is_some(), &entry)
         {
-            self.local.offer(agent, entry);
+            self.take(agent, entry);
         }
     }
 
-    /// Compares all known sessions with Redis, and copies the newer version of each to where the
-    /// older one is.
+    /// Compares all known sessions with Redis.
     async fn reconcile(&self) -> Result<(), LinkError> {
         self.local.tidy();
-        let mut told = 0;
-        for some in self.local.agents().chunks(READ_AT_ONCE) {
-            let records = self.records(some).await?;
-            let mut older = Vec::new();
-            for (agent, record) in some.iter().zip(records) {
-                let stored = record.and_then(|record| self.seals.session(Some(*agent), &record));
-                let known = self.local.entry(*agent);
-                match (stored, known) {
-                    (Some((_, stored)), Some(known)) if stored.version >= known.version => {
-                        self.local.offer(*agent, stored);
-                    }
-                    _ => older.push(*agent),
-                }
-            }
-            told += self.push(older).await?;
-        }
+        let told = self.compare(&self.local.agents()).await?;
         if told > 0 {
             info!(ccgw.tenant.id = %self.seals.tenant(), sessions = told, "wrote sessions to Redis that it did not have");
         }
         Ok(())
+    }
+
+    /// Compares what is known of these agents with Redis, and copies the newer version of each to where the older one is.
+    /// Returns how many were written. Changes that only this replica knows are compared too, and not just written: the older
+    /// one may be the sign-out that ends the newer.
+    async fn compare(&self, agents: &[AgentId]) -> Result<usize, LinkError> {
+        let mut told = 0;
+        for some in agents.chunks(READ_AT_ONCE) {
+            let records = self.records(some).await?;
+            let mut older = Vec::new();
+            for (agent, record) in some.iter().zip(records) {
+                let stored = record.and_then(|record| self.seals.session(Some(*agent), &record));
+                if !self.is_as_new(*agent, stored.map(|(_, stored)| stored)) {
+                    older.push(*agent);
+                }
+            }
+            told += self.push(older).await?;
+        }
+        Ok(told)
+    }
+
+    /// Takes in what Redis has of an agent. Returns whether Redis needs nothing of what is known now.
+    fn is_as_new(&self, agent: AgentId, stored: Option<Entry>) -> bool {
+        let (Some(stored), Some(known)) = (stored, self.local.entry(agent)) else { return false };
+        let version = stored.version;
+        let taken = self.local.offer(agent, stored);
+        version >= known.version && matches!(taken, Taken::Yes | Taken::Older)
     }
 
     /// Shares passwords again that Redis does not have.

@@ -7,7 +7,7 @@ use ccgateway_test_support::RedisServer;
 use super::*;
 use crate::{
     cluster::tests::world::{CAPACITY, agent, ask, guid, made, shared, tenant},
-    session::{Origin, Scope},
+    session::Scope,
 };
 
 /// A replica without the task that keeps it up to date.
@@ -56,7 +56,7 @@ async fn whoever_is_overtaken_takes_in_what_has_overtaken_it() {
     let renewed = left.renew(agent(1001), &first, guid("a2")).await.expect("answered");
     assert_eq!((renewed.is_none(), knows(&left, 1001)), (true, Some(guid("b"))));
     put(&right, 1001, "c").await;
-    left.end(agent(1001), second.version, true).await.expect("answered");
+    left.end(agent(1001), second.version, Some(second.made)).await.expect("answered");
     assert_eq!(knows(&left, 1001), Some(guid("c")), "another one than was ended");
 }
 
@@ -136,12 +136,12 @@ async fn a_session_ends_in_a_redis_that_has_lost_it_and_another_version_does_not
     let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
     let session = put(&left, 1001, "a").await;
     for _is_known in [false, true] {
-        right.end(agent(1001), session.version + 1, true).await.expect("answered");
+        right.end(agent(1001), session.version + 1, Some(session.made)).await.expect("answered");
         let loaded = right.load(agent(1001)).await.expect("answered");
         assert_eq!(loaded.expect("it has not ended").guid, guid("a"));
     }
     let _: u64 = ask(&server, &["DEL", &session_key(1001)]).await;
-    left.end(agent(1001), session.version, true).await.expect("answered");
+    left.end(agent(1001), session.version, Some(session.made)).await.expect("answered");
     let record: Vec<u8> = ask(&server, &["HGET", &session_key(1001), "record"]).await;
     let (_, end) = left.seals.session(Some(agent(1001)), &record).expect("a record");
     assert_eq!((end.version, end.session.is_none()), (session.version + 1, true));

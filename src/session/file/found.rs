@@ -272,7 +272,7 @@ impl Slot {
         };
         match self.local.offer(agent, entry) {
             Taken::Yes => {}
-            Taken::Older => return false,
+            Taken::Older | Taken::SignedOut => return false,
             Taken::Full => {
                 tally.surplus += 1;
                 return false;

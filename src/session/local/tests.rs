@@ -84,3 +84,37 @@ async fn an_end_is_forgotten_and_a_sign_out_is_not() {
     assert_eq!(local.agents(), agents[1..]);
     assert!(local.entry(agents[1]).is_some_and(|entry| entry.is_old_end()));
 }
+
+/// Two processes could not hear of each other: one has signed the agent out, the other has renewed the session.
+#[tokio::test]
+async fn a_session_that_was_signed_out_ends_however_often_it_is_renewed_and_no_other_one_does() {
+    let made = 10;
+    let first = Entry::new(made, session(None)).session.expect("a session");
+    let renewed = |version| Entry::renewed(version, &first, first.guid.clone(), None);
+    let sign_out = |version| Entry::signed_out(version, made);
+    let another = |version| Entry::new(version, session(None));
+    let both = Taken::SignedOut;
+    for (known, offered, taken, version, is_there) in [
+        (sign_out(11), renewed(20), both, 21, false),
+        (sign_out(11), renewed(11), both, 12, false),
+        (sign_out(11), renewed(10), Taken::Older, 11, false),
+        (renewed(20), sign_out(11), both, 21, false),
+        (renewed(20), sign_out(20), both, 21, false),
+        (renewed(20), sign_out(21), Taken::Yes, 21, false),
+        (sign_out(11), another(20), Taken::Yes, 20, true),
+        (another(20), sign_out(11), Taken::Older, 20, true),
+        // A Guid that was refused may have been renewed before.
+        (Entry::end(11, false), renewed(20), Taken::Yes, 20, true),
+        (renewed(20), Entry::end(11, true), Taken::Older, 20, true),
+    ] {
+        let local = Local::new(NonZeroUsize::MIN);
+        local.offer(agent(1001), known.clone());
+        let case = format!("{known:?} {offered:?}");
+        assert_eq!(local.offer(agent(1001), offered), taken, "{case}");
+        let now = local.entry(agent(1001)).expect("known");
+        assert_eq!((now.version, now.session.is_some()), (version, is_there), "{case}");
+        assert_eq!(now.unsynced, taken == both, "nobody else knows of it: {case}");
+        assert_eq!(local.sessions(), usize::from(is_there));
+        assert!(taken != both || (local.is_let_go(agent(1001)) && now.ended == Some(made)));
+    }
+}

@@ -166,8 +166,8 @@ impl SessionStore for TestStore {
         Box::pin(self.answer(async move { self.sessions.remove(agent, version).await }))
     }
 
-    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        Box::pin(self.answer(async move { self.sessions.sign_out(agent, version).await }))
+    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
+        Box::pin(self.answer(async move { self.sessions.sign_out(agent, session).await }))
     }
 
     fn is_let_go(&self, agent: AgentId) -> bool {

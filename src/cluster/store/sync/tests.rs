@@ -75,6 +75,53 @@ async fn of_two_replicas_that_have_given_one_version_the_later_takes_in_what_is_
     }
 }
 
+/// One has signed the agent out, and the other has heard of a new Guid, while Redis was away. Whoever is there first.
+#[tokio::test]
+async fn a_session_that_was_signed_out_at_one_replica_ends_at_all_though_another_has_renewed_it() {
+    for is_sign_out_first in [true, false] {
+        let server = RedisServer::start().await;
+        let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+        let session = put(&left, 1001, "a").await;
+        right.load(agent(1001)).await.expect("read");
+        full(&server, true).await;
+        left.end(agent(1001), session.version, Some(session.made)).await.expect("ended here");
+        let renewed = right.renew(agent(1001), &session, guid("b")).await.expect("renewed here");
+        assert!(renewed.is_some_and(|renewed| renewed.version > session.version + 1));
+        full(&server, false).await;
+        let order = if is_sign_out_first { [&left, &right] } else { [&right, &left] };
+        for store in [order[0], order[1], order[0]] {
+            store.reconcile().await.expect("compared");
+        }
+        for store in [&left, &right] {
+            assert!(knows(store, 1001).is_none() && store.local.is_let_go(agent(1001)));
+            assert!(store.local.unsynced().is_empty());
+        }
+        let late = deaf(&server, &[1]).load(agent(1001)).await.expect("read");
+        assert!(late.is_none(), "it has ended in Redis too");
+        let again = put(&right, 1001, "c").await;
+        left.load(agent(1001)).await.expect("read");
+        assert_eq!(knows(&left, 1001).as_ref(), Some(&again.guid), "another session is good");
+    }
+}
+
+/// What is only known here must not be written over the sign-out that ends it.
+#[tokio::test]
+async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let session = put(&left, 1001, "a").await;
+    right.load(agent(1001)).await.expect("read");
+    full(&server, true).await;
+    right.renew(agent(1001), &session, guid("b")).await.expect("answered").expect("renewed here");
+    full(&server, false).await;
+    left.end(agent(1001), session.version, Some(session.made)).await.expect("ended");
+    super::push(&right).await.expect("written");
+    for store in [&right, &deaf(&server, &[1])] {
+        let loaded = store.load(agent(1001)).await.expect("read");
+        assert!(loaded.is_none() && store.local.is_let_go(agent(1001)));
+    }
+}
+
 #[tokio::test]
 async fn a_session_that_is_over_by_then_is_not_written() {
     let server = RedisServer::start().await;
