@@ -58,7 +58,7 @@ pub struct Link(Arc<Inner>);
 struct Inner {
     dialer: Dialer,
     timeouts: config::RedisTimeouts,
-    slot: AsyncMutex<Slot>,
+    slot: Arc<AsyncMutex<Slot>>,
     /// Grows when commands get a connection to another server, or a new one after a search for another server.
     moves: watch::Sender<u64>,
     /// Not in the slot, since the slot is locked while a connection is being opened.
@@ -159,7 +159,7 @@ impl Link {
         Self(Arc::new(Inner {
             dialer: Dialer::new(config),
             timeouts: config.timeouts.clone(),
-            slot: AsyncMutex::default(),
+            slot: Arc::default(),
             moves: watch::Sender::default(),
             health: Health::default(),
             commands: AtomicU64::new(0),
@@ -177,7 +177,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`LinkError`]. While it is known that there is no connection, it comes at once.
+    /// [`LinkError`]. While Redis is known to be down and there is no connection, it comes at once.
     pub async fn command<T: FromRedisValue>(
         &self,
         command: &Cmd,
@@ -230,10 +230,35 @@ impl Link {
         request: &Request<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
+        if let Some(error) = self.outage() {
+            return Err(error);
+        }
         // Boxed: the library's futures take kilobytes, in every task that may make a request.
         let answer = Box::pin(self.repeated(request, repeat)).await;
         self.note(&answer, repeat);
         answer
+    }
+
+    /// The error while Redis is known to be down and there is no connection. One is opened for those who come later: an
+    /// attempt may take seconds, and only a probe waits for it.
+    fn outage(&self) -> Option<LinkError> {
+        let LinkState::Down(error) = self.state() else { return None };
+        // If it is locked, somebody is opening one already.
+        if let Ok(mut slot) = self.0.slot.clone().try_lock_owned() {
+            if slot.open.is_some() {
+                return None;
+            }
+            if slot.too_early().is_none() {
+                let link = self.clone();
+                tokio::spawn(async move { link.dial(&mut slot).await });
+            }
+        }
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
+        // Whatever has happened to another request, nothing of this one was sent.
+        Some(match error {
+            LinkError::Down(_) => error,
+            error => LinkError::Down(error.to_string()),
+        })
     }
 
     /// Records what an answer says about the state of Redis.
@@ -298,10 +323,13 @@ impl Link {
         if let Some(open) = &slot.open {
             return Ok(open.clone());
         }
-        if let Some(failed) = slot.failed.as_ref().filter(|failed| Instant::now() < failed.retry_at)
-        {
-            return Err(failed.error.clone());
+        if let Some(error) = slot.too_early() {
+            return Err(error);
         }
+        self.dial(&mut slot).await
+    }
+
+    async fn dial(&self, slot: &mut Slot) -> Result<Open, LinkError> {
         match self.0.dialer.connect().await {
             Ok((connection, server)) => {
                 slot.backoff.reset();
@@ -351,6 +379,14 @@ impl Link {
         slot.search.next = Some(now + slot.search.backoff.next_pause());
         (slot.open, slot.search.is_open) = (None, true);
         true
+    }
+}
+
+impl Slot {
+    /// The error of the last attempt, while it is too early for the next.
+    fn too_early(&self) -> Option<LinkError> {
+        let failed = self.failed.as_ref().filter(|failed| Instant::now() < failed.retry_at)?;
+        Some(failed.error.clone())
     }
 }
 

@@ -42,7 +42,7 @@ impl Probe {
         Self { script: Script::new(PROBE), keys, channel }
     }
 
-    /// Runs the script.
+    /// Runs the script. Waits for a connection also while Redis is known to be down.
     ///
     /// # Errors
     ///
@@ -50,6 +50,6 @@ impl Probe {
     pub async fn ask(&self, link: &Link) -> Result<(), LinkError> {
         let [key, aside] = &self.keys;
         let call = self.script.on(key.as_str()).key(aside.as_str()).arg(self.channel.as_str());
-        link.script::<u8>(&call, Repeat::Once).await.map(drop)
+        link.script_anyway::<u8>(&call, Repeat::Once).await.map(drop)
     }
 }

@@ -116,6 +116,18 @@ impl Link {
         call: &Call<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
+        if let Some(error) = self.outage() {
+            return Err(error);
+        }
+        self.script_anyway(call, repeat).await
+    }
+
+    /// The same, but while Redis is known to be down it waits for a connection: it is to find out whether Redis is back.
+    pub(super) async fn script_anyway<T: FromRedisValue>(
+        &self,
+        call: &Call<'_>,
+        repeat: Repeat,
+    ) -> Result<T, LinkError> {
         // Boxed, as in `request`. A server that does not know the script does not count as a
         // failure.
         let answer = Box::pin(async {

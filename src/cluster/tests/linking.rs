@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::world::{ask, command, config, link, store_config, tenant, until};
 use crate::{
-    cluster::redis::{Link, LinkError, LinkState, Notice, Repeat, Script},
+    cluster::redis::{Keys, Link, LinkError, LinkState, Notice, Probe, Repeat, Script},
     config::{Redis, Sentinel, Topology},
 };
 
@@ -54,6 +54,32 @@ async fn an_address_that_does_not_answer_is_not_tried_for_every_call() {
     }
     assert!(matches!(link.state(), LinkState::Down(_)));
     assert!(timeout(Duration::from_secs(20), worse).await.is_ok(), "whoever waits is told");
+}
+
+/// As behind a network that swallows everything: an attempt lasts until its time is over.
+#[tokio::test]
+async fn while_redis_is_known_to_be_down_nobody_waits_for_a_connection_to_it() {
+    let port = nowhere().await;
+    let link = Link::new(&config(&[port]));
+    assert!(matches!(ping(&link).await, Err(LinkError::Down(_))));
+    let silent = TcpListener::bind(("127.0.0.1", port)).await.expect("free again");
+    let asking = async {
+        loop {
+            assert!(matches!(ping(&link).await, Err(LinkError::Down(_))));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let _attempt = tokio::select! {
+        attempt = silent.accept() => attempt.expect("accepted"),
+        () = asking => panic!("without end"),
+    };
+    for _ in 0..100 {
+        let told = ping(&link).now_or_never();
+        assert!(matches!(told, Some(Err(LinkError::Down(_)))), "{told:?}");
+    }
+    assert!(silent.accept().now_or_never().is_none(), "one attempt at a time");
+    let probe = Probe::new(&Keys::new("test:", &tenant()));
+    assert!(probe.ask(&link).now_or_never().is_none(), "a probe waits until the attempt is over");
 }
 
 #[tokio::test]
