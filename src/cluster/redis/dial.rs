@@ -21,13 +21,13 @@ use ::redis::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
-use crate::config::{Redis, RedisNode, Topology};
+use crate::config::{Redis, RedisNode, Sentinel, Topology};
 
 /// Makes connections to the servers in the configuration.
 #[derive(Debug)]
 pub(super) struct Dialer {
     config: RwLock<Arc<Redis>>,
-    /// The index of the address that answered last. It is tried first next time.
+    /// The index of the address that led to a connection last. It is tried first next time.
     first: AtomicUsize,
 }
 
@@ -66,11 +66,12 @@ impl Dialer {
                 };
                 self.each_node(server).await
             }
-            Topology::Sentinel(_) => {
-                let master = self.master().await?;
-                let mut connection = self.server(master.clone()).await?;
-                self.check_role(&mut connection).await?;
-                Ok((Connection::Server(connection), Some(master)))
+            Topology::Sentinel(sentinel) => {
+                let server = |asked: RedisNode| async {
+                    let (connection, master) = self.master(sentinel, asked).await?;
+                    Ok((Connection::Server(connection), Some(master)))
+                };
+                self.each_node(server).await
             }
             Topology::Cluster => {
                 let client = self.cluster()?;
@@ -84,13 +85,19 @@ impl Dialer {
     /// node.
     pub(super) async fn listen(&self) -> RedisResult<PubSub> {
         let config = self.config();
-        let node = |node| async {
+        let node = |node: RedisNode| async {
             let client = client(&config, node, credentials(&config))?;
             self.in_time(client.get_async_pubsub()).await
         };
         match &config.topology {
             Topology::Standalone | Topology::Cluster => self.each_node(node).await,
-            Topology::Sentinel(_) => node(self.master().await?).await,
+            Topology::Sentinel(sentinel) => {
+                let server = |asked: RedisNode| async {
+                    let (_, master) = self.master(sentinel, asked).await?;
+                    node(master).await
+                };
+                self.each_node(server).await
+            }
         }
     }
 
@@ -106,27 +113,29 @@ impl Dialer {
         self.in_time(client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
-    /// Asks the sentinels, one after the other, where the master is.
-    async fn master(&self) -> RedisResult<RedisNode> {
+    /// Connects to the master that the asked sentinel names. The sentinel is good only if that works: one that was cut off
+    /// from the others goes on naming the former master.
+    async fn master(
+        &self,
+        sentinel: &Sentinel,
+        asked: RedisNode,
+    ) -> RedisResult<(MultiplexedConnection, RedisNode)> {
         let config = self.config();
-        let Topology::Sentinel(sentinel) = &config.topology else {
-            return Err(io::Error::from(io::ErrorKind::Unsupported).into());
-        };
-        self.each_node(|node| async {
-            let credentials = (sentinel.username.as_deref(), sentinel.password.as_ref());
-            let mut connection = self.multiplexed(&client(&config, node, credentials)?).await?;
-            let mut question = cmd("SENTINEL");
-            question.arg("GET-MASTER-ADDR-BY-NAME").arg(&sentinel.master);
-            let answer = self.in_time(question.query_async(&mut connection)).await?;
-            let (host, port): (String, u16) = Option::ok_or_else(answer, || {
-                io::Error::new(io::ErrorKind::NotFound, "no sentinel knows this master")
-            })?;
-            Ok(RedisNode { host, port })
-        })
-        .await
+        let credentials = (sentinel.username.as_deref(), sentinel.password.as_ref());
+        let mut connection = self.multiplexed(&client(&config, asked, credentials)?).await?;
+        let mut question = cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&sentinel.master);
+        let answer = self.in_time(question.query_async(&mut connection)).await?;
+        let (host, port): (String, u16) = Option::ok_or_else(answer, || {
+            io::Error::new(io::ErrorKind::NotFound, "no sentinel knows this master")
+        })?;
+        let master = RedisNode { host, port };
+        let mut connection = self.server(master.clone()).await?;
+        self.check_role(&mut connection).await?;
+        Ok((connection, master))
     }
 
-    /// Checks that the server is a master: a sentinel may name one that has just lost that role.
+    /// Checks that the server is a master: a sentinel may name one that has lost that role.
     async fn check_role(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let role: Vec<Value> = self.in_time(cmd("ROLE").query_async(connection)).await?;
         match role.first() {

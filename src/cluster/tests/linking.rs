@@ -266,6 +266,31 @@ async fn sentinels_tell_where_the_master_is() {
     assert!(matches!(ping(&asking("ours")).await, Err(LinkError::Down(_))));
 }
 
+/// One that was cut off from the others while they made another server the master.
+#[tokio::test]
+async fn a_sentinel_that_does_not_name_the_master_is_left_for_the_next_one() {
+    let (server, former) = (RedisServer::start().await, RedisServer::start().await);
+    let _: String = ask(&former, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    let naming = async |port: u16| {
+        RedisServer::sentinel(&format!("sentinel monitor ours 127.0.0.1 {port} 1\n")).await
+    };
+    let good = naming(server.port()).await;
+    for named in [former.port(), nowhere().await] {
+        let bad = naming(named).await;
+        let ours = Sentinel { master: "ours".into(), username: None, password: None };
+        let topology = Topology::Sentinel(ours);
+        let link = Link::new(&Redis { topology, ..config(&[bad.port(), good.port()]) });
+        let set: Result<String, _> = link.command(&command(&["SET", "a", "b"]), Repeat::Once).await;
+        assert_eq!(set.as_deref(), Ok("OK"));
+        let mut subscription = link.subscribe("channel");
+        let soon = Duration::from_secs(20);
+        assert_eq!(timeout(soon, subscription.next()).await, Ok(Notice::Gap));
+        let _: u64 = ask(&server, &["PUBLISH", "channel", "news"]).await;
+        let heard = timeout(soon, subscription.next()).await;
+        assert_eq!(heard, Ok(Notice::Message(b"news".to_vec())));
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_takes_no_writes_is_left_for_another_but_not_for_every_request() {
     let server = RedisServer::start().await;
