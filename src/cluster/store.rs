@@ -163,15 +163,21 @@ impl SessionStore for SharedStore {
 
 impl Inner {
     async fn load(&self, agent: AgentId) -> Result<Option<Arc<Session>>, StoreError> {
+        Ok(self.load_entry(agent).await?.and_then(|entry| entry.live().cloned()))
+    }
+
+    /// What there is to know of an agent, cached or not.
+    async fn load_entry(&self, agent: AgentId) -> Result<Option<Entry>, StoreError> {
         if let Some(error) = self.is_down() {
             return Err(error.into());
         }
         let Some(bytes) = self.records(&[agent]).await?.pop().flatten() else {
             // If Redis has lost the session, it will be written again. What is known here is good.
-            let known = self.local.get(agent);
+            let known = self.local.entry(agent);
+            let is_live = known.as_ref().is_some_and(|known| known.live().is_some());
             return match self.link.state() {
                 // Another replica may know a session that it cannot store.
-                LinkState::Refusing(refusal) if known.is_none() && !refusal.is_about_one_key() => {
+                LinkState::Refusing(refusal) if !is_live && !refusal.is_about_one_key() => {
                     Err(StoreError::Refused(refusal.into()))
                 }
                 _ => Ok(known),
@@ -181,13 +187,13 @@ impl Inner {
         let Some((_, entry)) =
             self.seals.session(Some(agent), &bytes).filter(|new| self.is_believed(known, &new.1))
         else {
-            return Ok(self.local.get(agent));
+            return Ok(self.local.entry(agent));
         };
         self.note_sealed(agent, &bytes);
         Ok(match self.take(agent, entry.clone()) {
             // There is no room to cache it, but it is good.
-            Taken::Full => entry.live().cloned(),
-            Taken::Yes | Taken::Older | Taken::SignedOut => self.local.get(agent),
+            Taken::Full => Some(entry),
+            Taken::Yes | Taken::Older | Taken::SignedOut => self.local.entry(agent),
         })
     }
 
@@ -251,7 +257,7 @@ impl Inner {
     ) -> Result<Option<Arc<Session>>, StoreError> {
         let known = match self.local.entry(agent) {
             Some(known) => Some(known),
-            None => self.load(agent).await?.and_then(|_| self.local.entry(agent)),
+            None => self.load_entry(agent).await?,
         };
         let Some(known) = known.filter(|k| k.version == old.version && k.session.is_some()) else {
             return Ok(None);
@@ -269,9 +275,12 @@ impl Inner {
             }
             Err(error) => self.keep_unsynced(agent, &mut entry, &error),
         }
-        // Another call may have renewed it here meanwhile.
-        let renewed = self.local.replace(agent, old.version, |_, _| entry.clone());
-        Ok(renewed.and_then(|entry| entry.session))
+        match self.local.offer_over(agent, entry.clone(), old.version) {
+            Taken::Full => Err(self.local.full()),
+            Taken::Yes => Ok(entry.session),
+            // Another call has renewed it here meanwhile, or ended it.
+            Taken::Older | Taken::SignedOut => Ok(None),
+        }
     }
 
     /// Ends the session of this version; by a sign-out if it says when the session was made.

@@ -60,6 +60,28 @@ async fn whoever_is_overtaken_takes_in_what_has_overtaken_it() {
     assert_eq!(knows(&left, 1001), Some(guid("c")), "another one than was ended");
 }
 
+/// Whose session it has no room for, it has to ask Redis about at each call.
+#[tokio::test]
+async fn a_guid_that_is_renewed_where_there_is_no_room_for_its_session_is_stored() {
+    let server = RedisServer::start().await;
+    let (left, small) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let first = put(&left, 1001, "a").await;
+    for id in 1002..1002 + u32::try_from(CAPACITY).expect("few") {
+        put(&small, id, "others").await;
+    }
+    let loaded = small.load(agent(1001)).await.expect("read").expect("a session");
+    assert!(knows(&small, 1001).is_none(), "there is no room for it");
+    let renewed = small.renew(agent(1001), &loaded, guid("b")).await.expect("answered");
+    let renewed = renewed.expect("stored");
+    let stored = left.load(agent(1001)).await.expect("read").expect("a session");
+    assert_eq!((&stored.guid, stored.version), (&guid("b"), renewed.version));
+    let late = small.renew(agent(1001), &first, guid("late")).await.expect("answered");
+    assert!(late.is_none(), "another answer was stored first");
+    full(&server, true).await;
+    let lost = small.renew(agent(1001), &renewed, guid("c")).await;
+    assert!(matches!(lost, Err(StoreError::Full(_))), "nobody has it: {lost:?}");
+}
+
 #[tokio::test]
 async fn a_claim_that_is_older_than_what_is_known_is_not_used_where_redis_is_away() {
     let mut server = RedisServer::start().await;
