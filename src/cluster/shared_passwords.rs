@@ -73,8 +73,13 @@ impl SharedPasswords {
 
     /// Has it written later, when Redis takes it.
     pub(super) fn write_later(&self) {
-        self.is_due.store(true, Ordering::Relaxed);
+        self.set_due();
         self.due.notify_one();
+    }
+
+    /// Notes that one has to be written later.
+    pub(super) fn set_due(&self) {
+        self.is_due.store(true, Ordering::Relaxed);
     }
 
     /// Waits until one has to be written later.

@@ -70,7 +70,7 @@ impl Inner {
     /// Like [`seal_anew`](Self::seal_anew), for the agents that were noted.
     pub(super) async fn seal_noted(&self) -> Result<(), LinkError> {
         let agents = mem::take(&mut *self.outdated());
-        self.seal_anew_of(agents).await
+        self.seal_anew_of(agents.clone()).await.inspect_err(|_| self.outdated().extend(agents))
     }
 
     fn outdated(&self) -> MutexGuard<'_, BTreeSet<AgentId>> {

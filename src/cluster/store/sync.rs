@@ -70,7 +70,8 @@ pub(super) async fn run(store: Arc<Inner>) {
 async fn push(store: &Inner) -> Result<(), LinkError> {
     store.compare(&store.local.unsynced()).await?;
     if store.passwords.take_due() {
-        store.share_passwords().await?;
+        // Redis takes them later. Nobody is woken for that: what has failed is tried again anyway.
+        store.share_passwords().await.inspect_err(|_| store.passwords.set_due())?;
     }
     store.seal_noted().await
 }
@@ -146,7 +147,7 @@ impl Inner {
                     // Another application uses one of its keys. The others do not wait.
                     Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => {}
                     written => {
-                        written.inspect_err(|_| self.passwords.write_later())?;
+                        written?;
                     }
                 }
             }

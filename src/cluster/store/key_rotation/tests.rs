@@ -62,6 +62,20 @@ async fn a_session_that_is_read_under_an_old_key_is_noted_and_sealed_anew() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_sealed_anew_stays_noted() {
+    let server = RedisServer::start().await;
+    sealed_with_an_old_key(&server).await;
+    let store = deaf(&server, &[2, 1]);
+    store.load(agent(1001)).await.expect("read");
+    forbid(&server, "hset").await;
+    store.seal_noted().await.expect_err("nothing can be sealed");
+    let _: String = ask(&server, &["ACL", "SETUSER", "default", "+hset"]).await;
+    store.seal_noted().await.expect("sealed");
+    let loaded = deaf(&server, &[2]).load(agent(1001)).await.expect("read");
+    assert!(loaded.is_some() && store.outdated().is_empty());
+}
+
+#[tokio::test]
 async fn keys_that_somebody_else_uses_stop_no_sealing_and_missing_rights_do() {
     let server = RedisServer::start().await;
     sealed_with_an_old_key(&server).await;

@@ -122,6 +122,23 @@ async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
     }
 }
 
+/// Redis lets nobody look whether there is one, and then it does.
+#[tokio::test]
+async fn a_password_that_could_not_be_shared_is_shared_with_the_next_push() {
+    let server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    let session = put(&store, 1001, "a").await;
+    let time = Duration::from_secs(60);
+    store.passwords.remember(agent(1001), session.made, b"sealed".to_vec(), time);
+    store.passwords.write_later();
+    forbid(&server, "get").await;
+    super::push(&store).await.expect_err("nobody may read it");
+    let _: String = ask(&server, &["ACL", "SETUSER", "default", "+get"]).await;
+    super::push(&store).await.expect("shared");
+    let shared: String = ask(&server, &["GET", "test:{acme}:credentials:1001"]).await;
+    assert_eq!(shared, "sealed");
+}
+
 #[tokio::test]
 async fn a_session_that_is_over_by_then_is_not_written() {
     let server = RedisServer::start().await;
