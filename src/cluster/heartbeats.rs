@@ -13,6 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tracing::warn;
 
 use self::missing::Missing;
 use super::{
@@ -44,6 +45,8 @@ pub struct Heartbeats {
     leaves: AtomicBool,
     heard: Mutex<HashMap<ReplicaId, Heard>>,
     missing: Mutex<Missing>,
+    /// When it was last said that the clock of another replica is ahead.
+    told_ahead: Mutex<Option<Instant>>,
 }
 
 /// What is known of one replica.
@@ -98,13 +101,18 @@ const ALIVE: &[u8] = b"alive:";
 pub(super) const HEARTBEAT_MAX: usize = 4096;
 /// The most replicas that a heartbeat names. There never are so many.
 const NAMED_MAX: usize = 64;
+/// How far the clocks of replicas may be apart until it is said.
+const CLOCKS_AGREE_WITHIN: Duration = Duration::from_secs(5);
+/// The shortest time between two log lines about that.
+const TELL_AHEAD_EVERY: Duration = Duration::from_secs(600);
 /// How long a replica is remembered that tells nothing new. After that its heartbeats are not from now.
 const REMEMBERED: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 impl Heartbeats {
     pub(super) fn new(me: ReplicaId, time: Duration, seals: Seals) -> Self {
-        let (made, requests, leaves, heard, missing) = <_>::default();
-        Self { me, time, seals, began: Instant::now(), made, requests, leaves, heard, missing }
+        let (made, requests, leaves, heard, missing, told_ahead) = <_>::default();
+        let began = Instant::now();
+        Self { me, time, seals, began, made, requests, leaves, heard, missing, told_ahead }
     }
 
     /// This replica.
@@ -193,6 +201,7 @@ impl Heartbeats {
         if heard.at.elapsed() >= self.time {
             heard.since = now;
         }
+        self.compare_clocks(heartbeat);
         (heard.nth, heard.at, heard.made) = (heartbeat.nth, now, heartbeat.made);
         if way == Way::Called {
             heard.called = Some(now);
@@ -206,6 +215,22 @@ impl Heartbeats {
         while heard.requests.get(1).is_some_and(|(at, _)| at.elapsed() >= self.time) {
             heard.requests.pop_front();
         }
+    }
+
+    /// Says now and then that the clock of another replica is ahead. If it is behind, that replica says so: a heartbeat that
+    /// was made earlier may only have been on its way for long.
+    fn compare_clocks(&self, heartbeat: &Heartbeat) {
+        let ahead = Duration::from_millis(heartbeat.made.saturating_sub(millis_now()));
+        if ahead <= CLOCKS_AGREE_WITHIN {
+            return;
+        }
+        let mut told = self.told_ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| told.elapsed() < TELL_AHEAD_EVERY) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let ahead = humantime::format_duration(Duration::from_secs(ahead.as_secs()));
+        warn!(ccgw.tenant.id = %self.seals.tenant(), "the clock of another replica is {ahead} ahead of the one here: what has a time ends too early or too late at one of them; have both set their clocks by the network (NTP)");
     }
 
     /// Whether a heartbeat of the replica was received lately.

@@ -5,6 +5,7 @@ use crate::{
     cluster::Doubts,
     id::TenantId,
     keyring::{EncryptionKey, Keyring},
+    telemetry::log::captured::Captured,
 };
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -40,6 +41,29 @@ async fn only_heartbeats_that_a_replica_of_the_tenant_has_sealed_are_received() 
         assert!(!heartbeats.receive(other), "{other:?}");
     }
     assert_eq!(heartbeats.last_received(), [(ReplicaId(7), Instant::now())].into());
+}
+
+/// Each heartbeat may be late, and none can be early.
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_clock_is_ahead_is_told_of_now_and_then_and_one_that_is_behind_is_not() {
+    let (me, log) = (replica(1), Captured::start());
+    let hear = |id: u64, nth: u64, made: u64| {
+        let (requests, heard, leaves) = (0, Vec::new(), false);
+        let heartbeat = Heartbeat { replica: id, nth, made, requests, heard, leaves };
+        let plain = serde_json::to_vec(&heartbeat).expect("JSON");
+        let sealed = me.seals.seal(Purpose::Heartbeat, "", &plain).expect("sealed");
+        assert_eq!(me.read(&sealed), Some(ReplicaId(id)));
+    };
+    hear(7, 0, millis_now());
+    hear(8, 0, millis_now() - 3_600_000);
+    assert!(log.with("the clock of another replica").is_empty());
+    hear(9, 0, millis_now() + 5_400_000);
+    hear(9, 1, millis_now() + 5_400_000);
+    let told = log.with("the clock of another replica");
+    assert!(told.len() == 1 && told[0].contains("is 1h "), "{told:?}");
+    tokio::time::advance(TELL_AHEAD_EVERY).await;
+    hear(9, 2, millis_now() + 5_400_000);
+    assert_eq!(log.with("the clock of another replica").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
