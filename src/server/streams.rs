@@ -189,10 +189,10 @@ impl EndConditions {
             return;
         }
         over(&shared, &end, self.over.as_ref());
-        let Self { place, served, call, .. } = self;
+        let Self { place, served, call, over, .. } = self;
         // The stream's own call is dropped too. From here on, only other calls make the connection
         // busy.
-        drop((place, call));
+        drop((place, call, over));
         while timeout(END_READ, &mut gone).await.is_err() {
             if served.idle_since().is_some() {
                 return served.buffer.cut_late();
@@ -217,7 +217,8 @@ impl EndConditions {
         };
         let over = async {
             match &self.over {
-                Some(over) => over.token.cancelled().await,
+                // The service knows what to tell the caller of that.
+                Some(over) => drop(over.reached().await),
                 None => std::future::pending().await,
             }
         };

@@ -9,6 +9,7 @@ mod peer;
 mod reloading;
 mod rights;
 mod taken_back;
+mod unread;
 
 use ccgateway_bridge::rpc::proto::{
     BatchSetBusyRequest, CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest,

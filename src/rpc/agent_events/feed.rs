@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use super::translate;
-use crate::{event::Watch, rpc::proto::WatchEventsResponse};
+use crate::{call::CallError, event::Watch, rpc::proto::WatchEventsResponse};
 
 /// The messages for a caller who watches events, in order.
 pub(super) struct Feed {
@@ -58,8 +58,12 @@ impl Feed {
         Some(message)
     }
 
-    /// Fetches the last events, so that the caller can continue from there later.
-    pub(super) fn close(&mut self) {
+    /// Fetches the last events, so that the caller can continue from there later. Where the stream ends for
+    /// who its caller is, nothing more is told: the events may have happened after it lost its right.
+    pub(super) fn close(&mut self, why: &CallError) {
+        if why.is_about_the_caller() {
+            return self.ready.clear();
+        }
         if let Some(batch) = self.watch.take() {
             self.ready.extend(translate::batch(&batch));
         }

@@ -2,6 +2,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use super::*;
 use crate::{
+    call::{Obstacle, Unidentified},
     config,
     event::{Agents, Events, SessionChange, What},
     id::{AgentId, DEFAULT_AGENT_IDS},
@@ -29,6 +30,10 @@ async fn begun(events: &Arc<Events>, last_report: Option<Instant>) -> Feed {
     let begin = feed.next().await;
     assert_eq!((begin.sequence, is_progress(&begin)), (events.newest(), false));
     feed
+}
+
+fn aged() -> CallError {
+    CallError::unasked(Obstacle::ConnectionAged)
 }
 
 fn is_progress(message: &WatchEventsResponse) -> bool {
@@ -61,7 +66,7 @@ async fn where_nothing_has_moved_nothing_is_reported() {
     let (message, ()) = tokio::join!(feed.next(), publishing);
     assert!(matches!(message.what, Some(Wire::SessionChange(_))), "{message:?}");
     assert!(began.elapsed() >= 10 * REPORT_EVERY);
-    feed.close();
+    feed.close(&aged());
     assert!(feed.pop().is_none(), "the caller knows all there is");
 }
 
@@ -83,11 +88,28 @@ async fn a_feed_that_is_closed_tells_what_is_there_and_then_where_it_is() {
     for id in [101, 102, 103] {
         publish(&events, id);
     }
-    feed.close();
+    feed.close(&aged());
     let newest = events.newest();
     let told = feed.pop().expect("the agent's own");
     assert_eq!((told.agent_id.as_str(), told.sequence), ("101", newest - 2));
     let told = feed.pop().expect("a report");
     assert_eq!((is_progress(&told), told.sequence), (true, newest));
     assert!(feed.pop().is_none());
+}
+
+#[tokio::test]
+async fn whoever_may_watch_no_more_is_told_nothing_more() {
+    for why in
+        [Obstacle::CallerNotAllowed, Obstacle::CallerUnknown(Unidentified::CertificateExpired)]
+    {
+        let events = events();
+        let mut feed = begun(&events, None).await;
+        publish(&events, 101);
+        publish(&events, 101);
+        let told = feed.next().await;
+        assert_eq!(told.sequence, events.newest() - 1);
+        publish(&events, 101);
+        feed.close(&CallError::unasked(why));
+        assert!(feed.pop().is_none());
+    }
 }
