@@ -36,6 +36,7 @@ async fn each_call_that_may_change_something_is_one_line_whatever_is_logged() {
     let sign_in = |password: &str| SignInRequest {
         agent_id: "1001".into(),
         password: Some(password.into()),
+        phone_number: Some("40112".into()),
         ..<_>::default()
     };
     sessions.sign_in(sign_in(&"canary-password".repeat(9))).await.expect_err("it is too long");
@@ -82,6 +83,8 @@ async fn each_call_that_may_change_something_is_one_line_whatever_is_logged() {
         ]
     );
     assert_eq!(lines[2]["tenant"], "acme");
+    let arguments = lines[1]["arguments"].as_str().expect("text");
+    assert!(arguments.contains("phone_number: Some(\"40112\")"), "{arguments}");
     assert!(
         lines[2]["arguments"].as_str().expect("text").contains("reason: Some(200)"),
         "{}",
