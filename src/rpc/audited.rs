@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::about::{About, visible};
-use crate::telemetry::audit::{Audit, AuditLine, AuditedAgent};
+use crate::{
+    call::Outcome,
+    telemetry::audit::{Audit, AuditLine, AuditedAgent},
+};
 
 /// A call that belongs into the audit log.
 pub(super) struct Audited {
@@ -16,7 +19,7 @@ pub(super) struct Audited {
     agents: AuditedAgents,
 }
 
-/// What has come of the agents of a batch so far.
+/// What has come of the agents of a batch so far, in the order of its request.
 #[derive(Clone, Default)]
 pub(super) struct AuditedAgents(Arc<Mutex<Vec<AuditedAgent>>>);
 
@@ -30,7 +33,8 @@ pub(super) struct Ended<'a> {
 
 /// Why a call has failed.
 pub(super) struct Failed<'a> {
-    pub(super) reason: &'a str,
+    /// `None`: its caller has left, and so was told nothing.
+    pub(super) reason: Option<&'a str>,
     pub(super) outcome: &'a str,
     pub(super) retcode: Option<&'a str>,
 }
@@ -69,7 +73,7 @@ impl Audited {
             arguments: &self.arguments,
             agents: &self.agents.noted(),
             code,
-            reason: failed.map(|failed| failed.reason),
+            reason: failed.and_then(|failed| failed.reason),
             outcome: failed.map(|failed| failed.outcome),
             retcode: failed.and_then(|failed| failed.retcode),
             trace_id,
@@ -79,8 +83,26 @@ impl Audited {
 }
 
 impl AuditedAgents {
-    pub(super) fn note(&self, agent: AuditedAgent) {
-        self.noted().push(agent);
+    /// Lists the agents of a batch. Nothing is sent for any of them yet. They are listed as what they are if
+    /// the caller leaves before their turn.
+    pub(super) fn list(&self, agents: impl Iterator<Item = String>) {
+        let (code, outcome) = ("CANCELLED", Some(Outcome::NotSent.as_str()));
+        let listed = |agent| AuditedAgent { agent, code, reason: None, outcome, retcode: None };
+        *self.noted() = agents.map(listed).collect();
+    }
+
+    /// Notes that something may have been sent for an agent, by its place in the request.
+    pub(super) fn begin(&self, place: usize) {
+        if let Some(agent) = self.noted().get_mut(place) {
+            agent.outcome = Some(Outcome::Unknown.as_str());
+        }
+    }
+
+    /// Notes what has come of an agent, by its place in the request.
+    pub(super) fn end(&self, place: usize, ended: AuditedAgent) {
+        if let Some(agent) = self.noted().get_mut(place) {
+            *agent = ended;
+        }
     }
 
     fn noted(&self) -> MutexGuard<'_, Vec<AuditedAgent>> {

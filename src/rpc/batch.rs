@@ -82,11 +82,17 @@ pub(super) async fn set_busy(
         audited: call.audited.clone(),
         place: OnceLock::new(),
     };
+    if let Some(audited) = &batch.audited {
+        audited.list(request.agent_ids.iter().map(|agent_id| visible(agent_id, ID_MAX)));
+    }
     let overrides = &call.shared.overrides;
     let asked = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
         let span = batch.context.trace.child(|| "agent".into(), SpanKind::Internal);
         span.set("ccgw.agent.id", || visible(&agent_id, ID_MAX));
         let context = Context { trace: span.trace().clone(), ..batch.context.clone() };
+        if let Some(audited) = &batch.audited {
+            audited.begin(place);
+        }
         let asked = batch.ask(&agent_id, &context).await;
         (place, agent_id, asked, context, span)
     });
@@ -95,7 +101,7 @@ pub(super) async fn set_busy(
     let results = asked.map(async |(place, agent_id, asked, context, _span)| {
         let result = match asked {
             Ok((agent, accepted)) => {
-                batch.audit(&agent_id, None);
+                batch.audit((place, &agent_id), None);
                 Became::Accepted(batch.confirm(agent, accepted, &context).await)
             }
             Err(error) => {
@@ -108,7 +114,7 @@ pub(super) async fn set_busy(
                 let about = About { method: SET_BUSY, tenant_id, agent_id };
                 let to = Recipient { about: &about, gateway: batch.tenant.gateway(), left: None };
                 let refused = status::refuse(&error, &to, overrides);
-                batch.audit(&about.agent_id, Some((&error, &refused)));
+                batch.audit((place, &about.agent_id), Some((&error, &refused)));
                 Became::Error(status::message_of(&refused.status))
             }
         };
@@ -148,15 +154,16 @@ impl Batch {
 
     /// Notes for the audit log what came of an agent: the error and what the caller is told, if there is
     /// one.
-    fn audit(&self, agent_id: &str, failed: Option<(&CallError, &Refused)>) {
+    fn audit(&self, (place, agent_id): (usize, &str), failed: Option<(&CallError, &Refused)>) {
         let Some(audited) = &self.audited else { return };
-        audited.note(AuditedAgent {
+        let agent = AuditedAgent {
             agent: visible(agent_id, ID_MAX),
             code: failed.map_or("OK", |(_, refused)| code_name(refused.status.code())),
             reason: failed.map(|(_, refused)| refused.reason.clone()),
             outcome: failed.map(|(error, _)| error.outcome().as_str()),
             retcode: failed.and_then(|(error, _)| Some(error.last_refusal()?.retcode.to_string())),
-        });
+        };
+        audited.end(place, agent);
     }
 
     async fn confirm(&self, agent: AgentId, accepted: Accepted, context: &Context) -> StateChange {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     access::{Access, Caller},
-    call::{CallError, Deadline, Obstacle, Wait},
+    call::{CallError, Deadline, Obstacle, Outcome, Wait},
     telemetry::{
         metrics::CallMetrics,
         trace::{Span, Trace, TraceId},
@@ -147,7 +147,7 @@ impl CallLog {
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.last_refusal().map(|refusal| refusal.retcode.as_str());
-        self.audit(code, Some(&Failed { reason, outcome, retcode }));
+        self.audit(code, Some(&Failed { reason: Some(reason), outcome, retcode }));
         let error_kind = error.obstacle();
         let is_told = matches!(
             error_kind,
@@ -270,7 +270,9 @@ impl Drop for CallLog {
     fn drop(&mut self) {
         if !self.written {
             self.end(Code::Cancelled);
-            self.audit("CANCELLED", None);
+            // What was written of it goes on without its caller, and nobody waits for what comes of it.
+            let outcome = Outcome::Unknown.as_str();
+            self.audit("CANCELLED", Some(&Failed { reason: None, outcome, retcode: None }));
             let (About { method, tenant_id, agent_id }, elapsed_ms) =
                 (&self.about, self.elapsed_ms());
             let (peer, caller, trace) = self.shown();

@@ -52,7 +52,7 @@ pub struct AuditLine<'a> {
     pub agent: &'a str,
     /// The request, without its secrets.
     pub arguments: &'a str,
-    /// The result for each agent of a batch that was known when the call ended.
+    /// What was known of each agent of a batch when the call ended.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub agents: &'a [AuditedAgent],
     /// The gRPC code.
@@ -78,7 +78,8 @@ pub struct AuditLine<'a> {
 pub struct AuditedAgent {
     /// The agent, as the caller named it.
     pub agent: String,
-    /// The gRPC code that a call for this agent alone would have.
+    /// The gRPC code that a call for this agent alone would have: `CANCELLED` if the caller left before that
+    /// was known.
     pub code: &'static str,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]

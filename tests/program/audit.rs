@@ -5,11 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use ccgateway_bridge::rpc::proto::{
     BatchSetBusyRequest, GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest,
 };
-use ccgateway_test_support::{Clients, PASSWORD, until};
+use ccgateway_sim::Interface;
+use ccgateway_test_support::{AGENT, Clients, PASSWORD, Setup, asked, until};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::start;
+use crate::support::{setup, start, start_at};
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
@@ -108,6 +109,47 @@ async fn each_call_that_may_change_something_is_one_line_whatever_is_logged() {
     }
     let mode = fs::metadata(&file).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// The callers leave while the gateway has requests of theirs that it does not answer.
+#[tokio::test]
+async fn who_leaves_before_the_end_has_a_line_with_what_is_known() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("audit.jsonl");
+    let settings = format!("audit.file = {:?}", file.display().to_string());
+    for (is_batch, expected) in [(false, &[][..]), (true, &["unknown", "not_sent", "not_sent"])] {
+        // A batch has one request at a time.
+        let tenant = "limits.requests = 2\n".to_owned();
+        let program = start_at(None, &Setup { tenant, ..setup(&settings) }).await;
+        let Clients { mut states, .. } = Clients::of(program.grpc);
+        let clients = Clients::of(program.grpc);
+        let agents = AGENT..AGENT + 3;
+        let sign_ins = lines(&file).len() + agents.len();
+        for agent in agents.clone() {
+            clients.sign_in(agent).await.expect("signed in");
+        }
+        program.gateway.freeze();
+        let call = tokio::spawn(async move {
+            if is_batch {
+                let agent_ids = agents.map(|agent| agent.to_string()).collect();
+                let batch = BatchSetBusyRequest { agent_ids, ..<_>::default() };
+                states.batch_set_busy(batch).await.map(drop)
+            } else {
+                states.set_busy(busy(&AGENT.to_string())).await.map(drop)
+            }
+        });
+        until("a request", || !asked(&program.gateway, Interface::SayBusy).is_empty()).await;
+        call.abort();
+        let all = until_lines(&file, sign_ins + 1).await;
+        let line = all.last().expect("a line");
+        let told = [&line["code"], &line["outcome"], &line["reason"]].map(Value::as_str);
+        assert_eq!(told, [Some("CANCELLED"), Some("unknown"), None], "{line}");
+        let agents = line["agents"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let outcomes: Vec<_> = agents.iter().map(|agent| agent["outcome"].as_str()).collect();
+        assert_eq!(outcomes, expected.iter().copied().map(Some).collect::<Vec<_>>(), "{line}");
+        let is_cancelled = |agent: &Value| agent["code"] == "CANCELLED";
+        assert!(agents.iter().all(is_cancelled), "{line}");
+    }
 }
 
 #[tokio::test]
