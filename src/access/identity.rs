@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -30,8 +29,8 @@ pub struct ListenerPolicy {
     pub rules: Arc<Rules>,
     /// Whose tokens are taken; `None`: nobody's.
     pub tokens: Option<Arc<Tokens>>,
-    /// Whose certificates are taken; `None`: nobody's.
-    pub certificates: Option<Arc<dyn ClientCertVerifier>>,
+    /// Who has to vouch for a certificate, each of them; if empty, nobody's are taken.
+    pub certificates: Vec<Arc<dyn ClientCertVerifier>>,
     /// Whether a caller may show nothing.
     pub allows_anonymous: bool,
     /// Whether its callers may ask for the services by reflection.
@@ -48,6 +47,8 @@ pub struct ListenerPolicy {
 pub struct FullPolicy {
     has_rules: bool,
     issuers: Vec<Arc<Terms>>,
+    certificates: Vec<Arc<dyn ClientCertVerifier>>,
+    allows_anonymous: bool,
 }
 
 /// Who the peer of one connection is. Each of its calls may bring a token besides.
@@ -85,19 +86,32 @@ pub enum Identified {
 impl ListenerPolicy {
     /// The policy of a listener that is not as the configuration says before a restart: as before it was
     /// narrowed first, with the new rules, and without the tokens of issuers that are not among `issuers` as
-    /// they were.
+    /// they were. If the configuration has a listener of its name, it lets in only whom that one would let in
+    /// too.
     #[must_use]
-    pub fn narrowed(&self, rules: &Arc<Rules>, issuers: &BTreeMap<String, Arc<Issuer>>) -> Self {
+    pub fn narrowed(
+        &self,
+        rules: &Arc<Rules>,
+        issuers: &[Arc<Issuer>],
+        configured: Option<&Self>,
+    ) -> Self {
         let full = self.narrowed_from.clone().unwrap_or_else(|| Arc::new(FullPolicy::of(self)));
         // Without rules everybody may do everything, which is meant for the new address.
         let opens = rules.is_empty() && full.has_rules;
+        let certificates = match configured {
+            Some(configured) if configured.certificates.is_empty() => Vec::new(),
+            Some(configured) => [&*full.certificates, &*configured.certificates].concat(),
+            None => full.certificates.clone(),
+        };
         Self {
             rules: if opens { Arc::new(Rules::nobody()) } else { rules.clone() },
             tokens: Tokens::on(&full.issuers, issuers).map(Arc::new),
-            certificates: self.certificates.clone(),
+            certificates,
+            allows_anonymous: full.allows_anonymous
+                && configured.is_none_or(|configured| configured.allows_anonymous),
+            reflection: self.reflection,
             superseded: CancellationToken::new(),
             narrowed_from: Some(full),
-            ..*self
         }
     }
 
@@ -110,12 +124,13 @@ impl ListenerPolicy {
 
     /// Whether the authorities vouch for a certificate chain.
     pub(super) fn verifies(&self, chain: &[CertificateDer<'static>]) -> bool {
-        let (Some(authorities), Some((leaf, others))) = (&self.certificates, chain.split_first())
-        else {
-            return false;
-        };
+        let Some((leaf, others)) = chain.split_first() else { return false };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        authorities.verify_client_cert(leaf, others, UnixTime::since_unix_epoch(now)).is_ok()
+        let now = UnixTime::since_unix_epoch(now);
+        let vouches = |authorities: &Arc<dyn ClientCertVerifier>| {
+            authorities.verify_client_cert(leaf, others, now).is_ok()
+        };
+        !self.certificates.is_empty() && self.certificates.iter().all(vouches)
     }
 }
 
@@ -124,7 +139,12 @@ impl ListenerPolicy {
 impl FullPolicy {
     fn of(policy: &ListenerPolicy) -> Self {
         let issuers = policy.tokens.as_ref().map(|tokens| tokens.terms()).unwrap_or_default();
-        Self { has_rules: !policy.rules.is_empty(), issuers }
+        Self {
+            has_rules: !policy.rules.is_empty(),
+            issuers,
+            certificates: policy.certificates.clone(),
+            allows_anonymous: policy.allows_anonymous,
+        }
     }
 }
 
@@ -139,8 +159,10 @@ impl ConnectionIdentity {
         chain: Vec<CertificateDer<'static>>,
     ) -> Self {
         let (generation, policy) = current.get();
-        // A handshake takes time, and the authorities may be others since.
-        let is_verified = generation == seen || policy.verifies(&chain);
+        // A handshake takes time, and the authorities may be others since. Where a listener waits for a
+        // restart, its handshakes are as before, also if an authority is withdrawn.
+        let is_current = generation == seen && policy.narrowed_from.is_none();
+        let is_verified = is_current || policy.verifies(&chain);
         let certificate =
             if is_verified { CertificateIdentity::of(&chain) } else { <_>::default() };
         let chain = chain.into();

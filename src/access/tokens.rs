@@ -9,7 +9,6 @@ mod verified;
 mod withdrawal;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -60,12 +59,9 @@ impl Tokens {
     }
 
     /// Takes the tokens of those of these issuers that have such terms; `None` if none has.
-    pub(super) fn on(
-        terms: &[Arc<Terms>],
-        issuers: &BTreeMap<String, Arc<Issuer>>,
-    ) -> Option<Self> {
+    pub(super) fn on(terms: &[Arc<Terms>], issuers: &[Arc<Issuer>]) -> Option<Self> {
         let on = |terms: &Arc<Terms>| {
-            issuers.get(terms.name()).filter(|issuer| issuer.terms().are_same(terms)).cloned()
+            issuers.iter().find(|issuer| issuer.terms().are_same(terms)).cloned()
         };
         let issuers: Vec<_> = terms.iter().filter_map(on).collect();
         (!issuers.is_empty()).then(|| Self::of(issuers))

@@ -79,9 +79,19 @@ impl Policies {
         }
     }
 
-    /// The policy of a listener that is not as the configuration says before a restart.
-    pub(super) fn narrow(&self, running: &ListenerPolicy) -> ListenerPolicy {
-        running.narrowed(&self.rules, &self.issuers)
+    /// The policy of a listener that is not as the configuration says before a restart. `listener` is what
+    /// the configuration says of it, if anything.
+    pub(super) fn narrow(
+        &self,
+        running: &ListenerPolicy,
+        name: &ListenerName,
+        listener: Option<&Listener>,
+    ) -> Result<ListenerPolicy, StartError> {
+        let configured = listener.map(|listener| self.of(name, listener)).transpose()?;
+        let is_taken = |name: &String| listener.is_none_or(|it| it.issuers.contains(name));
+        let issuers = self.issuers.iter().filter(|&(name, _)| is_taken(name));
+        let issuers: Vec<_> = issuers.map(|(_, issuer)| issuer.clone()).collect();
+        Ok(running.narrowed(&self.rules, &issuers, configured.as_ref()))
     }
 
     /// The policy of a listener.
@@ -97,7 +107,7 @@ impl Policies {
         Ok(ListenerPolicy {
             rules: self.rules.clone(),
             tokens: (!issuers.is_empty()).then(|| Arc::new(Tokens::of(issuers))),
-            certificates: certificates.flatten(),
+            certificates: certificates.flatten().into_iter().collect(),
             allows_anonymous: listener.allows_anonymous(),
             reflection: listener.reflection,
             superseded: CancellationToken::new(),

@@ -67,6 +67,9 @@ struct Changes {
     needs_restart: Vec<String>,
     /// The keys and sections of the latter.
     left: BTreeSet<String>,
+    /// Whether the policy of a listener that waits for a restart is made anew: something of what it takes
+    /// from callers may be withdrawn, or put back.
+    narrows: bool,
 }
 
 impl Bridge {
@@ -89,7 +92,7 @@ impl Bridge {
         );
         let of_tenants = config.warnings_of_tenants(calls, host_requests, given);
         let all_warnings = [of_tenants, warnings.clone()].concat();
-        if reloaded.taken.is_empty() {
+        if reloaded.taken.is_empty() && !changes.narrows {
             // Some are about more than settings, as about who can read a file.
             self.readiness.set_warnings(&all_warnings);
             in_force.warnings = warnings;
@@ -126,7 +129,12 @@ impl Bridge {
         self.certificates.replace(&certificates, &same, store.is_some());
         self.readiness.set_warnings(&all_warnings);
         *in_force = InForce { fingerprint, policies, warnings };
-        self.reloads.applied(reloaded.needs_restart.clone());
+        let needs_restart = reloaded.needs_restart.clone();
+        if reloaded.taken.is_empty() {
+            self.reloads.unchanged(needs_restart);
+        } else {
+            self.reloads.applied(needs_restart);
+        }
         Ok(reloaded)
     }
 
@@ -177,6 +185,8 @@ impl Bridge {
         };
         let (taken, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
         let moved: Vec<_> = self.reloadable.moved_listeners(config).collect();
+        let narrows = others.iter().any(|setting| setting.effect() == Effect::Listener)
+            || self.reloadable.listeners.keys().any(|name| self.reloadable.is_narrowed(name));
         let left = others.iter().map(Setting::key).chain(moved.iter().cloned()).collect();
         let mut needs_restart: Vec<_> =
             others.iter().map(Setting::to_string).chain(moved).collect();
@@ -184,7 +194,7 @@ impl Bridge {
         needs_restart.dedup();
         let returned = same.iter().filter(|name| self.reloadable.is_narrowed(name));
         let returned = returned.map(|name| format!("listeners.{name}")).collect();
-        Changes { taken, returned, needs_restart, left }
+        Changes { taken, returned, needs_restart, left, narrows }
     }
 
     /// The warnings about what is in force.
@@ -244,8 +254,7 @@ impl Reloadable {
         policies: &Policies,
     ) -> Result<Vec<NewListener<'_>>, StartError> {
         let new = |(name, running): (&'_ ListenerName, _)| {
-            let listener = listeners.get(name).filter(|_| same.contains(name));
-            new_listener(name, running, listener, policies)
+            new_listener((name, listeners.get(name)), running, same.contains(name), policies)
         };
         self.listeners.iter().map(new).collect()
     }
@@ -275,14 +284,14 @@ impl Reloadable {
 }
 
 fn new_listener<'a>(
-    name: &ListenerName,
+    (name, listener): (&ListenerName, Option<&Listener>),
     ReloadableListener { context, .. }: &'a ReloadableListener,
-    listener: Option<&Listener>,
+    is_same: bool,
     policies: &Policies,
 ) -> Result<NewListener<'a>, StartError> {
     let (_, current) = context.policy.get();
-    let Some(listener) = listener else {
-        return Ok((context, None, policies.narrow(&current)));
+    let Some(listener) = listener.filter(|_| is_same) else {
+        return Ok((context, None, policies.narrow(&current, name, listener)?));
     };
     let acceptor = listener.tls.as_ref().map(tls::acceptor).transpose();
     let acceptor = acceptor.map_err(|error| StartError::Tls(name.clone(), error))?;

@@ -124,11 +124,6 @@ impl Issuer {
 }
 
 impl Terms {
-    /// The name of the issuer in the configuration.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Whether the same tokens are taken by these, given the same keys.
     pub(super) fn are_same(&self, other: &Self) -> bool {
         let Self { name, claimed, validation, leeway, place } = self;

@@ -139,6 +139,32 @@ async fn an_authority_that_is_withdrawn_counts_no_more_and_a_new_one_does() {
     assert!(late.is_err());
 }
 
+/// It keeps its address until a restart, and with it the handshake that it has.
+#[tokio::test]
+async fn an_authority_is_withdrawn_also_where_a_listener_waits_for_a_restart() {
+    let rules = [(IVR, "[\"*\"]")];
+    let place = Place::open(&rules).await;
+    let second = Authority::new("second", place.files.path());
+    let moved = |authorities: &str| {
+        let settings = settings(&place.files, authorities, &rules);
+        let listen = Some(([127, 0, 0, 1], 1).into());
+        let setup = Setup { settings, listen, ..<_>::default() };
+        let reloaded = place.bridge.bridge.reload(place.site.config(&setup));
+        let Reloaded { taken, needs_restart } = reloaded.expect("a good configuration");
+        assert_eq!(taken, [""; 0]);
+        needs_restart.iter().any(|key| key.starts_with("listeners.default.tls.client_ca_file"))
+    };
+    let mut before = place.peer(&place.authority, IVR).await.expect("connected");
+    assert!(!moved(&place.authority.pem));
+    assert!(may(&mut before, Right::Read).await, "it has only moved");
+    assert!(moved(&second.pem));
+    assert!(!may(&mut before, Right::Read).await);
+    let mut after = place.peer(&place.authority, IVR).await.expect("its handshake is as before");
+    assert!(!may(&mut after, Right::Read).await);
+    assert!(!moved(&place.authority.pem), "it is put back");
+    assert!(may(&mut before, Right::Read).await && may(&mut after, Right::Read).await);
+}
+
 #[tokio::test]
 async fn another_certificate_is_shown_to_new_connections() {
     let rules = [(IVR, "[\"*\"]")];

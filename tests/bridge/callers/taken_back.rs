@@ -104,6 +104,19 @@ async fn a_listener_that_has_moved_takes_no_tokens_that_are_withdrawn() {
     assert!(is_in(&told), "its issuer is as it was: {told:?}");
 }
 
+#[tokio::test]
+async fn a_listener_that_has_moved_lets_nobody_in_without_a_token_any_more() {
+    let place = Place::open().await;
+    place.reload(&format!("listeners.default.allow_anonymous = true\n{}", place.settings), None);
+    let (header, mut peer) = place.known().await;
+    let anonymous = told(&mut peer, "acme", "Basic x").await;
+    assert_eq!(anonymous.code(), PERMISSION_DENIED, "it is known as anonymous: {anonymous:?}");
+    place.reload(&place.settings, Some(([127, 0, 0, 1], 1).into()));
+    assert_eq!(told(&mut peer, "acme", "Basic x").await.code(), UNAUTHENTICATED);
+    let told = told(&mut peer, "acme", &header).await;
+    assert!(is_in(&told), "its issuer is as it was: {told:?}");
+}
+
 /// Nothing else changes when the listener comes back.
 #[tokio::test]
 async fn a_listener_that_has_moved_is_as_the_configuration_says_when_it_comes_back() {
