@@ -105,9 +105,7 @@ impl Tokens {
         for issuer in self.issuers.iter().filter(|issuer| issuer.is(&claimed)) {
             match issuer.verify(token).await {
                 Ok(verified) => return Ok(verified),
-                // Whoever cannot be asked may be the one that would say yes.
-                Err(_) if why == Unidentified::KeysMissing => {}
-                Err(because) => why = because,
+                Err(because) => why = more_telling(why, because),
             }
         }
         Err(why)
@@ -116,6 +114,19 @@ impl Tokens {
     fn verified(&self) -> MutexGuard<'_, VerifiedTokens> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of two reasons against a token, by two keys or issuers, the one that its owner can do more with.
+fn more_telling(one: Unidentified, other: Unidentified) -> Unidentified {
+    let weight = |why: Unidentified| match why {
+        // The token is not of this one, which is nothing against it.
+        Unidentified::Issuer | Unidentified::Key | Unidentified::Signature => 0,
+        Unidentified::Audience => 1,
+        // Whoever cannot be asked may be the one that would say yes.
+        Unidentified::KeysMissing => 3,
+        _ => 2,
+    };
+    if weight(other) >= weight(one) { other } else { one }
 }
 
 /// The token in an `authorization` header, if that has one.

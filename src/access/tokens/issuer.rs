@@ -7,7 +7,7 @@ use std::{
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 
-use super::{VerifiedToken, Withdrawal, key_set::KeySet, keys::Keys};
+use super::{VerifiedToken, Withdrawal, key_set::KeySet, keys::Keys, more_telling};
 use crate::{
     access::{Principal, principal::NAME_MAX},
     call::Unidentified,
@@ -74,23 +74,29 @@ impl Issuer {
     }
 
     /// Verifies a token of this issuer. Fetches the issuer's keys if the token names one that is not
-    /// known.
+    /// known, or names none and is of none that is known.
     ///
     /// # Errors
     ///
     /// Why it does not say who its owner is.
     pub async fn verify(&self, token: &str) -> Result<VerifiedToken, Unidentified> {
-        match self.verify_with(token, &self.keys.current()) {
-            Err(Unidentified::Key | Unidentified::KeysMissing) => {
-                let keys = self.keys.newer().await;
-                self.verify_with(token, &keys).map_err(|why| match why {
-                    // The issuer may have it since the keys were read last.
-                    Unidentified::Key if self.keys.is_failing() => Unidentified::KeysMissing,
-                    why => why,
-                })
-            }
-            verified => verified,
+        let verified = self.verify_with(token, &self.keys.current());
+        let may_be_of_another = match &verified {
+            Err(Unidentified::Key | Unidentified::KeysMissing) => true,
+            Err(Unidentified::Signature) => names_no_key(token),
+            _ => false,
+        };
+        if !may_be_of_another {
+            return verified;
         }
+        let keys = self.keys.newer().await;
+        self.verify_with(token, &keys).map_err(|why| match why {
+            // The issuer may have its key since the keys were read last.
+            Unidentified::Key | Unidentified::Signature if self.keys.is_failing() => {
+                Unidentified::KeysMissing
+            }
+            why => why,
+        })
     }
 
     fn verify_with(&self, token: &str, keys: &KeySet) -> Result<VerifiedToken, Unidentified> {
@@ -106,7 +112,7 @@ impl Issuer {
         for key in keys.fitting(head.kid.as_deref(), head.alg) {
             match decode::<Claims>(token, &key.decoding, &validation) {
                 Ok(read) => return self.verified(read.claims, key.withdrawal.clone()),
-                Err(error) => why = reason(error.kind()),
+                Err(error) => why = more_telling(why, reason(error.kind())),
             }
         }
         Err(why)
@@ -132,6 +138,10 @@ impl Terms {
             && of(validation) == of(&other.validation)
             && place.is_same(&other.place)
     }
+}
+
+fn names_no_key(token: &str) -> bool {
+    decode_header(token).is_ok_and(|head| head.kid.is_none())
 }
 
 fn reason(error: &ErrorKind) -> Unidentified {

@@ -208,6 +208,31 @@ async fn unknown_keys_are_fetched_once_and_known_ones_outlive_their_server() {
     assert!(is_in(&told(&mut peer, "acme", &token(&first, "first")).await));
 }
 
+#[tokio::test]
+async fn a_token_without_a_key_id_is_judged_by_the_key_that_has_signed_it() {
+    let [first, second, newer] = [Signer::es256(), Signer::es256(), Signer::es256()];
+    let server = KeyServer::start().await;
+    server.has(&[first.jwk("first"), second.jwk("second")]);
+    let bridge = bridge(&format!("jwks_url = {:?}", server.url)).await;
+    let bearer = |signer: &Signer, claims: &Value| {
+        format!("Bearer {}", signer.token(&json!({"alg": "ES256"}), claims))
+    };
+    let expired = but("exp", json!(now() - 600));
+    let mut peer = peer(&bridge).await;
+    for signer in [&first, &second] {
+        let told = told(&mut peer, "acme", &bearer(signer, &expired)).await;
+        let said = told.text("grpc-message").replace("%20", " ");
+        assert!(said.contains("its token has expired"), "{said}");
+    }
+    server.has(&[newer.jwk("newer")]);
+    // They are read again no sooner than this.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    let told = told(&mut peer, "acme", &bearer(&newer, &claims())).await;
+    assert!(is_in(&told), "{told:?}");
+}
+
 /// The caller's own problem is told as that even while the keys cannot be read.
 #[tokio::test]
 async fn a_token_that_cannot_be_checked_is_not_called_bad() {
