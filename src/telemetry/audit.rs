@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -26,8 +26,10 @@ pub struct Audit(Arc<Inner>);
 
 struct Inner {
     writer: NonBlocking,
-    /// Lines that were dropped since the queue was full: the disk is too slow.
+    waiting: Waiting,
+    /// Lines that came after the thread that writes them had ended.
     unqueued: ErrorCounter,
+    /// Lines that could not be written, or found no room: the disk is too slow.
     unwritten: Unwritten,
     reopens: Arc<AtomicU64>,
     worker: Mutex<Option<WorkerGuard>>,
@@ -106,7 +108,20 @@ struct Reopening {
     is_torn: bool,
 }
 
-/// How many lines may wait for the disk. A line has a few hundred bytes.
+/// How many bytes of lines wait for the disk.
+#[derive(Clone, Default)]
+struct Waiting(Arc<AtomicUsize>);
+
+/// Where lines go that have waited.
+struct Dequeued<W> {
+    to: W,
+    waiting: Waiting,
+}
+
+/// How many bytes of lines may wait for the disk. A line has a few hundred bytes, but that of a batch may have
+/// a hundred kilobytes.
+const WAITING_MAX: usize = 16 * 1024 * 1024;
+/// How many lines may wait.
 const QUEUE: usize = 16_384;
 
 // === impl Audit ===
@@ -122,23 +137,32 @@ impl Audit {
         let file = open(path)?;
         let (path, asked, is_torn) = (path.to_owned(), reopens.clone(), is_torn(path));
         let file = Reopening { path, file, asked, done: 0, said: 0, is_torn };
-        let (lines, unwritten) = Lines::to(file);
+        Ok(Self::over(file, reopens))
+    }
+
+    fn over(to: impl Write + Send + 'static, reopens: Arc<AtomicU64>) -> Self {
+        let waiting = Waiting::default();
+        let (lines, unwritten) = Lines::to(Dequeued { to, waiting: waiting.clone() });
         let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true);
         let (writer, worker) = builder.finish(lines);
         let unqueued = writer.error_counter();
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             writer,
+            waiting,
             unqueued,
             unwritten,
             reopens,
             worker: Mutex::new(Some(worker)),
-        })))
+        }))
     }
 
     /// Adds a line. Nobody waits for the disk: a line that finds no room is lost, and counted.
     pub fn write(&self, line: &AuditLine<'_>) {
         if let Ok(mut json) = serde_json::to_vec(line) {
             json.push(b'\n');
+            if !self.0.waiting.add(&json) {
+                return self.0.unwritten.note();
+            }
             // A failure is counted where it happens.
             let _queued = self.0.writer.clone().write_all(&json);
         }
@@ -166,6 +190,46 @@ impl Audit {
 impl fmt::Debug for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Audit").field("lines_lost", &self.lines_lost()).finish_non_exhaustive()
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Adds a line, if there is room for it.
+    fn add(&self, line: &[u8]) -> bool {
+        let with =
+            |waiting: usize| Some(waiting + Self::weight(line)).filter(|sum| *sum <= WAITING_MAX);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).is_ok()
+    }
+
+    fn remove(&self, line: &[u8]) {
+        self.0.fetch_sub(Self::weight(line), Ordering::Relaxed);
+    }
+
+    /// What a line counts for. A short one counts for its place in the queue, so that whatever has been added
+    /// finds one.
+    fn weight(line: &[u8]) -> usize {
+        line.len().max(WAITING_MAX / QUEUE)
+    }
+}
+
+// === impl Dequeued ===
+
+impl<W: Write> Write for Dequeued<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    /// Writes a whole line, which waits no more then, also if that fails.
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        let written = self.to.write_all(line);
+        self.waiting.remove(line);
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 

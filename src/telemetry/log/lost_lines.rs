@@ -30,6 +30,11 @@ impl Unwritten {
     pub(in crate::telemetry) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Counts one more line.
+    pub(in crate::telemetry) fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl<W: Write> Write for Lines<W> {
@@ -39,9 +44,7 @@ impl<W: Write> Write for Lines<W> {
 
     /// Writes a whole line, and counts it if that fails.
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        self.to.write_all(line).inspect_err(|_| {
-            self.unwritten.0.fetch_add(1, Ordering::Relaxed);
-        })
+        self.to.write_all(line).inspect_err(|_| self.unwritten.note())
     }
 
     fn flush(&mut self) -> io::Result<()> {
