@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -30,6 +30,19 @@ pub struct Access {
     /// Of the key that signed the caller's token.
     key: Option<Withdrawal>,
     standing: Option<Standing>,
+    /// What it has become under the newest policy that was asked for. A health watch asks each second.
+    renewed: Mutex<Option<Arc<Renewed>>>,
+}
+
+/// What a caller may do under a newer policy, by what it has shown before.
+#[derive(Debug)]
+struct Renewed {
+    /// Of the policy.
+    generation: u64,
+    /// `None`: nothing of what it has shown is taken any more.
+    access: Option<Access>,
+    /// Whether all that it has shown is still taken.
+    are_all: bool,
 }
 
 /// Under which policy an access was computed.
@@ -96,6 +109,7 @@ impl Access {
             until,
             key: None,
             standing: None,
+            renewed: Mutex::default(),
         }
     }
 
@@ -129,7 +143,7 @@ impl Access {
         loop {
             newest.superseded.cancelled().await;
             (_, newest) = standing.current.get();
-            if self.refused_by(&newest, standing, id, right).is_some() {
+            if self.renewed(standing).refuses(id, right).is_some() {
                 return;
             }
         }
@@ -146,8 +160,7 @@ impl Access {
         if self.is_key_withdrawn() {
             return Some(Obstacle::CallerUnknown(Unidentified::Key));
         }
-        let standing = self.superseded()?;
-        self.refused_by(&standing.current.get().1, standing, id, right)
+        self.renewed(self.superseded()?).refuses(id, right)
     }
 
     /// Whether the caller may do anything at the tenant `id`, by the policy that is the current one.
@@ -155,9 +168,9 @@ impl Access {
         if id.is_empty() || self.has_expired(Instant::now()) || self.is_key_withdrawn() {
             return false;
         }
-        let newest = self.superseded().map(|standing| (standing, standing.current.get().1));
-        Right::ALL.into_iter().any(|(_, right)| match &newest {
-            Some((standing, newest)) => self.refused_by(newest, standing, id, right).is_none(),
+        let renewed = self.superseded().map(|standing| self.renewed(standing));
+        Right::ALL.into_iter().any(|(_, right)| match &renewed {
+            Some(renewed) => renewed.refuses(id, right).is_none(),
             None => matches!(self.tenant(id, right), Ok(Some(_))),
         })
     }
@@ -169,14 +182,16 @@ impl Access {
         self.standing.as_ref().filter(is_another)
     }
 
-    /// Why `policy` does not give the caller `right` at the tenant `id`, by what the caller has shown.
-    fn refused_by(
-        &self,
-        policy: &ListenerPolicy,
-        Standing { policy: before, chain, .. }: &Standing,
-        id: &str,
-        right: Right,
-    ) -> Option<Obstacle> {
+    /// What it is under the policy that is the current one. The caller's certificate is verified once for
+    /// each policy.
+    fn renewed(&self, standing: &Standing) -> Arc<Renewed> {
+        let Standing { policy: before, current, chain, .. } = standing;
+        let (generation, policy) = current.get();
+        let known = || self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = known().clone().filter(|known| known.generation == generation);
+        if let Some(newest) = newest {
+            return newest;
+        }
         let is_verified = policy.verifies(chain);
         let still = |principal: &&Principal| match principal {
             Principal::Anonymous => policy.allows_anonymous,
@@ -185,13 +200,10 @@ impl Access {
         };
         let principals: Vec<_> = self.principals.iter().filter(still).cloned().collect();
         let are_all = principals.len() == self.principals.len();
-        let access = policy.rules.access(principals, None);
-        if !access.principals.is_empty() && matches!(access.tenant(id, right), Ok(Some(_))) {
-            return None;
-        }
-        // The right may be there for who shows it anew.
-        let unknown = Obstacle::CallerUnknown(Unidentified::Changed);
-        Some(if are_all { Obstacle::CallerNotAllowed } else { unknown })
+        let access = (!principals.is_empty()).then(|| policy.rules.access(principals, None));
+        let renewed = Arc::new(Renewed { generation, access, are_all });
+        *known() = Some(renewed.clone());
+        renewed
     }
 
     /// The access of somebody who may do nothing.
@@ -256,6 +268,21 @@ impl Access {
     }
 }
 
+// === impl Renewed ===
+
+impl Renewed {
+    /// Why the caller has not `right` at the tenant `id`.
+    fn refuses(&self, id: &str, right: Right) -> Option<Obstacle> {
+        let access = self.access.as_ref();
+        if access.is_some_and(|access| matches!(access.tenant(id, right), Ok(Some(_)))) {
+            return None;
+        }
+        // The right may be there for who shows it anew.
+        let unknown = Obstacle::CallerUnknown(Unidentified::Changed);
+        Some(if self.are_all { Obstacle::CallerNotAllowed } else { unknown })
+    }
+}
+
 fn number(principals: &[Principal]) -> Option<u64> {
     static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let known = |principal: &&Principal| **principal != Principal::Anonymous;
@@ -272,8 +299,60 @@ fn shown(principal: &Principal) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rustls::{
+        DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+        client::danger::HandshakeSignatureValid,
+        pki_types::UnixTime,
+        server::danger::{ClientCertVerified, ClientCertVerifier},
+    };
+    use tokio_util::sync::CancellationToken;
+
     use super::super::{PrincipalPattern, Reach, Rule, Rules};
     use super::*;
+
+    /// Vouches for everybody, and counts how often it is asked.
+    #[derive(Debug, Default)]
+    struct Counting(AtomicUsize);
+
+    impl ClientCertVerifier for Counting {
+        fn root_hint_subjects(&self) -> &[DistinguishedName] {
+            &[]
+        }
+
+        fn verify_client_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: UnixTime,
+        ) -> Result<ClientCertVerified, Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(ClientCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            Vec::new()
+        }
+    }
 
     fn tenants(ids: &[&str]) -> Vec<TenantId> {
         ids.iter().map(|id| TenantId::parse(id).unwrap()).collect()
@@ -351,5 +430,36 @@ mod tests {
         assert_eq!((all.shown(), nobody.shown()), ("", ""));
         assert_eq!(access(&[], &["a", "b", "c", "d"]).shown(), "cn:a cn:b cn:c");
         assert_eq!(access(&[], &["a cn:b", "c"]).shown(), "\"cn:a cn:b\" cn:c");
+    }
+    #[test]
+    fn a_certificate_is_verified_once_for_each_policy_however_often_somebody_looks() {
+        let authority = Arc::new(Counting::default());
+        let policy = |rights: &[Right]| ListenerPolicy {
+            rules: Arc::new(Rules::new(vec![rule("cn:a", None, rights)], tenants(&["a"]))),
+            tokens: None,
+            certificates: vec![authority.clone()],
+            allows_anonymous: false,
+            reflection: false,
+            superseded: CancellationToken::new(),
+            narrowed_from: None,
+        };
+        let current = CurrentPolicy::new(policy(&[Right::Watch]));
+        let (generation, first) = current.get();
+        let chain = vec![CertificateDer::from(vec![1])].into();
+        let standing =
+            Standing { generation, policy: first.clone(), current: current.clone(), chain };
+        let access = first.rules.access(vec![Principal::CommonName("a".into())], None);
+        let access = access.under(standing);
+        for (round, right) in [(1, Right::Read), (2, Right::Watch)] {
+            current.replace(policy(&[right]));
+            for _ in 0..10 {
+                assert!(access.may_use("a"));
+                assert!(access.taken_back("a", right).is_none());
+                assert!(access.taken_back("a", Right::Write).is_some());
+            }
+            assert_eq!(authority.0.load(Ordering::Relaxed), round);
+        }
+        current.replace(policy(&[]));
+        assert!(!access.may_use("a"));
     }
 }
