@@ -96,7 +96,7 @@ async fn whoever_waits_for_the_last_call_waits_for_a_batch_between_two_of_its_ag
     waiting.await;
 }
 
-/// A world with a kept agent who was signed in with [`PASSWORD`], and how often agents were signed in.
+/// A world with a kept agent whom a caller has signed in.
 async fn kept(credentials: &[u32]) -> World {
     let world = World::polling(credentials).await;
     world.sign_in(1001).await;
@@ -108,7 +108,8 @@ async fn kept(credentials: &[u32]) -> World {
 async fn a_new_password_in_the_configuration_takes_the_place_of_the_one_before_at_once() {
     let world = kept(&[1001]).await;
     world.gateway.set_password(1001, "new");
-    world.changed_to(&[], &[(1001, "new")]).put_in_force(&world.tenant);
+    let changed = world.changed_to(&[], &[(1001, "new")]);
+    changed.put_in_force(&world.tenant);
     world.gateway.sign_out(1001);
     until("signed in anew", || world.asked(Interface::SignIn).len() >= 2).await;
     world.until_state(1001, Some(SessionState::Kept)).await;
@@ -118,7 +119,8 @@ async fn a_new_password_in_the_configuration_takes_the_place_of_the_one_before_a
 #[tokio::test]
 async fn an_agent_who_is_taken_out_of_the_configuration_is_not_signed_in_again() {
     let world = kept(&[1001]).await;
-    world.changed_to(&[], &[]).put_in_force(&world.tenant);
+    let changed = world.changed_to(&[], &[]);
+    changed.put_in_force(&world.tenant);
     world.gateway.sign_out(1001);
     until("ended", || world.tenant.sessions.cached(agent(1001)).is_none()).await;
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
@@ -128,7 +130,8 @@ async fn an_agent_who_is_taken_out_of_the_configuration_is_not_signed_in_again()
 async fn a_new_password_in_the_configuration_is_tried_after_that_of_a_caller_was_rejected() {
     let world = kept(&[]).await;
     world.gateway.set_password(1001, "new");
-    world.changed_to(&[], &[(1001, "new")]).put_in_force(&world.tenant);
+    let changed = world.changed_to(&[], &[(1001, "new")]);
+    changed.put_in_force(&world.tenant);
     world.gateway.sign_out(1001);
     until("signed in anew", || world.asked(Interface::SignIn).len() >= 3).await;
     world.until_state(1001, Some(SessionState::Kept)).await;
