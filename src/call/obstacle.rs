@@ -288,6 +288,13 @@ pub enum Share {
     TenantWatches,
 }
 
+impl Share {
+    /// Whether it is the part of one caller alone: whoever uses it up hurts nobody else.
+    pub fn is_callers_own(self) -> bool {
+        matches!(self, Self::ConnectionRequests | Self::CallerCalls | Self::AgentQueue)
+    }
+}
+
 // === impl Obstacle ===
 
 impl Obstacle {

@@ -15,13 +15,16 @@ use super::{
 };
 use crate::{
     access::{Access, Caller},
-    call::{CallError, Deadline, Obstacle, Outcome, Wait},
+    call::{CallError, Deadline, Obstacle, Outcome, Share, Wait},
     telemetry::{
-        metrics::CallMetrics,
+        metrics::{CallMetrics, Metrics},
         trace::{Span, Trace, TraceId},
     },
     tenant::Tenant,
 };
+
+/// How the names of the contract's methods begin.
+const CONTRACT: &str = "ccgateway.agent.v1.";
 
 /// Logs, counts and traces one call. Does so too if the caller goes away and this is dropped.
 pub(super) struct CallLog {
@@ -122,14 +125,26 @@ impl CallLog {
             if error.is_about_the_caller() { (&nobody, None) } else { (&self.about, gateway) };
         let to = Recipient { about, gateway, left };
         let refused = status::refuse(error, &to, &shared.overrides);
-        if let (Some(Obstacle::Overloaded { share, .. }), Some(tenant)) =
-            (error.obstacle(), &self.started.counted.tenant)
-        {
-            tenant.metrics().overloaded(*share);
+        if let Some(Obstacle::Overloaded { share, .. }) = error.obstacle() {
+            self.over_limit(*share, &shared.observed.metrics);
         }
         shared.observed.failures.note(error, &self.about, &refused);
         self.refused(error, &refused);
         refused.status
+    }
+
+    fn over_limit(&self, share: Share, metrics: &Metrics) {
+        let counted = &self.started.counted;
+        if let Some(tenant) = &counted.tenant {
+            tenant.metrics().overloaded(share);
+        }
+        // Exactly those that alerts on failed calls have to leave out.
+        let is_counted = self.about.method.starts_with(CONTRACT) && !counted.streams();
+        match &counted.tenant {
+            _ if !share.is_callers_own() || !is_counted => {}
+            Some(tenant) => tenant.metrics().over_own_share(),
+            None => metrics.tenants.over_own_share(),
+        }
     }
 
     /// Counts a gap: the caller is being told that it has missed events.

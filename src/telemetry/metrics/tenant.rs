@@ -33,6 +33,7 @@ pub struct Tenants {
     sign_ins: sign_ins::Families,
     calls: Family<CodeLabels, Counter>,
     overloaded: Family<ShareLabels, Counter>,
+    over_own_share: Family<TenantLabels, Counter>,
     event_gaps: Family<TenantLabels, Counter>,
     sessions: Family<StateLabels, Gauge>,
     entered: Family<StateLabels, Counter>,
@@ -79,6 +80,7 @@ pub struct TenantMetrics<V: Vocabulary> {
     /// By the number of the gRPC code.
     calls: Vec<Late<CodeLabels, Counter>>,
     overloaded: Counters<V::Share>,
+    over_own_share: Counter,
     event_gaps: Counter,
     repeats_over_limit: Counter,
     /// Sign-ins that the bridge makes by itself.
@@ -140,6 +142,7 @@ impl Tenants {
             sign_ins: sign_ins::Families::default(),
             calls: Family::default(),
             overloaded: Family::default(),
+            over_own_share: Family::default(),
             event_gaps: Family::default(),
             sessions: Family::default(),
             entered: Family::default(),
@@ -155,6 +158,9 @@ impl Tenants {
         registry.register("ccgw_calls", "Unary calls, by tenant and code", calls.clone());
         let help = "Calls that were refused because a limit was used up";
         registry.register("ccgw_calls_over_limit", help, overloaded.clone());
+        let help = "Unary calls that were refused because their caller had used up its own part of a limit";
+        registry.register("ccgw_calls_over_own_share", help, families.over_own_share.clone());
+        families.of_no_tenant();
         let help = "How often callers who watch events were told that some are missing";
         registry.register("ccgw_event_gaps", help, event_gaps.clone());
         registry.register_with_unit(
@@ -206,6 +212,16 @@ impl Tenants {
         families
     }
 
+    /// Counts a unary call whose tenant is not known, and that was refused because its caller had used up its own
+    /// part of a limit.
+    pub fn over_own_share(&self) {
+        self.of_no_tenant().inc();
+    }
+
+    fn of_no_tenant(&self) -> Counter {
+        self.over_own_share.get_or_create(&TenantLabels { tenant: "".into() }).clone()
+    }
+
     /// A configured tenant's part.
     pub fn of<V: Vocabulary>(&self, tenant: &str) -> TenantMetrics<V> {
         let tenant: Arc<str> = tenant.into();
@@ -219,6 +235,7 @@ impl Tenants {
             codes: self.codes,
             calls: late::by_code(&self.calls, self.codes.iter().map(code)),
             overloaded: Counters::new(V::SHARES, overloaded),
+            over_own_share: self.over_own_share.get_or_create(&labels).clone(),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
             repeats_over_limit: self.repeats_over_limit.get_or_create(&labels).clone(),
             queue_seconds: Late::new(&self.queue_seconds, labels.clone()),
@@ -259,6 +276,11 @@ impl<V: Vocabulary> TenantMetrics<V> {
     /// Counts a call that was refused because a limit was used up.
     pub fn overloaded(&self, share: V::Share) {
         self.overloaded.inc(share);
+    }
+
+    /// Counts a unary call that was refused because its caller had used up its own part of a limit.
+    pub fn over_own_share(&self) {
+        self.over_own_share.inc();
     }
 
     /// Counts that a caller who watches events was told of missing ones.
