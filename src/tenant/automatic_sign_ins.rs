@@ -65,6 +65,8 @@ struct Waiters {
 pub(super) struct Grant {
     /// The agent has been signed out since it was given, so that only a caller may use it.
     is_withdrawn: bool,
+    /// A call has asked for it lately, and may come back for the agent.
+    is_for_caller: bool,
     sign_ins: Arc<SignIns>,
     agent: AgentId,
     /// The ticket of the agent's entry.
@@ -200,6 +202,11 @@ impl Tenant {
 // === impl Grant ===
 
 impl Grant {
+    /// Whether a call has asked for it lately.
+    pub(super) fn is_for_caller(&self) -> bool {
+        self.is_for_caller
+    }
+
     /// Ends the sign-in, and tells its result to those who wait for it.
     pub(super) fn finish<T>(mut self, result: &Result<T, Obstacle>) {
         self.result = result.as_ref().map(drop).map_err(Obstacle::clone);

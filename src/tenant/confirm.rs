@@ -66,7 +66,8 @@ impl Tenant {
     /// at most until the caller's deadline.
     ///
     /// Events that were fetched before the command was sent do not count, even if they are
-    /// published later. An event that the gateway had queued before the command looks like a later
+    /// published later; of a change that another process has sent, only the numbers of events are known. An
+    /// event that the gateway had queued before the command looks like a later
     /// one. So the bridge asks for the agent's status after the event, and the status has to fit.
     /// If the gateway does not tell the status, an event fetched here is sufficient. An event that
     /// another replica has fetched may be older than it looks, so it never confirms without a

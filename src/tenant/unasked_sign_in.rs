@@ -45,17 +45,15 @@ impl AdmittedCall {
                 return Ok(Some(session));
             }
         };
+        // No caller waits for the agent's lost session, or has asked for it lately.
+        let is_for_keeper = self.call.is_none() && refused > 0 && !grant.is_for_caller();
         // If the caller leaves now, the sign-in must go on: the agent's moment must not be wasted.
         self.caller_wait.commit(true);
-        let made = self.sign_in_granted(&sign_in, refused, untouched).await;
+        let made = self.sign_in_granted(&sign_in, refused, is_for_keeper, untouched).await;
         self.caller_wait.commit(false);
         grant.finish(&made);
-        // Other calls may sign in where a keeper may not.
         if let Err(error) = &made
-            && !matches!(
-                error,
-                Obstacle::ShuttingDown | Obstacle::SessionMissing | Obstacle::StoreUnavailable(_)
-            )
+            && counts_for_others(error, is_for_keeper)
         {
             self.turn.share_failure(error.clone());
         }
@@ -70,6 +68,7 @@ impl AdmittedCall {
         &mut self,
         sign_in: &Arc<SignIn>,
         refused: u64,
+        is_for_keeper: bool,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
         // Another replica that has the lock may need this long for its own sign-in.
@@ -80,7 +79,7 @@ impl AdmittedCall {
             Locked::Ours(lock) => Some(lock),
             Locked::Newer(session) => return Ok(session),
             // Another replica may have signed the agent out, and no caller wants it back.
-            Locked::Unknown(error) if self.is_for_keeper(refused) => {
+            Locked::Unknown(error) if is_for_keeper => {
                 return Err(self.tenant.store_failed(&error));
             }
             // For a caller without a lock: two sign-ins are harmless, but none is not.
@@ -97,11 +96,6 @@ impl AdmittedCall {
         self.make_or_await_session(sign_in, refused, untouched).await
     }
 
-    /// Whether no caller waits for the agent's lost session.
-    fn is_for_keeper(&self, refused: u64) -> bool {
-        self.call.is_none() && refused > 0
-    }
-
     /// The sign-in to make now that the agent's moment has come. Meanwhile the agent may have been signed
     /// out, also at another replica: then nobody signs it in but a caller, and not with what was given
     /// before.
@@ -112,7 +106,8 @@ impl AdmittedCall {
         untouched: &Untouched,
     ) -> Result<Arc<SignIn>, Obstacle> {
         let has_ended = refused > 0 && matches!(self.stored_session(untouched).await?, Ok(None));
-        if self.is_for_keeper(refused) && (has_ended || self.may_be_signed_out().await) {
+        let is_unasked = self.call.is_none() && refused > 0;
+        if is_unasked && (has_ended || self.may_be_signed_out().await) {
             return Err(Obstacle::SessionMissing);
         }
         if !has_ended {
@@ -204,5 +199,15 @@ impl Tenant {
             Some(Pause::Guidless(retry_in)) => Err(Obstacle::GuidLost { retry_in }),
             None => Ok(Some(sign_in)),
         }
+    }
+}
+
+/// Whether a failed sign-in has failed for the calls too that have waited for it.
+fn counts_for_others(error: &Obstacle, is_for_keeper: bool) -> bool {
+    match error {
+        Obstacle::ShuttingDown | Obstacle::SessionMissing => false,
+        // They may sign in where a keeper may not.
+        Obstacle::StoreUnavailable(_) => !is_for_keeper,
+        _ => true,
     }
 }

@@ -66,6 +66,7 @@ impl Tenant {
         let refused = entry.refused;
         let grant = Grant {
             is_withdrawn: false,
+            is_for_caller: entry.is_asked_for(now),
             sign_ins: self.sign_ins.clone(),
             agent,
             ticket: entry.ticket,

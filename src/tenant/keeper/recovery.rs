@@ -18,7 +18,7 @@ use crate::{
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// The pause before the store is asked again who may sign the agent in.
+/// The pause before a store that could not be asked is asked again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 impl Keeping {
@@ -39,6 +39,11 @@ impl Keeping {
             if !self.tenant.can_have(self.agent) {
                 return Err(End::NotOfTenant);
             }
+            // Before the queue is joined: its moments are for those who can use them.
+            if self.is_store_silent().await {
+                self.wait_for_store().await?;
+                continue;
+            }
             let limit = self.tenant.config.keep.recovery;
             let begun = Instant::now();
             let made = self.tenant.make_anew(self.agent, self.version());
@@ -50,6 +55,8 @@ impl Keeping {
                     self.settle();
                     return Ok(());
                 }
+                // The password may be in the store.
+                Err(Obstacle::SessionMissing) if self.is_store_silent().await => {}
                 Err(Obstacle::SessionMissing) => {
                     // The agent may have been signed out meanwhile. Then this ends with another cause.
                     let still = self.session().await?;
@@ -64,19 +71,19 @@ impl Keeping {
                     self.give_way().await?;
                 }
                 Err(error)
-                    if error.is_credentials_rejected() && !self.has_another_password().await =>
+                    if error.is_credentials_rejected()
+                        && !self.may_have_another_password().await =>
                 {
                     return Err(End::NoCredentials);
                 }
                 Err(error) if error.is_signed_in_elsewhere() && !self.is_permitted() => {
                     self.give_way().await?;
                 }
-                // Another replica may have signed the agent out. The store may answer again before the
-                // lease has run out.
-                Err(error) if is_of_store(&error) && !self.tenant.is_sole_keeper(self.agent) => {
-                    return Err(End::Unclear);
+                Err(error) if is_of_store(&error) && spent >= limit => return Err(End::Unclear),
+                Err(error) if is_of_store(&error) => {
+                    self.wait_for_store().await?;
+                    spent += STORE_PAUSE;
                 }
-                Err(error) if is_of_store(&error) => self.rest(STORE_PAUSE).await?,
                 Err(_) if spent >= limit => return Err(End::GaveUp),
                 // Full jitter, so that agents which were lost together are not signed in together.
                 Err(_) => {
@@ -89,12 +96,28 @@ impl Keeping {
         }
     }
 
-    /// Whether there is a password that the gateway has not rejected, such as a new one in the
+    /// Whether there may be a password that the gateway has not rejected, such as a new one in the
     /// configuration after that of a caller.
-    async fn has_another_password(&self) -> bool {
-        match self.tenant.usable_credentials(self.agent).await {
-            Ok(found) => found.is_some(),
+    async fn may_have_another_password(&self) -> bool {
+        match self.tenant.newest().usable_credentials(self.agent).await {
+            Ok(None) => self.is_store_silent().await,
+            Ok(Some(_)) => true,
             Err(error) => !error.is_credentials_rejected(),
+        }
+    }
+
+    /// Whether the store does not say what other replicas have done with the agent.
+    async fn is_store_silent(&self) -> bool {
+        self.tenant.sessions.load(self.agent).await.is_err()
+    }
+
+    /// Waits a moment for a store that cannot be asked. Another replica may have signed the agent out, or
+    /// have its password. An error: this replica's lease has run out.
+    async fn wait_for_store(&self) -> Result<(), End> {
+        if self.tenant.is_sole_keeper(self.agent) {
+            self.rest(STORE_PAUSE).await
+        } else {
+            Err(End::Unclear)
         }
     }
 

@@ -88,7 +88,9 @@ impl Record {
 
     /// For a change that has come to this. `None`: it cannot be recorded, and another attempt may act.
     pub(super) fn ended(asked: &Asked, ended: &Result<Made, CallError>) -> Option<Self> {
+        // A replica that has just started has not read its tenants' events yet.
         let after = ended.as_ref().ok().and_then(|made| made.after).map(SentBy::newest);
+        let after = after.filter(|newest| *newest > 0);
         let ended = Some(End::of(ended)?);
         Some(Self { ended, after, ..Self::under_way(asked, 0) })
     }
