@@ -138,7 +138,7 @@ pub enum Outcome {
     /// The gateway was asked and its answer was lost. What the agent is doing now shows that the change was not
     /// made.
     NotApplied,
-    /// The gateway was asked, and it is not known what it did.
+    /// The gateway was asked, or may have been, and it is not known what it did.
     Unknown,
 }
 

@@ -86,8 +86,8 @@ pub enum Identified {
 impl ListenerPolicy {
     /// The policy of a listener that is not as the configuration says before a restart: as before it was
     /// narrowed first, with the new rules, and without the tokens of issuers that are not among `issuers` as
-    /// they were. If the configuration has a listener of its name, it lets in only whom that one would let in
-    /// too.
+    /// they were. If the configuration has a listener of its name, of each kind of identity that both take it
+    /// lets in only those whom that one would let in too.
     #[must_use]
     pub fn narrowed(
         &self,
@@ -98,21 +98,34 @@ impl ListenerPolicy {
         let full = self.narrowed_from.clone().unwrap_or_else(|| Arc::new(FullPolicy::of(self)));
         // Without rules everybody may do everything, which is meant for the new address.
         let opens = rules.is_empty() && full.has_rules;
+        let tokens = Tokens::on(&full.issuers, issuers).map(Arc::new);
         let certificates = match configured {
-            Some(configured) if configured.certificates.is_empty() => Vec::new(),
-            Some(configured) => [&*full.certificates, &*configured.certificates].concat(),
-            None => full.certificates.clone(),
+            Some(new) if !new.certificates.is_empty() && !full.certificates.is_empty() => {
+                [&*full.certificates, &*new.certificates].concat()
+            }
+            // What was withdrawn does not come back because a section goes.
+            _ => self.certificates.clone(),
+        };
+        // Where callers are to be identified in a way that begins with the restart, they go on until then.
+        let knows_callers = tokens.is_some() || !certificates.is_empty();
+        let allows_anonymous = match configured {
+            Some(new) => full.allows_anonymous && (new.allows_anonymous || !knows_callers),
+            None => self.allows_anonymous,
         };
         Self {
             rules: if opens { Arc::new(Rules::nobody()) } else { rules.clone() },
-            tokens: Tokens::on(&full.issuers, issuers).map(Arc::new),
+            tokens,
             certificates,
-            allows_anonymous: full.allows_anonymous
-                && configured.is_none_or(|configured| configured.allows_anonymous),
+            allows_anonymous,
             reflection: self.reflection,
             superseded: CancellationToken::new(),
             narrowed_from: Some(full),
         }
+    }
+
+    /// Whether tokens of the issuer of this name in the configuration are taken.
+    pub fn takes_tokens_of(&self, issuer: &str) -> bool {
+        self.tokens.as_ref().is_some_and(|tokens| tokens.has(issuer))
     }
 
     /// Whether tokens of the issuer of this name in the configuration are taken just as by the policy

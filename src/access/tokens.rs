@@ -67,6 +67,11 @@ impl Tokens {
         (!issuers.is_empty()).then(|| Self::of(issuers))
     }
 
+    /// Whether those of the issuer of this name in the configuration are taken.
+    pub(super) fn has(&self, issuer: &str) -> bool {
+        self.issuers.iter().any(|known| known.name() == issuer)
+    }
+
     /// On which terms tokens are taken.
     pub(super) fn terms(&self) -> Vec<Arc<Terms>> {
         self.issuers.iter().map(|issuer| issuer.terms().clone()).collect()
@@ -120,11 +125,15 @@ impl Tokens {
 fn more_telling(one: Unidentified, other: Unidentified) -> Unidentified {
     let weight = |why: Unidentified| match why {
         // The token is not of this one, which is nothing against it.
-        Unidentified::Issuer | Unidentified::Key | Unidentified::Signature => 0,
+        Unidentified::Issuer
+        | Unidentified::Key
+        | Unidentified::Signature
+        | Unidentified::Algorithm => 0,
         Unidentified::Audience => 1,
         // Whoever cannot be asked may be the one that would say yes.
-        Unidentified::KeysMissing => 3,
-        _ => 2,
+        Unidentified::KeysMissing => 2,
+        // Its key has signed it.
+        _ => 3,
     };
     if weight(other) >= weight(one) { other } else { one }
 }

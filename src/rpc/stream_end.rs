@@ -51,6 +51,10 @@ impl StreamEnd {
     /// Waits for the end. Returns its reason.
     pub async fn reached(&self) -> CallError {
         let Inner { end, why, .. } = &*self.0;
+        // Once it is reached it is reached for ever, also if a right is given back.
+        if let Some(why) = why.get() {
+            return why.clone();
+        }
         end.reached().await;
         let why = why.get_or_init(|| {
             end.reason().unwrap_or_else(|| CallError::unasked(Obstacle::ConnectionAged))

@@ -88,7 +88,10 @@ impl Policies {
         listener: Option<&Listener>,
     ) -> Result<ListenerPolicy, StartError> {
         let configured = listener.map(|listener| self.of(name, listener)).transpose()?;
-        let is_taken = |name: &String| listener.is_none_or(|it| it.issuers.contains(name));
+        let is_taken = |name: &String| match listener {
+            Some(listener) if !listener.issuers.is_empty() => listener.issuers.contains(name),
+            _ => running.takes_tokens_of(name),
+        };
         let issuers = self.issuers.iter().filter(|&(name, _)| is_taken(name));
         let issuers: Vec<_> = issuers.map(|(_, issuer)| issuer.clone()).collect();
         Ok(running.narrowed(&self.rules, &issuers, configured.as_ref()))

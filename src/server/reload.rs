@@ -45,6 +45,8 @@ pub(super) struct ReloadableListener {
 #[derive(Debug)]
 pub(super) struct InForce {
     pub(super) fingerprint: Fingerprint,
+    /// Of the configuration that was put into force last, with what waits for a restart.
+    pub(super) seen: Fingerprint,
     pub(super) policies: Policies,
     /// The warnings about its settings; see [`Config::warnings_of_settings`].
     pub(super) warnings: Vec<String>,
@@ -96,6 +98,7 @@ impl Bridge {
             // Some are about more than settings, as about who can read a file.
             self.readiness.set_warnings(&all_warnings);
             in_force.warnings = warnings;
+            in_force.seen = config.fingerprint;
             self.reloads.unchanged(reloaded.needs_restart.clone());
             return Ok(reloaded);
         }
@@ -128,7 +131,7 @@ impl Bridge {
         self.reloadable.default_deadline.follow(&config.server);
         self.certificates.replace(&certificates, &same, store.is_some());
         self.readiness.set_warnings(&all_warnings);
-        *in_force = InForce { fingerprint, policies, warnings };
+        *in_force = InForce { fingerprint, seen: config.fingerprint, policies, warnings };
         let needs_restart = reloaded.needs_restart.clone();
         if reloaded.taken.is_empty() {
             self.reloads.unchanged(needs_restart);
@@ -185,8 +188,13 @@ impl Bridge {
         };
         let (taken, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
         let moved: Vec<_> = self.reloadable.moved_listeners(config).collect();
-        let narrows = others.iter().any(|setting| setting.effect() == Effect::Listener)
+        let runs = |setting: &&Setting| {
+            let name = setting.named("listeners").filter(|_| setting.effect() == Effect::Listener);
+            name.is_some_and(|name| self.reloadable.listeners.contains_key(name))
+        };
+        let may_narrow = others.iter().any(|setting| runs(&setting))
             || self.reloadable.listeners.keys().any(|name| self.reloadable.is_narrowed(name));
+        let narrows = may_narrow && config.fingerprint != in_force.seen;
         let left = others.iter().map(Setting::key).chain(moved.iter().cloned()).collect();
         let mut needs_restart: Vec<_> =
             others.iter().map(Setting::to_string).chain(moved).collect();

@@ -1,7 +1,7 @@
 //! What a caller is told of events that it has not read when it loses its right.
 
 use bytes::Bytes;
-use ccgateway_bridge::rpc::proto::WatchEventsRequest;
+use ccgateway_bridge::rpc::proto::{RegisterSessionRequest, WatchEventsRequest};
 use ccgateway_test_support::{AGENT, Setup, Site, TestBridge, until_asked, within};
 use h2::{
     RecvStream,
@@ -66,7 +66,9 @@ async fn a_watcher_that_does_not_read_is_told_nothing_after_it_has_lost_its_righ
     let changed = bridge.reload(&setup("[\"session\"]"));
     assert_eq!(changed.taken, ["callers.acme.rights"]);
     let guid = bridge.gateway.sign_in(AGENT);
-    bridge.register(AGENT, &guid).await.expect("registered");
+    let (tenant_id, agent_id) = ("acme".to_owned(), AGENT.to_string());
+    let request = RegisterSessionRequest { tenant_id, agent_id, guid, ..<_>::default() };
+    bridge.sessions.clone().register_session(request).await.expect("registered");
     until_asked("the place to be free", async || places(0.0).await).await;
 
     open.send(()).expect("still connected");
