@@ -11,9 +11,9 @@ use crate::telemetry::log::LogControl;
 /// The signals that are caught before anything else is done, since whoever sends one does not know whether the
 /// process has just begun.
 pub(super) struct EarlySignals {
-    /// Those that stop the process, if it is the first one of its container. The kernel ignores what such a
-    /// process does not catch, so that nobody would hear of the stop. Another one they end at once, also while
-    /// it waits for its configuration.
+    /// Those that stop the process, if it is the first one of its container. The kernel drops a signal that such
+    /// a process does not catch, so the request to stop would be lost. Any other process is ended by them at
+    /// once, even while it waits for its configuration.
     pub(super) stop: Option<StopSignals>,
     pub(super) hangup: Signal,
     pub(super) log: LogSignals,
@@ -157,15 +157,28 @@ impl OtherSignals {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{env, process::Command, time::Duration};
 
     use rustix::process::{self, getpid, kill_process};
     use tokio::time::timeout;
 
     use super::*;
 
+    /// Set where the test is to be done in this process.
+    const IN_CHILD: &str = "CCGW_TEST_OF_SIGNALS";
+
+    /// In a process of its own: whoever catches a signal once is never ended by it again.
     #[test]
     fn the_first_process_of_a_container_hears_of_a_stop_before_its_runtime_begins() {
+        if env::var_os(IN_CHILD).is_none() {
+            let name = "command::signals::tests::the_first_process_of_a_container_hears_of_a_stop_before_its_runtime_begins";
+            let mut child = Command::new(env::current_exe().expect("known"));
+            let done =
+                child.args(["--exact", name]).env(IN_CHILD, "yes").output().expect("started");
+            let printed = String::from_utf8_lossy(&done.stdout);
+            assert!(done.status.success() && printed.contains("1 passed"), "{printed}");
+            return;
+        }
         let early = EarlySignals::listen_as(FIRST_PROCESS).expect("signals can be caught");
         let mut stop = early.stop.expect("caught");
         kill_process(getpid(), process::Signal::TERM).expect("sent");

@@ -2,10 +2,10 @@
 
 use std::{io, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::log_interval::LogInterval;
+use super::log_interval::{LOG_AGAIN, LogInterval};
 
 /// The errors of one listening socket.
 #[derive(Debug)]
@@ -13,8 +13,9 @@ pub(super) struct AcceptErrors {
     /// What listens there, as the log has it.
     port: &'static str,
     lines: LogInterval,
-    /// How many there were since the last line.
+    /// How many there were since the last line, of the same trouble.
     untold: u64,
+    last: Option<Instant>,
 }
 
 /// Pause after an error that the next attempt would meet too, such as too many open files.
@@ -23,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 impl AcceptErrors {
     /// There were none yet.
     pub(super) fn at(port: &'static str) -> Self {
-        Self { port, lines: LogInterval::default(), untold: 0 }
+        Self { port, lines: LogInterval::default(), untold: 0, last: None }
     }
 
     /// Logs the error, unless it is of a peer or one was logged lately, and waits for as long as the next
@@ -40,6 +41,11 @@ impl AcceptErrors {
 
     /// Counts an error. How many there were since the last line, if the next line is due.
     fn due(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        let is_over = |last: Instant| now.saturating_duration_since(last) > LOG_AGAIN;
+        if self.last.replace(now).is_some_and(is_over) {
+            self.untold = 0;
+        }
         self.untold += 1;
         self.lines.is_due().then(|| std::mem::take(&mut self.untold))
     }
@@ -57,7 +63,7 @@ pub(super) fn is_of_peer(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::log_interval::LOG_AGAIN, *};
+    use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn errors_that_go_on_are_logged_once_in_a_while_with_their_number() {
@@ -69,5 +75,7 @@ mod tests {
         tokio::time::advance(LOG_AGAIN).await;
         assert_eq!(errors.due(), Some(100));
         assert_eq!(errors.due(), None);
+        tokio::time::advance(2 * LOG_AGAIN).await;
+        assert_eq!(errors.due(), Some(1), "another trouble");
     }
 }

@@ -24,7 +24,7 @@ const SEND_BUFFER: usize = 128 * 1024;
 const BACKLOG: i32 = i32::MAX;
 /// How many of them are accepted when no more are to come: more than wait, unless net.core.somaxconn is
 /// larger than anybody needs. Others may connect meanwhile, as fast as they are accepted.
-const LAST_MAX: usize = 65_536;
+const LAST_MAX: usize = 4096;
 
 /// Listens on `addr`. `[::]` takes IPv4 connections, too, and is `0.0.0.0` on a machine without IPv6.
 /// Accepted connections inherit the send buffer size from the listening socket.
@@ -109,14 +109,17 @@ pub(super) async fn accept(
 }
 
 /// Accepts the connections that wait, and closes the listening socket. The kernel is asked itself: tokio does not
-/// ask it before it has heard of a connection, nor for long without a pause.
+/// ask it until epoll has reported a connection, and stops after 128 of them.
 fn accept_last(listener: TcpListener, serve: impl Fn((TcpStream, SocketAddr))) -> io::Result<()> {
     let listener = listener.into_std()?;
     for _ in 0..LAST_MAX {
         match listener.accept() {
             Ok((stream, peer)) => {
-                stream.set_nonblocking(true)?;
-                serve((TcpStream::from_std(stream)?, canonical(peer)));
+                let stream =
+                    stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    serve((stream, canonical(peer)));
+                }
             }
             Err(error) if is_of_peer(&error) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -77,7 +77,8 @@ impl RequestReader {
     pub(super) fn new(server: &config::Server) -> Self {
         let message = server.limits.message_size;
         let places = PLACES_MAX.min(server.limits.calls.get()).min(BYTES_MAX / message.max(1));
-        let [places, refused] = [places; 2].map(PeerPlaces::new);
+        // Nothing is kept of what comes of refused ones.
+        let [places, refused] = [places, PLACES_MAX].map(PeerPlaces::new);
         Self { places, refused, limit: message }
     }
 
@@ -96,12 +97,16 @@ impl RequestReader {
         &self,
         encoding: Encoding,
         sender: Sender,
-        body: Incoming,
+        mut body: Incoming,
         answer_by: impl Fn() -> Instant,
     ) -> Result<RequestBody, Obstacle> {
         let framing = Framing { limit: self.limit, encoding };
-        let body = self.whole(framing, sender, body, answer_by).await?;
-        Ok(RequestBody::Whole(framing.only_message(body)?))
+        let whole = self.whole(framing, sender, &mut body, answer_by).await;
+        let message = whole.and_then(|whole| Ok(framing.only_message(whole)?));
+        if message.is_err() {
+            self.discard(sender.peer, body);
+        }
+        message.map(RequestBody::Whole)
     }
 
     /// The body of a request that is a stream. What is wrong with it goes to `refusal`.
@@ -123,7 +128,7 @@ impl RequestReader {
     ///
     /// A body that is dropped before its end resets its stream. What comes of it nevertheless counts in
     /// h2 against limits for the whole life of the connection: small DATA that nobody reads, and DATA
-    /// of streams whose reset it has forgotten, which it does after 50 others. The message of most
+    /// of streams whose reset it has forgotten, which it does after a second or 50 others. The message of most
     /// libraries comes a moment after the head, so some hundred refusals would end the connection, and
     /// all calls on it.
     pub(super) fn discard(&self, peer: IpAddr, body: Incoming) {
@@ -150,7 +155,7 @@ impl RequestReader {
         &self,
         framing: Framing,
         sender: Sender,
-        body: Incoming,
+        body: &mut Incoming,
         answer_by: impl Fn() -> Instant,
     ) -> Result<Bytes, Obstacle> {
         match self.in_place(sender, framing.read(body), answer_by).await? {
@@ -191,8 +196,8 @@ impl RequestReader {
 
 impl Framing {
     /// Reads a body with one message. Stops when it is known to be something else.
-    async fn read(self, mut body: Incoming) -> Result<Bytes, hyper::Error> {
-        let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
+    async fn read(self, body: &mut Incoming) -> Result<Bytes, hyper::Error> {
+        let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
         if body.is_end_stream() {
             return Ok(first);
         }
@@ -202,7 +207,7 @@ impl Framing {
         self.add(&mut whole, &first);
         drop(first);
         while !self.is_enough(&whole) {
-            match next(&mut body).await? {
+            match next(body).await? {
                 Some(piece) => self.add(&mut whole, &piece),
                 None => break,
             }

@@ -136,7 +136,11 @@ impl Service<Request<Incoming>> for Calls {
         match connection.peer.identity.identify(&request.head.headers, arrived) {
             Identified::Known(access) => connection.dispatch(request, Ok(access)),
             Identified::Unknown(why) => connection.dispatch(request, Err(why)),
-            Identified::ByToken(token) => Box::pin(connection.verify(token, request)),
+            Identified::ByToken(token) => {
+                // Not idle from here on, so that it is not closed before the call is looked at.
+                let open = connection.served.begin();
+                Box::pin(connection.verify(token, request, open))
+            }
         }
     }
 }
@@ -150,9 +154,8 @@ impl Connection {
         self: Arc<Self>,
         token: HeaderValue,
         request: NewRequest,
+        _open: OpenCall,
     ) -> Result<Response<Answer>, Infallible> {
-        // Not idle meanwhile, so that it is not closed.
-        let _call = self.served.begin();
         let Services { unhandled, request_reader, .. } = &self.services;
         let (head, arrived) = (&request.head, request.arrived);
         let answer_by = || unhandled.answer_by(&head.headers, arrived);
@@ -199,7 +202,10 @@ impl Connection {
         let work = PendingCall { connection: self, caller };
         match AnswerKind::of(request.head.uri.path()) {
             AnswerKind::Once => Box::pin(work.answer(request, begun.served.begin())),
-            kind => Box::pin(work.stream(kind, request)),
+            kind => {
+                let call = kind.keeps_busy().then(|| begun.served.begin());
+                Box::pin(work.stream(kind, request, call))
+            }
         }
     }
 
@@ -253,11 +259,11 @@ impl PendingCall {
         self,
         kind: AnswerKind,
         mut request: PendingRequest,
+        call: Option<OpenCall>,
     ) -> Result<Response<Answer>, Infallible> {
         let head = &mut request.head;
         let Connection { services, peer, served, .. } = &*self.connection;
         let peer = peer.addr;
-        let call = kind.keeps_busy().then(|| served.begin());
         let Services { streams, request_reader, unhandled, .. } = services;
         let place = match streams.enter(kind, peer.ip()) {
             Ok(place) => place,

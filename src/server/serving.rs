@@ -242,7 +242,7 @@ impl Drop for Undispatched<'_> {
 }
 
 /// Serves the calls of a connection that has got its GOAWAY, until it ends. Each call in progress
-/// gets its answer. New calls are refused after `grace`, or after [`CROSSING`] if the slot is
+/// gets its answer. New calls are refused after `grace`, or after [`GOAWAY_GRACE`] if the slot is
 /// wanted or the bridge stops. A connection without a call is closed if its peer does not close it.
 async fn last_calls(
     connection: impl Future<Output = Result<(), String>>,
