@@ -20,6 +20,9 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The pause before a store that could not be asked is asked again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// How long after an outage of the store all replicas have found out that it answers, and have told it what they
+/// did meanwhile, such as signing agents out.
+const STORE_SETTLES: Duration = Duration::from_secs(5);
 
 impl Keeping {
     /// Has the agent signed in until there is a session, or trying again makes no sense. The time
@@ -27,6 +30,7 @@ impl Keeping {
     pub(super) async fn recover(&mut self, finding: Finding) -> Result<(), End> {
         self.found(Health::Recovering, finding.cause());
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
+        let mut was_silent = false;
         self.give_way().await?;
         // If the agent has been signed out, no session of the bridge's own is left.
         let is_out = matches!(finding, Finding::SignedOut | Finding::SignedOutByOthers);
@@ -42,6 +46,11 @@ impl Keeping {
             // Before the queue is joined: its moments are for those who can use them.
             if self.is_store_silent().await {
                 self.wait_for_store().await?;
+                was_silent = true;
+                continue;
+            }
+            if mem::take(&mut was_silent) {
+                self.rest(STORE_SETTLES).await?;
                 continue;
             }
             let limit = self.tenant.config.keep.recovery;
@@ -82,6 +91,7 @@ impl Keeping {
                 Err(error) if is_of_store(&error) && spent >= limit => return Err(End::Unclear),
                 Err(error) if is_of_store(&error) => {
                     self.wait_for_store().await?;
+                    was_silent = true;
                     spent += STORE_PAUSE;
                 }
                 Err(_) if spent >= limit => return Err(End::GaveUp),
