@@ -318,3 +318,57 @@ impl fmt::Debug for ConnectionIdentity {
         f.debug_struct("ConnectionIdentity").field("own", &self.known().own).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::server::NoClientAuth;
+
+    use super::*;
+
+    /// A policy that wants so many authorities to vouch for a certificate.
+    fn policy(authorities: usize, allows_anonymous: bool) -> ListenerPolicy {
+        let authority: Arc<dyn ClientCertVerifier> = Arc::new(NoClientAuth);
+        ListenerPolicy {
+            rules: Arc::new(Rules::nobody()),
+            tokens: None,
+            certificates: vec![authority; authorities],
+            allows_anonymous,
+            reflection: false,
+            superseded: CancellationToken::new(),
+            narrowed_from: None,
+        }
+    }
+
+    #[test]
+    fn a_listener_that_waits_for_a_restart_is_narrowed_where_both_know_callers_in_the_same_way() {
+        let rules = Arc::new(Rules::nobody());
+        for (was, configured, narrowed) in [
+            // Another authority has to vouch too, and callers who show nothing are let in by both or not at all.
+            ((1, true), Some((1, true)), (2, true)),
+            ((1, true), Some((1, false)), (2, false)),
+            ((1, false), Some((1, true)), (2, false)),
+            // What begins or ends with the restart is left alone until then.
+            ((1, false), Some((0, true)), (1, false)),
+            ((0, true), Some((1, false)), (0, true)),
+            ((1, true), None, (1, true)),
+        ] {
+            let configured =
+                configured.map(|(authorities, anonymous)| policy(authorities, anonymous));
+            let now = policy(was.0, was.1).narrowed(&rules, &[], configured.as_ref());
+            assert_eq!((now.certificates.len(), now.allows_anonymous), narrowed, "{was:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_withdrawn_does_not_come_back_because_the_section_goes() {
+        let rules = Arc::new(Rules::nobody());
+        let narrowed = policy(1, true).narrowed(&rules, &[], Some(&policy(1, false)));
+        for later in [None, Some(policy(0, true))] {
+            let now = narrowed.narrowed(&rules, &[], later.as_ref());
+            assert_eq!(now.certificates.len(), 2);
+        }
+        assert!(!narrowed.narrowed(&rules, &[], None).allows_anonymous);
+        let restored = narrowed.narrowed(&rules, &[], Some(&policy(1, true)));
+        assert!(restored.allows_anonymous, "it is put back");
+    }
+}

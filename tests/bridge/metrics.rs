@@ -120,6 +120,14 @@ async fn refusals_are_counted_by_the_share_that_was_used_up() {
         let name = format!("ccgw_calls_over_limit_total{{tenant=\"acme\",share=\"{share}\"}}");
         assert_eq!(series.get(&name), Some(&refusals), "{name}");
     }
+    for tenant in ["acme", ""] {
+        let name = format!("ccgw_calls_over_own_share_total{{tenant=\"{tenant}\"}}");
+        assert_eq!(
+            series.get(&name),
+            Some(&0.0),
+            "it is no caller's own share, and no call with one answer"
+        );
+    }
 }
 
 #[tokio::test]
