@@ -9,7 +9,7 @@ use redis::cmd;
 
 use crate::callee::{on_redis, setup};
 
-fn keeping(server: &RedisServer, tenant: &str) -> Setup {
+pub(crate) fn keeping(server: &RedisServer, tenant: &str) -> Setup {
     let pauses = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
     let (keep, tenant) = (true, format!("{pauses}{tenant}"));
     Setup { keep, tenant, ..setup(on_redis(server, "lease = \"2s\"")) }

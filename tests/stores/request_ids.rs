@@ -26,6 +26,7 @@ use tonic::{Code, Request, Status};
 use crate::{
     attacker::{Attacker, disbelieved, key},
     callee,
+    keeping::keeping,
 };
 
 const ID: &str = "f81d4fae-7dec-41d0-a765-00a0c91e6bf6";
@@ -63,7 +64,10 @@ async fn a_sign_in_that_is_repeated_at_another_replica_after_its_session_has_end
 
 #[tokio::test]
 async fn a_change_that_is_repeated_at_another_replica_is_confirmed_by_an_event_that_has_come() {
-    let (_server, _site, [first, second]) = Box::pin(two()).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let first = Box::pin(TestBridge::at(&site, &keeping(&server, ""))).await;
+    let second = Box::pin(TestBridge::at(&site, &keeping(&server, ""))).await;
+    first.sign_in(1001).await.expect("signed in");
     let within = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     let confirmed = SetBusyRequest { confirm_within: within, ..busy(200) };
     let told = first.call(confirmed.clone()).await.expect("accepted").confirmation.expect("told");

@@ -1,7 +1,9 @@
 //! What a caller is told of events that it has not read when it loses its right.
 
 use bytes::Bytes;
-use ccgateway_bridge::rpc::proto::{RegisterSessionRequest, WatchEventsRequest};
+use ccgateway_bridge::rpc::proto::{
+    RegisterSessionRequest, WatchEventsRequest, WatchEventsResponse, watch_events_response::What,
+};
 use ccgateway_test_support::{AGENT, Setup, Site, TestBridge, until_asked, within};
 use h2::{
     RecvStream,
@@ -72,7 +74,12 @@ async fn a_watcher_that_does_not_read_is_told_nothing_after_it_has_lost_its_righ
     until_asked("the place to be free", async || places(0.0).await).await;
 
     open.send(()).expect("still connected");
-    assert!(within("a message", lost.data()).await.is_none(), "it is told nothing");
+    // Where the watch began was on its way before.
+    let begun = within("a message", lost.data()).await.expect("told").expect("not cut");
+    let begun = WatchEventsResponse::decode(begun.get(5..).expect("a frame")).expect("a message");
+    assert!(matches!(begun.what, Some(What::Begin(_))), "{begun:?}");
+    let told = within("the end", lost.data()).await;
+    assert!(told.is_none(), "it is told nothing more: {told:?}");
     let trailers = within("the end", lost.trailers()).await.expect("not cut").expect("trailers");
     let status = Status::from_header_map(&trailers).expect("a status");
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
