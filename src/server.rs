@@ -262,12 +262,7 @@ impl Bridge {
         };
         let mut listener_policies =
             config.listeners.iter().map(of).collect::<Result<BTreeMap<_, _>, StartError>>()?;
-        let mut in_force = InForce {
-            seen: config.fingerprint.clone(),
-            fingerprint: config.fingerprint,
-            policies,
-            warnings: of_settings,
-        };
+        let mut in_force = InForce::at_the_start(config.fingerprint, policies, of_settings);
         let reloads = Arc::<Reloads>::default();
 
         // Steps that can fail come before steps that start tasks.

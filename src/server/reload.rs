@@ -52,6 +52,16 @@ pub(super) struct InForce {
     pub(super) warnings: Vec<String>,
 }
 
+impl InForce {
+    pub(super) fn at_the_start(
+        fingerprint: Fingerprint,
+        policies: Policies,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self { seen: fingerprint.clone(), fingerprint, policies, warnings }
+    }
+}
+
 /// What came of a changed configuration, or would: settings, as [`Setting`] shows them, and sections of listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {

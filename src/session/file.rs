@@ -266,8 +266,8 @@ impl SessionFile {
 
     fn part(&self, tenant: &TenantId) -> Option<FilePart> {
         let slots = self.0.inner.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let index = slots.iter().position(|slot| slot.tenant == *tenant)?;
-        Some(FilePart { file: self.clone(), index, slot: slots[index].clone() })
+        let (index, slot) = slots.iter().enumerate().find(|(_, slot)| slot.tenant == *tenant)?;
+        Some(FilePart { file: self.clone(), index, slot: slot.clone() })
     }
 
     /// Makes room for a tenant that was not there when the file was opened. The file has none of its

@@ -151,9 +151,10 @@ async fn a_request_beyond_the_limit_is_refused_and_told_when_to_come_back() {
     assert_eq!(pushback, "1000");
     let counted =
         "ccgw_calls_over_limit_total{tenant=\"acme\",share=\"connection_requests_per_second\"}";
-    assert_eq!(program.metric(counted).await, 1.0);
+    let one = 0.5..1.5;
+    assert!(one.contains(&program.metric(counted).await));
     let own = "ccgw_calls_over_own_share_total{tenant=\"acme\"}";
-    assert_eq!(program.metric(own).await, 1.0, "alerts leave it out");
+    assert!(one.contains(&program.metric(own).await), "alerts leave it out");
     // Another connection has its own.
     ask(client::agent_session(client::channel(), origin(program.grpc))).await.expect("answered");
 }

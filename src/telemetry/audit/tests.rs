@@ -51,6 +51,15 @@ impl Write for Stuck {
     }
 }
 
+async fn until_written(lengths: &Mutex<Vec<usize>>, count: usize) {
+    let written = async {
+        while lengths.lock().unwrap().len() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), written).await.expect("the lines to be written");
+}
+
 #[tokio::test]
 async fn what_waits_for_a_disk_that_stands_still_is_bounded_in_bytes() {
     for (length, lines) in [(64 * 1024, 1000), (1, 2 * QUEUE)] {
@@ -64,19 +73,11 @@ async fn what_waits_for_a_disk_that_stands_still_is_bounded_in_bytes() {
         let lost = usize::try_from(audit.lines_lost()).unwrap();
         assert!(lost > 0 && lost < lines, "{lost} of {lines}");
         drop(moves);
-        let until = async |count: usize| {
-            let written = async {
-                while lengths.lock().unwrap().len() < count {
-                    tokio::task::yield_now().await;
-                }
-            };
-            timeout(Duration::from_secs(20), written).await.expect("the lines to be written");
-        };
-        until(lines - lost).await;
+        until_written(&lengths, lines - lost).await;
         let bytes: usize = lengths.lock().unwrap().iter().sum();
         assert!(bytes <= WAITING_MAX, "{bytes} have waited");
         write(&audit, &method);
-        until(lines - lost + 1).await;
+        until_written(&lengths, lines - lost + 1).await;
         assert_eq!(audit.lines_lost(), lost as u64, "there is room again");
     }
 }
