@@ -92,6 +92,15 @@ pub struct NewSession {
     pub cookies: Arc<Cookies>,
 }
 
+/// What has ended, as far as is known, when an agent was to be signed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOf {
+    /// The session, whatever its Guid is by now: the agent is signed out.
+    Session,
+    /// Only this version of it: the gateway has refused its Guid, and may take one that is newer.
+    Version,
+}
+
 /// The right to store a session that is being made. It replaces only what was stored when the
 /// session was requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,13 +175,18 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 
     /// Like [`remove`](Self::remove), for an agent who was signed out. Processes that could sign
-    /// the agent in again are told. In a store that others use as well, the session ends also in the versions with which those
-    /// renew it that do not know of it yet.
+    /// the agent in again are told. In a store that others use as well, another process that has not heard of the sign-out may
+    /// still renew the session; with [`EndOf::Session`], that renewed session ends too.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()>;
+    fn sign_out<'a>(
+        &'a self,
+        agent: AgentId,
+        session: &'a Session,
+        what: EndOf,
+    ) -> StoreFuture<'a, ()>;
 
     /// Whether this process knows that the agent was signed out, or that its owner has registered a
     /// Guid, and of no session that the bridge has made since then.

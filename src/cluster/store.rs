@@ -19,8 +19,8 @@ use super::{
 use crate::{
     id::{AgentId, TenantId},
     session::{
-        Claim, Doubt, Entry, Guid, Local, NewSession, Origin, Reservation, Session, SessionFuture,
-        SessionStore, StoreError, StoreFuture, Taken,
+        Claim, Doubt, EndOf, Entry, Guid, Local, NewSession, Origin, Reservation, Session,
+        SessionFuture, SessionStore, StoreError, StoreFuture, Taken,
     },
 };
 
@@ -131,11 +131,21 @@ impl SessionStore for SharedStore {
     }
 
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        Box::pin(self.inner.end(agent, version, None))
+        Box::pin(self.inner.remove(agent, version))
     }
 
-    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
-        Box::pin(self.inner.end(agent, session.version, Some(session.made)))
+    fn sign_out<'a>(
+        &'a self,
+        agent: AgentId,
+        session: &'a Session,
+        what: EndOf,
+    ) -> StoreFuture<'a, ()> {
+        let next = session.version.saturating_add(1);
+        let end = match what {
+            EndOf::Session => Entry::signed_out(next, session.made),
+            EndOf::Version => Entry::end(next, true),
+        };
+        Box::pin(self.inner.end(agent, end))
     }
 
     fn signed_in(&self) -> Vec<AgentId> {
@@ -283,31 +293,26 @@ impl Inner {
         }
     }
 
-    /// Ends the session of this version; by a sign-out if it says when the session was made.
-    async fn end(
-        &self,
-        agent: AgentId,
-        version: u64,
-        signed_out: Option<u64>,
-    ) -> Result<(), StoreError> {
+    async fn remove(&self, agent: AgentId, version: u64) -> Result<(), StoreError> {
         let known = self.local.entry(agent).filter(|known| known.version == version);
         let session = known.as_ref().and_then(|known| known.session.as_ref());
         // What was held for an agent whose owner has registered a Guid is of no more use to any replica.
         let is_owners = session.is_some_and(|session| session.origin == Origin::Registered);
-        // The end has a version of its own, so that it replaces the session.
-        let next = version.saturating_add(1);
-        let mut end = match signed_out {
-            Some(made) => Entry::signed_out(next, made),
-            None => Entry::end(next, is_owners),
-        };
-        let stored = if known.is_some() { Stored::UpTo(version) } else { Stored::Exactly(version) };
+        self.end(agent, Entry::end(version.saturating_add(1), is_owners)).await
+    }
+
+    /// Ends the session of the version before this end, which has one of its own so that it replaces the session.
+    async fn end(&self, agent: AgentId, mut end: Entry) -> Result<(), StoreError> {
+        let version = end.version.saturating_sub(1);
+        let is_known = self.local.entry(agent).is_some_and(|known| known.version == version);
+        let stored = if is_known { Stored::UpTo(version) } else { Stored::Exactly(version) };
         match self.write_now(agent, &end, stored).await {
             Ok(Written::Done) => {
                 self.take(agent, end);
             }
             Ok(Written::Overtaken(newer)) => {
                 self.take_in(agent, newer);
-                if matches!(stored, Stored::UpTo(_)) {
+                if is_known {
                     self.local.replace(agent, version, |_, _| end);
                 }
             }

@@ -1,7 +1,7 @@
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use super::{
-    Claim, Guid, NewSession, Reservation, Session, SessionFuture, SessionStore, StoreError,
+    Claim, EndOf, Guid, NewSession, Reservation, Session, SessionFuture, SessionStore, StoreError,
     StoreFuture,
     local::{Entry, Local, Taken},
 };
@@ -98,7 +98,12 @@ impl SessionStore for EmbeddedStore {
         Box::pin(ready(Ok(())))
     }
 
-    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
+    fn sign_out<'a>(
+        &'a self,
+        agent: AgentId,
+        session: &'a Session,
+        _: EndOf,
+    ) -> StoreFuture<'a, ()> {
         self.remove(agent, session.version)
     }
 

@@ -22,8 +22,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    ChangeRecords, Claim, EmbeddedStore, Guid, NewSession, Origin, Owner, Reservation, SealedKind,
-    SealedValueStore, SealedValues, Session, SessionFuture, SessionStore, StoreFuture,
+    ChangeRecords, Claim, EmbeddedStore, EndOf, Guid, NewSession, Origin, Owner, Reservation,
+    SealedKind, SealedValueStore, SealedValues, Session, SessionFuture, SessionStore, StoreFuture,
     local::Local,
 };
 use crate::{
@@ -480,7 +480,12 @@ impl SessionStore for FileStore {
         })
     }
 
-    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
+    fn sign_out<'a>(
+        &'a self,
+        agent: AgentId,
+        session: &'a Session,
+        _: EndOf,
+    ) -> StoreFuture<'a, ()> {
         self.remove(agent, session.version)
     }
 

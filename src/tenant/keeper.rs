@@ -30,7 +30,7 @@ use crate::{
     call::Obstacle,
     config::AuthMode,
     id::AgentId,
-    session::{Origin, Session},
+    session::{EndOf, Origin, Session},
 };
 
 /// When a keeper polls for the first time.
@@ -167,7 +167,8 @@ impl Keeping {
             // After `KeeperLeft`: the end of a session stops the agent's keeper, which would be this task.
             End::SignedOut => {
                 if let Some(session) = &self.last {
-                    tenant.forget_signed_out(*agent, session).await;
+                    // What is polled with another Guid, if anything, shows whether the agent is signed out.
+                    tenant.forget_signed_out(*agent, session, EndOf::Version).await;
                 }
                 if self.has_another().await {
                     tenant.keep_again(*agent);

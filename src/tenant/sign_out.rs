@@ -16,7 +16,8 @@ use crate::{
     call::{CallError, Obstacle, Outcome, Stage, Untouched, Wait},
     gateway::{Command, Envelope, Interface},
     id::AgentId,
-    session::{Session, StoreError},
+    retcode::Kind,
+    session::{EndOf, Origin, Session, StoreError},
 };
 
 /// How often the end of a session is tried while others renew it.
@@ -49,10 +50,15 @@ impl AdmittedCall {
         self.tenant.note(self.agent, Event::Begun(Attempt::SignOut));
         let verdict = self.ask_to_sign_out(interface, &session, untouched).await;
         let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
-        if has_ended(&verdict) {
+        if let Some(what) = what_ended(&verdict) {
             let forgetting = async move {
-                tenant.forget_signed_out(agent, &session).await;
+                tenant.forget_signed_out(agent, &session, what).await;
                 drop(lock);
+                // Its keeper was stopped. The agent is still signed in if the newer Guid is good.
+                let renewed = tenant.renewed_since(agent, &session);
+                if renewed.is_some_and(|renewed| renewed.origin == Origin::SignedIn) {
+                    tenant.keep_again(agent);
+                }
             };
             self.settle(forgetting).await;
         } else if verdict.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
@@ -89,7 +95,9 @@ impl AdmittedCall {
         let asked = tenant.unclear_sign_out(agent, session.made);
         let asked = self.caller_wait.before_sending(untouched, Wait::Store, asked).await?;
         if asked.is_some_and(counts) {
-            self.settle(async move { tenant.forget_signed_out(agent, &session).await }).await;
+            let forgetting =
+                async move { tenant.forget_signed_out(agent, &session, EndOf::Version).await };
+            self.settle(forgetting).await;
         }
         Ok(())
     }
@@ -133,9 +141,17 @@ impl AdmittedCall {
 
 /// Whether the agent is signed out by now.
 pub(super) fn has_ended(verdict: &Result<Envelope, CallError>) -> bool {
-    let without_session =
-        |error: &CallError| error.refusal().is_some_and(|r| r.retcode.kind().is_without_session());
-    verdict.as_ref().err().is_none_or(without_session)
+    what_ended(verdict).is_some()
+}
+
+/// What has ended, by the answer to a sign-out; `None`: nothing, as far as is known. Most refusals are about the Guid that
+/// was sent: where another replica, or a poll, has got a newer one, the agent may still be signed in.
+fn what_ended(verdict: &Result<Envelope, CallError>) -> Option<EndOf> {
+    let Err(error) = verdict else { return Some(EndOf::Session) };
+    match error.refusal()?.retcode.kind() {
+        Kind::AgentSignedOut => Some(EndOf::Session),
+        kind => kind.is_without_session().then_some(EndOf::Version),
+    }
 }
 
 impl Tenant {
@@ -159,14 +175,14 @@ impl Tenant {
     async fn find_out_whether_signed_out(&self, agent: AgentId, session: &Session) {
         match self.check_session(agent, session).await {
             Some(Finding::SignedOut | Finding::GuidRefused) => {
-                self.forget_signed_out(agent, session).await;
+                self.forget_signed_out(agent, session, EndOf::Version).await;
             }
             _ => self.attempt_failed(agent, "whether it is signed out is not known", 0),
         }
     }
 
-    /// Ends an agent's session, and forgets the password that was held for it.
-    pub(super) async fn forget_signed_out(&self, agent: AgentId, session: &Session) {
+    /// Ends an agent's session, or this version of it, and forgets the password that was held for it.
+    pub(super) async fn forget_signed_out(&self, agent: AgentId, session: &Session, what: EndOf) {
         // What this process holds is changed at once, without waiting for the store.
         self.credentials.forget_here(agent);
         // Before the store is changed, so that the keeper does not ask for a sign-in when it finds
@@ -175,26 +191,35 @@ impl Tenant {
         self.agents.decided_to_sign_out(agent, Instant::now());
         self.sign_ins.withdraw(agent);
         self.credentials.forget(agent).await;
-        let told = self.end_newest(agent, session).await;
-        // Until now another keeper may have found the session, and had to know of the sign-out.
-        self.agents.sign_out_stored(agent, session.made);
+        let told = self.end_newest(agent, session, what).await;
+        // Until now another keeper may have found the session, and had to know of the sign-out. Whoever finds a newer version
+        // has to know of it still.
+        if self.renewed_since(agent, session).is_none() {
+            self.agents.sign_out_stored(agent, session.made);
+        }
         self.note_unstored(agent, "that the agent is signed out", told);
     }
 
-    /// Ends a session, also if others have renewed it while the agent was signed out. One that was made or
-    /// registered meanwhile stays.
-    async fn end_newest(&self, agent: AgentId, session: &Session) -> Result<(), StoreError> {
-        let mut renewed: Option<Arc<Session>> = None;
+    /// Ends a session, or this version of it. The session ends also if a poll has renewed it while the agent was signed
+    /// out. One that was made or registered meanwhile stays.
+    async fn end_newest(
+        &self,
+        agent: AgentId,
+        session: &Session,
+        what: EndOf,
+    ) -> Result<(), StoreError> {
+        self.sessions.sign_out(agent, session, what).await?;
         for _ in 0..END_ATTEMPTS {
-            let ended = renewed.as_deref().unwrap_or(session);
-            self.sessions.sign_out(agent, ended).await?;
-            let is_renewed =
-                |newest: &Arc<Session>| newest.version > ended.version && newest.made == ended.made;
-            renewed = self.sessions.cached(agent).filter(is_renewed);
-            if renewed.is_none() {
-                return Ok(());
-            }
+            let renewed = self.renewed_since(agent, session).filter(|_| what == EndOf::Session);
+            let Some(renewed) = renewed else { return Ok(()) };
+            self.sessions.sign_out(agent, &renewed, what).await?;
         }
-        Err(StoreError::Unavailable("other replicas keep renewing this session".into()))
+        Err(StoreError::Unavailable("this session is renewed again and again".into()))
+    }
+
+    /// The newest version of the agent's session that is known here, if it is newer than this one of the same session.
+    fn renewed_since(&self, agent: AgentId, session: &Session) -> Option<Arc<Session>> {
+        let newest = self.sessions.cached(agent)?;
+        (newest.version > session.version && newest.made == session.made).then_some(newest)
     }
 }

@@ -10,7 +10,7 @@ use ccgateway_bridge::{
     cluster::SharedStore,
     id::{AgentId, TenantId},
     session::{
-        Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, Session, SessionFuture,
+        Claim, EmbeddedStore, EndOf, Guid, NewSession, Origin, Reservation, Session, SessionFuture,
         SessionStore, StoreError, StoreFuture,
     },
 };
@@ -255,8 +255,13 @@ impl SessionStore for WithoutLoad {
         self.0.remove(agent, version)
     }
 
-    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
-        self.0.sign_out(agent, session)
+    fn sign_out<'a>(
+        &'a self,
+        agent: AgentId,
+        session: &'a Session,
+        what: EndOf,
+    ) -> StoreFuture<'a, ()> {
+        self.0.sign_out(agent, session, what)
     }
 
     fn is_let_go(&self, agent: AgentId) -> bool {

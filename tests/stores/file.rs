@@ -13,7 +13,9 @@ use ccgateway_bridge::{
     config,
     id::TenantId,
     keyring::EncryptionKey,
-    session::{Claim, FileError, FileState, FileStore, Origin, Session, SessionFile, SessionStore},
+    session::{
+        Claim, EndOf, FileError, FileState, FileStore, Origin, Session, SessionFile, SessionStore,
+    },
 };
 use tempfile::TempDir;
 
@@ -104,7 +106,7 @@ async fn the_next_process_knows_every_session_as_it_was() {
     before.renew(agent(1001), &first, guid("second")).await.unwrap().expect("renewed");
     before.put(agent(1002), registered("theirs", HOUR)).await.unwrap();
     let gone = put(&before, 1003, "gone").await;
-    before.sign_out(agent(1003), &gone).await.unwrap();
+    before.sign_out(agent(1003), &gone, EndOf::Session).await.unwrap();
     file.close().await;
 
     let file = folder.open().await;
@@ -140,7 +142,7 @@ async fn what_was_answered_outlives_a_crash() {
     running.put_claimed(agent(1011), made("claimed"), claim).await.unwrap().expect("stored");
     assert_eq!(store(&folder.after_a_crash().await).len(), 11);
 
-    running.sign_out(agent(1001), &sessions[0]).await.unwrap();
+    running.sign_out(agent(1001), &sessions[0], EndOf::Session).await.unwrap();
     running.remove(agent(1002), sessions[1].version).await.unwrap();
     let next = folder.after_a_crash().await;
     assert_eq!((knows(&store(&next), 1001), knows(&store(&next), 1002)), (None, None));

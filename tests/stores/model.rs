@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
-use ccgateway_bridge::session::{Session, SessionStore as _};
+use ccgateway_bridge::session::{EndOf, Session, SessionStore as _};
 use ccgateway_test_support::RedisServer;
 use proptest::{prelude::*, test_runner::TestRunner};
 use tokio::runtime::Runtime;
@@ -109,7 +109,7 @@ async fn carry_out(replicas: [&Replica; 2], seen: &mut Seen, (step, right, at): 
         }
         Step::SignOut { late } => {
             let Some(old) = seen.session(right, id, late) else { return };
-            replica.store.sign_out(agent(id), &old).await.expect("ended");
+            replica.store.sign_out(agent(id), &old, EndOf::Session).await.expect("ended");
             let left = replica.cached(id);
             assert!(left.is_none_or(|left| left.version > old.version));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ccgateway_bridge::{
     cluster::redis::LinkState,
-    session::{SessionStore as _, StoreError},
+    session::{EndOf, SessionStore as _, StoreError},
 };
 use ccgateway_test_support::RedisServer;
 use tokio::time::Instant;
@@ -140,7 +140,7 @@ async fn a_sign_out_without_redis_ends_a_session_that_another_replica_has_renewe
     let session = left.put(1001, "a").await;
     right.hears(1001, Some("a")).await;
     server.kill().await;
-    left.store.sign_out(agent(1001), &session).await.expect("ended here");
+    left.store.sign_out(agent(1001), &session, EndOf::Session).await.expect("ended here");
     let renewed = right.renew(&session, 1001, "renewed").await.expect("renewed here");
     server.restart().await;
     right.hears(1001, None).await;

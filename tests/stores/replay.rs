@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::session::{Owner, SealedKind, SessionStore as _, SharedStores as _};
+use ccgateway_bridge::session::{EndOf, Owner, SealedKind, SessionStore as _, SharedStores as _};
 use ccgateway_test_support::{PASSWORD, RedisServer, Site, TestBridge, until_asked};
 
 use crate::{
@@ -94,7 +94,7 @@ async fn a_password_that_comes_late_does_not_replace_that_of_a_later_session() {
     let replica = Replica::of(&server);
     let passwords = replica.shared.sealed_values(&tenant());
     let earlier = replica.put(1002, "earlier").await;
-    replica.store.sign_out(agent(1002), &earlier).await.expect("signed out");
+    replica.store.sign_out(agent(1002), &earlier, EndOf::Session).await.expect("signed out");
     let later = replica.put(1002, "later").await;
     let renewed = replica.renew(&later, 1002, "renewed").await.expect("renewed");
     let minute = Duration::from_secs(60);

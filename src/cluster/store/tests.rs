@@ -24,6 +24,11 @@ pub(super) async fn put(store: &Inner, id: u32, guid: &str) -> Arc<Session> {
     store.put(agent(id), made(guid)).await.expect("stored")
 }
 
+/// The end by a sign-out that an answer has confirmed.
+pub(super) fn sign_out_of(session: &Session) -> Entry {
+    Entry::signed_out(session.version + 1, session.made)
+}
+
 pub(super) fn session_key(id: u32) -> String {
     format!("test:{{acme}}:session:{id}")
 }
@@ -56,7 +61,7 @@ async fn whoever_is_overtaken_takes_in_what_has_overtaken_it() {
     let renewed = left.renew(agent(1001), &first, guid("a2")).await.expect("answered");
     assert_eq!((renewed.is_none(), knows(&left, 1001)), (true, Some(guid("b"))));
     put(&right, 1001, "c").await;
-    left.end(agent(1001), second.version, Some(second.made)).await.expect("answered");
+    left.end(agent(1001), sign_out_of(&second)).await.expect("answered");
     assert_eq!(knows(&left, 1001), Some(guid("c")), "another one than was ended");
 }
 
@@ -158,12 +163,13 @@ async fn a_session_ends_in_a_redis_that_has_lost_it_and_another_version_does_not
     let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
     let session = put(&left, 1001, "a").await;
     for _is_known in [false, true] {
-        right.end(agent(1001), session.version + 1, Some(session.made)).await.expect("answered");
+        let end = Entry::signed_out(session.version + 2, session.made);
+        right.end(agent(1001), end).await.expect("answered");
         let loaded = right.load(agent(1001)).await.expect("answered");
         assert_eq!(loaded.expect("it has not ended").guid, guid("a"));
     }
     let _: u64 = ask(&server, &["DEL", &session_key(1001)]).await;
-    left.end(agent(1001), session.version, Some(session.made)).await.expect("answered");
+    left.end(agent(1001), sign_out_of(&session)).await.expect("answered");
     let record: Vec<u8> = ask(&server, &["HGET", &session_key(1001), "record"]).await;
     let (_, end) = left.seals.session(Some(agent(1001)), &record).expect("a record");
     assert_eq!((end.version, end.session.is_none()), (session.version + 1, true));

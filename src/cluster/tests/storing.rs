@@ -9,7 +9,9 @@ use super::world::{
 };
 use crate::{
     keyring::EncryptionKey,
-    session::{Owner, SealedKind, SessionStore as _, SharedStores as _, StoreError, StoreState},
+    session::{
+        EndOf, Owner, SealedKind, SessionStore as _, SharedStores as _, StoreError, StoreState,
+    },
 };
 
 fn owner() -> Owner {
@@ -38,7 +40,7 @@ async fn what_one_replica_stores_the_others_hear_of_and_can_load() {
     assert_eq!(late.load(1002).await, None);
     assert_eq!(late.knows(1001).as_deref(), Some("b"), "it is remembered");
     let session = right.store.cached(agent(1001)).expect("known");
-    right.store.sign_out(agent(1001), &session).await.expect("ended");
+    right.store.sign_out(agent(1001), &session, EndOf::Session).await.expect("ended");
     left.hears(1001, None).await;
     assert!(left.store.is_let_go(agent(1001)) && left.store.has_ended(agent(1001)));
     assert!(!left.store.is_let_go(agent(1002)) && !left.store.has_ended(agent(1002)));
@@ -139,7 +141,7 @@ async fn what_is_put_or_ended_while_redis_is_away_it_is_told_later() {
     let unavailable = left.store.load(agent(1003)).await;
     assert!(matches!(unavailable, Err(StoreError::Unavailable(_))), "{unavailable:?}");
     left.put(1003, "c").await;
-    left.store.sign_out(agent(1001), &ended).await.expect("ended here");
+    left.store.sign_out(agent(1001), &ended, EndOf::Session).await.expect("ended here");
     let renewed = left.store.renew(agent(1002), &renewed, guid("b2")).await.expect("renewed here");
     assert_eq!(renewed.expect("renewed").guid, guid("b2"));
     assert_eq!(left.store.unsynced(), 3);
@@ -235,7 +237,7 @@ async fn what_replicas_tell_each_other_of_passwords_has_its_time() {
     assert!(safe.get(SealedKind::Rejected, owner).await.is_none());
     // The end of a session takes along what it was made with.
     assert!(safe.get(SealedKind::Credentials, owner).await.is_some());
-    left.store.sign_out(agent(1001), &session).await.expect("ended");
+    left.store.sign_out(agent(1001), &session, EndOf::Session).await.expect("ended");
     assert!(safe.get(SealedKind::Credentials, owner).await.is_none());
 }
 

@@ -27,7 +27,7 @@ use crate::{
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     keyring::EncryptionKey,
-    session::{Cookies, Guid, NewSession, Origin, Owner, SealedKind, SessionStore as _},
+    session::{Cookies, EndOf, Guid, NewSession, Origin, Owner, SealedKind, SessionStore as _},
     telemetry::log::captured::Captured,
 };
 
@@ -268,7 +268,7 @@ async fn a_start_goes_on_without_a_disk_that_does_not_answer_and_reads_the_file_
     let put = running.put(agent(1001), made("new")).now_or_never();
     let new = put.expect("nobody waits for the disk").unwrap();
     let again = running.put(agent(1003), made("again")).await.unwrap();
-    running.sign_out(agent(1003), &again).await.unwrap();
+    running.sign_out(agent(1003), &again, EndOf::Session).await.unwrap();
     assert_eq!(running.found(), []);
     let finding = running.finding().expect("the file is not read yet");
 

@@ -9,7 +9,7 @@ use crate::{
     call::Obstacle,
     event::{Agents, What},
     gateway::SignIn,
-    session::SessionState,
+    session::{Guid, SessionState},
     tenant::SignedOut,
 };
 
@@ -50,6 +50,29 @@ async fn a_session_is_polled_until_the_agent_signs_out() {
     let before = polls(&world);
     tokio::time::sleep(Duration::from_millis(40)).await;
     assert!(polls(&world) <= before + 1, "polls have ended");
+}
+
+#[tokio::test]
+async fn a_session_whose_guid_is_replaced_while_a_sign_out_is_refused_for_the_old_one_is_kept() {
+    let world = kept(&[], &[]).await;
+    world.refuse(Interface::SignOut, "000-003");
+    world.gateway.freeze();
+    let tenant = world.tenant.clone();
+    let signing_out =
+        tokio::spawn(
+            async move { tenant.sign_out(agent(1001), false, &context(), None).await.is_ok() },
+        );
+    until("it was asked", || world.asked(Interface::SignOut).len() == 1).await;
+    let session = world.tenant.sessions.cached(agent(1001)).expect("a session");
+    let guid = Guid::parse(&world.gateway.renew_guid(1001).expect("signed in")).expect("a Guid");
+    let renewed = world.tenant.sessions.renew(agent(1001), &session, guid).await.expect("stored");
+    let renewed = renewed.expect("renewed");
+    world.gateway.thaw();
+    assert!(!signing_out.await.expect("no panic"), "refused");
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    polled_on(&world).await;
+    let now = world.tenant.sessions.cached(agent(1001)).expect("still signed in");
+    assert_eq!((now.made, now.version >= renewed.version), (session.made, true));
 }
 
 #[tokio::test]

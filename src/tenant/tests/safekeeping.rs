@@ -18,9 +18,9 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{EncryptionKey, Keyring},
     session::{
-        ChangeRecords, Claim, EmbeddedStore, Guid, NewSession, Owner, Reservation, SealedKind,
-        SealedValueStore, SealedValues, Session, SessionFuture, SessionStore, SharedStores,
-        StoreError, StoreFuture, StoreState, StoreView,
+        ChangeRecords, Claim, EmbeddedStore, EndOf, Guid, NewSession, Owner, Reservation,
+        SealedKind, SealedValueStore, SealedValues, Session, SessionFuture, SessionStore,
+        SharedStores, StoreError, StoreFuture, StoreState, StoreView,
     },
 };
 
@@ -166,8 +166,13 @@ impl SessionStore for TestStore {
         Box::pin(self.answer(async move { self.sessions.remove(agent, version).await }))
     }
 
-    fn sign_out<'a>(&'a self, agent: AgentId, session: &'a Session) -> StoreFuture<'a, ()> {
-        Box::pin(self.answer(async move { self.sessions.sign_out(agent, session).await }))
+    fn sign_out<'a>(
+        &'a self,
+        agent: AgentId,
+        session: &'a Session,
+        what: EndOf,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(self.answer(async move { self.sessions.sign_out(agent, session, what).await }))
     }
 
     fn is_let_go(&self, agent: AgentId) -> bool {

@@ -5,7 +5,7 @@ use ccgateway_test_support::RedisServer;
 use super::plan::RETRY;
 use crate::{
     cluster::{
-        store::tests::{deaf, forbid, full, knows, put, session_key, taken_by_others},
+        store::tests::{deaf, forbid, full, knows, put, session_key, sign_out_of, taken_by_others},
         tests::world::{Replica, agent, all_listen, ask, guid, registered, until},
     },
     session::Entry,
@@ -84,7 +84,7 @@ async fn a_session_that_was_signed_out_at_one_replica_ends_at_all_though_another
         let session = put(&left, 1001, "a").await;
         right.load(agent(1001)).await.expect("read");
         full(&server, true).await;
-        left.end(agent(1001), session.version, Some(session.made)).await.expect("ended here");
+        left.end(agent(1001), sign_out_of(&session)).await.expect("ended here");
         let renewed = right.renew(agent(1001), &session, guid("b")).await.expect("renewed here");
         assert!(renewed.is_some_and(|renewed| renewed.version > session.version + 1));
         full(&server, false).await;
@@ -104,6 +104,33 @@ async fn a_session_that_was_signed_out_at_one_replica_ends_at_all_though_another
     }
 }
 
+/// While Redis was away, the gateway has refused a Guid that another replica had renewed.
+#[tokio::test]
+async fn a_sign_out_that_was_refused_for_an_old_guid_does_not_end_the_newer_one() {
+    for is_sign_out_first in [true, false] {
+        let server = RedisServer::start().await;
+        let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+        let first = put(&left, 1001, "a").await;
+        let mut last = right.load(agent(1001)).await.expect("read").expect("a session");
+        full(&server, true).await;
+        for text in ["b", "c"] {
+            let renewed = right.renew(agent(1001), &last, guid(text)).await.expect("answered");
+            last = renewed.expect("renewed here");
+        }
+        let refused = Entry::end(first.version + 1, true);
+        left.end(agent(1001), refused).await.expect("ended here");
+        assert!(left.local.is_let_go(agent(1001)));
+        full(&server, false).await;
+        let order = if is_sign_out_first { [&left, &right] } else { [&right, &left] };
+        for store in [order[0], order[1], order[0]] {
+            store.reconcile().await.expect("compared");
+        }
+        for store in [&left, &right] {
+            assert_eq!((knows(store, 1001), store.local.unsynced()), (Some(guid("c")), Vec::new()));
+        }
+    }
+}
+
 /// What is only known here must not be written over the sign-out that ends it.
 #[tokio::test]
 async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
@@ -114,7 +141,7 @@ async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
     full(&server, true).await;
     right.renew(agent(1001), &session, guid("b")).await.expect("answered").expect("renewed here");
     full(&server, false).await;
-    left.end(agent(1001), session.version, Some(session.made)).await.expect("ended");
+    left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
     super::push(&right).await.expect("written");
     for store in [&right, &deaf(&server, &[1])] {
         let loaded = store.load(agent(1001)).await.expect("read");
