@@ -301,27 +301,39 @@ impl Inner {
         self.end(agent, Entry::end(version.saturating_add(1), is_owners)).await
     }
 
-    /// Ends the session of the version before this end, which has one of its own so that it replaces the session.
+    /// Ends the session of the version before this end, which has one of its own so that it replaces the session. If the end
+    /// says which session was signed out, it ends also the versions with which others have renewed that.
     async fn end(&self, agent: AgentId, mut end: Entry) -> Result<(), StoreError> {
-        let version = end.version.saturating_sub(1);
-        let is_known = self.local.entry(agent).is_some_and(|known| known.version == version);
-        let stored = if is_known { Stored::UpTo(version) } else { Stored::Exactly(version) };
-        match self.write_now(agent, &end, stored).await {
-            Ok(Written::Done) => {
-                self.take(agent, end);
+        let mut newer = self.local.entry(agent);
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(over_newer) = newer.and_then(|newer| end.sign_out_over(&newer)) {
+                end = over_newer;
+                end.unsynced = false;
             }
-            Ok(Written::Overtaken(newer)) => {
-                self.take_in(agent, newer);
+            let version = end.version.saturating_sub(1);
+            let is_known = self.local.entry(agent).is_some_and(|known| known.version == version);
+            let stored = if is_known { Stored::UpTo(version) } else { Stored::Exactly(version) };
+            newer = match self.write_now(agent, &end, stored).await {
+                Ok(Written::Done) => {
+                    self.take(agent, end);
+                    return Ok(());
+                }
+                Ok(Written::Overtaken(newer)) => newer,
+                Err(error) => {
+                    self.keep_unsynced(agent, &mut end, &error);
+                    self.take(agent, end);
+                    return Ok(());
+                }
+            };
+            self.take_in(agent, newer.clone());
+            if newer.as_ref().and_then(|newer| end.sign_out_over(newer)).is_none() {
                 if is_known {
                     self.local.replace(agent, version, |_, _| end);
                 }
-            }
-            Err(error) => {
-                self.keep_unsynced(agent, &mut end, &error);
-                self.take(agent, end);
+                return Ok(());
             }
         }
-        Ok(())
+        Err(StoreError::Unavailable("other replicas keep renewing this session".into()))
     }
 
     /// Whether a session is from now. Where nothing is known of an agent, somebody may have set back a session that has

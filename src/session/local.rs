@@ -136,7 +136,7 @@ impl Entry {
 
     /// The end that follows if one of two entries is a sign-out and the other a renewal of the session which that has ended:
     /// whoever renewed it did not know of the sign-out. `None`: the newer one counts.
-    fn sign_out_over(&self, other: &Self) -> Option<Self> {
+    pub fn sign_out_over(&self, other: &Self) -> Option<Self> {
         let (end, renewed) = if self.session.is_none() { (self, other) } else { (other, self) };
         let session = renewed.session.as_ref()?;
         if end.ended != Some(session.made) || end.version > renewed.version {

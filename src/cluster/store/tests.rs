@@ -87,6 +87,30 @@ async fn a_guid_that_is_renewed_where_there_is_no_room_for_its_session_is_stored
     assert!(matches!(lost, Err(StoreError::Full(_))), "nobody has it: {lost:?}");
 }
 
+/// Without room for the session, nothing of the renewal is known here.
+#[tokio::test]
+async fn a_sign_out_ends_what_another_replica_has_renewed_also_where_there_is_no_room_for_it() {
+    let server = RedisServer::start().await;
+    let (left, small) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let first = put(&left, 1001, "a").await;
+    for id in 1002..1002 + u32::try_from(CAPACITY).expect("few") {
+        put(&small, id, "others").await;
+    }
+    let mut last = first.clone();
+    for text in ["b", "c"] {
+        let renewed = left.renew(agent(1001), &last, guid(text)).await.expect("answered");
+        last = renewed.expect("renewed");
+    }
+    small.end(agent(1001), sign_out_of(&first)).await.expect("ended");
+    let loaded = deaf(&server, &[1]).load(agent(1001)).await.expect("read");
+    assert!(loaded.is_none(), "it has ended in Redis");
+    assert!(small.local.is_let_go(agent(1001)) && small.local.unsynced().is_empty());
+    let another = put(&left, 1001, "d").await;
+    small.end(agent(1001), sign_out_of(&last)).await.expect("answered");
+    let loaded = left.load(agent(1001)).await.expect("read").expect("a session");
+    assert_eq!(loaded.version, another.version, "another session stays");
+}
+
 #[tokio::test]
 async fn a_claim_that_is_older_than_what_is_known_is_not_used_where_redis_is_away() {
     let mut server = RedisServer::start().await;

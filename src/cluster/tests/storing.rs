@@ -47,6 +47,23 @@ async fn what_one_replica_stores_the_others_hear_of_and_can_load() {
 }
 
 #[tokio::test]
+async fn a_sign_out_ends_the_session_whatever_its_version_or_only_the_version_that_was_refused() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let first = left.put(1001, "a").await;
+    right.hears(1001, Some("a")).await;
+    let renewed = right.store.renew(agent(1001), &first, guid("b")).await.expect("answered");
+    assert!(renewed.is_some());
+    left.hears(1001, Some("b")).await;
+    left.store.sign_out(agent(1001), &first, EndOf::Version).await.expect("answered");
+    assert_eq!(left.load(1001).await.as_deref(), Some("b"));
+    left.store.sign_out(agent(1001), &first, EndOf::Session).await.expect("ended");
+    right.hears(1001, None).await;
+    assert!(right.store.is_let_go(agent(1001)));
+}
+
+#[tokio::test]
 async fn only_the_newest_is_renewed_and_only_the_named_one_is_removed() {
     let server = RedisServer::start().await;
     let (left, right) = (Replica::of(&server), Replica::of(&server));
