@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use self::plan::{Plan, Task};
 use super::{
-    Inner,
+    ATTEMPTS_MAX, Inner,
     write::{Stored, Written},
 };
 use crate::{
@@ -110,7 +110,7 @@ impl Inner {
 
     /// Compares what is known of these agents with Redis, and copies the newer version of each to where the older one is.
     /// Returns how many were written. Changes that only this replica knows are compared too, and not just written: the older
-    /// one may be the sign-out that ends the newer.
+    /// one may be the sign-out that ends the newer. So each is written only over what it was compared with.
     async fn compare(&self, agents: &[AgentId]) -> Result<usize, LinkError> {
         let mut told = 0;
         for some in agents.chunks(READ_AT_ONCE) {
@@ -118,8 +118,10 @@ impl Inner {
             let mut older = Vec::new();
             for (agent, record) in some.iter().zip(records) {
                 let stored = record.and_then(|record| self.seals.session(Some(*agent), &record));
-                if !self.is_as_new(*agent, stored.map(|(_, stored)| stored)) {
-                    older.push(*agent);
+                let stored = stored.map(|(_, stored)| stored);
+                let compared = stored.as_ref().map(|stored| stored.version);
+                if !self.is_as_new(*agent, stored) {
+                    older.push((*agent, compared));
                 }
             }
             told += self.push(older).await?;
@@ -127,7 +129,7 @@ impl Inner {
         Ok(told)
     }
 
-    /// Takes in what Redis has of an agent. Returns whether Redis needs nothing of what is known now.
+    /// Takes in what Redis has of an agent. Returns whether Redis is as new as this replica.
     fn is_as_new(&self, agent: AgentId, stored: Option<Entry>) -> bool {
         let (Some(stored), Some(known)) = (stored, self.local.entry(agent)) else { return false };
         let version = stored.version;
@@ -164,31 +166,42 @@ impl Inner {
         self.link.read(&keys, Place::Field("record"), RECORD_MAX).await
     }
 
-    /// Writes what is known of these agents to Redis, unless Redis has something newer. Returns how
-    /// many were written.
-    async fn push(&self, agents: Vec<AgentId>) -> Result<usize, LinkError> {
-        let told = stream::iter(agents).map(|agent| self.push_one(agent));
+    /// Writes what is known of these agents to Redis, unless Redis has something newer. Each comes with the version that it
+    /// was compared with, if there was one. Returns how many were written.
+    async fn push(&self, agents: Vec<(AgentId, Option<u64>)>) -> Result<usize, LinkError> {
+        let told = stream::iter(agents).map(|(agent, compared)| self.push_one(agent, compared));
         let told = told.buffer_unordered(WRITES_AT_ONCE);
         told.try_fold(0, async |sum, news| Ok(sum + usize::from(news))).await
     }
 
-    async fn push_one(&self, agent: AgentId) -> Result<bool, LinkError> {
-        let Some(entry) = self.local.entry(agent) else { return Ok(false) };
-        // An expired session need not be written. The end of a session has to be: if Redis has lost
-        // it, a replica that missed the end may write the session again.
-        if entry.is_old_end() || (entry.session.is_some() && entry.live().is_none()) {
-            self.local.shared(agent, entry.version);
-            return Ok(false);
-        }
-        let written = self.write(agent, &entry, Stored::Below(entry.version)).await?;
-        let is_written = matches!(written, Written::Done);
-        if let Written::Overtaken(stored) = written {
+    async fn push_one(&self, agent: AgentId, mut compared: Option<u64>) -> Result<bool, LinkError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(entry) = self.local.entry(agent) else { return Ok(false) };
+            // An expired session need not be written. The end of a session has to be: if Redis has lost
+            // it, a replica that missed the end may write the session again.
+            if entry.is_old_end() || (entry.session.is_some() && entry.live().is_none()) {
+                self.local.shared(agent, entry.version);
+                return Ok(false);
+            }
+            let stored = match compared {
+                Some(version) if version < entry.version => Stored::Exactly(version),
+                _ => Stored::Below(entry.version),
+            };
+            let Written::Overtaken(found) = self.write(agent, &entry, stored).await? else {
+                self.local.shared(agent, entry.version);
+                return Ok(true);
+            };
+            compared = found.as_ref().map(|found| found.version);
             // Before it counts as shared: two replicas may have given one version while Redis was away, and then only what is
             // not shared gives way to what is stored.
-            self.take_in(agent, stored);
+            self.take_in(agent, found);
+            if compared >= Some(entry.version) {
+                self.local.shared(agent, entry.version);
+                return Ok(false);
+            }
         }
-        self.local.shared(agent, entry.version);
-        Ok(is_written)
+        // Others keep changing it. It is compared again before it counts as shared.
+        Ok(false)
     }
 }
 

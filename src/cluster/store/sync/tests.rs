@@ -2,15 +2,21 @@ use std::time::Duration;
 
 use ccgateway_test_support::RedisServer;
 
-use super::plan::RETRY;
+use super::{Inner, plan::RETRY};
 use crate::{
     cluster::{
         store::tests::{deaf, forbid, full, knows, put, session_key, sign_out_of, taken_by_others},
         tests::world::{Replica, agent, all_listen, ask, guid, registered, until},
     },
+    id::AgentId,
     session::Entry,
     telemetry::log::captured::Captured,
 };
+
+/// What is only known here, compared with nothing.
+fn unsynced(store: &Inner) -> Vec<(AgentId, Option<u64>)> {
+    store.local.unsynced().into_iter().map(|agent| (agent, None)).collect()
+}
 
 #[tokio::test]
 async fn what_redis_has_lost_is_written_again_and_what_it_has_newer_is_taken_in() {
@@ -42,13 +48,13 @@ async fn a_key_that_somebody_else_uses_keeps_nothing_from_being_written() {
     }
     full(&server, false).await;
     taken_by_others(&server, &session_key(1001)).await;
-    let written = store.push(store.local.unsynced()).await.expect("written");
+    let written = store.push(unsynced(&store)).await.expect("written");
     assert_eq!((written, store.local.unsynced()), (2, Vec::new()));
     let theirs: String = ask(&server, &["GET", &(session_key(1001) + "-set-aside")]).await;
     assert_eq!(theirs, "x");
     forbid(&server, "hset").await;
     put(&store, 1001, "b").await;
-    store.push(store.local.unsynced()).await.expect_err("nobody may write");
+    store.push(unsynced(&store)).await.expect_err("nobody may write");
 }
 
 /// Each has given the version while Redis was away. Whoever is there first is right.
@@ -70,7 +76,7 @@ async fn of_two_replicas_that_have_given_one_version_the_later_takes_in_what_is_
     }
     full(&server, false).await;
     for store in [&left, &right] {
-        store.push(store.local.unsynced()).await.expect("written");
+        store.push(unsynced(store)).await.expect("written");
         assert_eq!((knows(store, 1001), store.local.unsynced()), (None, Vec::new()));
     }
 }
@@ -149,6 +155,26 @@ async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
     }
 }
 
+/// The sign-out comes to Redis after the renewal was compared with what is there, and before it is written.
+#[tokio::test]
+async fn a_renewal_is_not_written_over_a_sign_out_that_comes_in_between() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let session = put(&left, 1001, "a").await;
+    right.load(agent(1001)).await.expect("read");
+    full(&server, true).await;
+    right.renew(agent(1001), &session, guid("b")).await.expect("answered").expect("renewed here");
+    full(&server, false).await;
+    left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
+    let compared = Some(session.version);
+    assert_eq!(right.push_one(agent(1001), compared).await, Ok(true), "the end is written");
+    for store in [&right, &deaf(&server, &[1])] {
+        let loaded = store.load(agent(1001)).await.expect("read");
+        assert!(loaded.is_none() && store.local.is_let_go(agent(1001)));
+        assert!(store.local.unsynced().is_empty());
+    }
+}
+
 /// Redis lets nobody look whether there is one, and then it does.
 #[tokio::test]
 async fn a_password_that_could_not_be_shared_is_shared_with_the_next_push() {
@@ -175,7 +201,7 @@ async fn a_session_that_is_over_by_then_is_not_written() {
     store.put(agent(1001), short).await.expect("known here");
     tokio::time::sleep(Duration::from_millis(20)).await;
     full(&server, false).await;
-    assert_eq!(store.push(vec![agent(1001)]).await, Ok(0));
+    assert_eq!(store.push(vec![(agent(1001), None)]).await, Ok(0));
     let there: u64 = ask(&server, &["EXISTS", &session_key(1001)]).await;
     assert_eq!((there, store.local.unsynced().len()), (0, 0));
 }
