@@ -17,7 +17,7 @@ mod subscription;
 use std::{
     fmt, mem,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,7 +25,8 @@ use std::{
 
 use ::redis::{Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
 use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -58,23 +59,30 @@ pub struct Link(Arc<Inner>);
 struct Inner {
     dialer: Dialer,
     timeouts: config::RedisTimeouts,
-    slot: Arc<AsyncMutex<Slot>>,
+    /// Not among the attempts, so that whoever uses a connection or gives it up does not wait for the next one.
+    slot: Mutex<Slot>,
+    /// Locked while a connection is being opened.
+    attempts: Arc<AsyncMutex<Attempts>>,
     /// Grows when commands get a connection to another server, or a new one after a search for another server.
     moves: watch::Sender<u64>,
-    /// Not in the slot, since the slot is locked while a connection is being opened.
     health: Health,
     commands: AtomicU64,
     failures: AtomicU64,
 }
 
-/// The connection, or when the next one may be tried.
+/// The connection, if there is one.
 #[derive(Debug, Default)]
 struct Slot {
     open: Option<Open>,
+    search: ServerSearch,
+}
+
+/// What is known of earlier connections, and when the next one may be tried.
+#[derive(Debug, Default)]
+struct Attempts {
     backoff: Backoff,
     last_number: u64,
     failed: Option<Failed>,
-    search: ServerSearch,
     /// The server of the last connection.
     server: Option<RedisNode>,
 }
@@ -100,6 +108,15 @@ struct Open {
 struct Failed {
     retry_at: Instant,
     error: LinkError,
+}
+
+/// For whom a connection is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// A request that somebody waits for. It waits for a connection no longer than for an answer.
+    ForRequest,
+    /// A probe, which is to find out whether Redis is back. It waits until the attempt is over.
+    ForProbe,
 }
 
 /// Whether a command may be sent again after its connection broke. Nobody knows then whether Redis
@@ -159,7 +176,8 @@ impl Link {
         Self(Arc::new(Inner {
             dialer: Dialer::new(config),
             timeouts: config.timeouts.clone(),
-            slot: Arc::default(),
+            slot: Mutex::default(),
+            attempts: Arc::default(),
             moves: watch::Sender::default(),
             health: Health::default(),
             commands: AtomicU64::new(0),
@@ -234,7 +252,7 @@ impl Link {
             return Err(error);
         }
         // Boxed: the library's futures take kilobytes, in every task that may make a request.
-        let answer = Box::pin(self.repeated(request, repeat)).await;
+        let answer = Box::pin(self.repeated(request, repeat, Wanted::ForRequest)).await;
         self.note(&answer, repeat);
         answer
     }
@@ -244,14 +262,12 @@ impl Link {
     fn outage(&self) -> Option<LinkError> {
         let LinkState::Down(error) = self.state() else { return None };
         // If it is locked, somebody is opening one already.
-        if let Ok(mut slot) = self.0.slot.clone().try_lock_owned() {
-            if slot.open.is_some() {
-                return None;
-            }
-            if slot.too_early().is_none() {
-                let link = self.clone();
-                tokio::spawn(async move { link.dial(&mut slot).await });
-            }
+        let attempts = self.0.attempts.clone().try_lock_owned().ok();
+        if self.slot().open.is_some() {
+            return None;
+        }
+        if let Some(attempts) = attempts.filter(|it| it.too_early().is_none()) {
+            self.start_dialing(attempts);
         }
         self.0.failures.fetch_add(1, Ordering::Relaxed);
         // Whatever has happened to another request, nothing of this one was sent.
@@ -279,10 +295,11 @@ impl Link {
         &self,
         request: &Request<'_>,
         repeat: Repeat,
+        wanted: Wanted,
     ) -> Result<T, LinkError> {
-        match self.attempt(request, repeat).await {
+        match self.attempt(request, repeat, wanted).await {
             Err(Failure { is_repeatable: true, .. }) => {
-                self.attempt(request, repeat).await.map_err(|failure| failure.error)
+                self.attempt(request, repeat, wanted).await.map_err(|failure| failure.error)
             }
             answer => answer.map_err(|failure| failure.error),
         }
@@ -292,13 +309,15 @@ impl Link {
         &self,
         request: &Request<'_>,
         repeat: Repeat,
+        wanted: Wanted,
     ) -> Result<T, Failure> {
-        let Open { mut connection, number } = self.open().await.map_err(Failure::not_repeatable)?;
+        let open = self.open(wanted).await.map_err(Failure::not_repeatable)?;
+        let Open { mut connection, number } = open;
         self.0.commands.fetch_add(1, Ordering::Relaxed);
         let limit = self.0.timeouts.command;
         let Ok(answer) = timeout(limit, request.send(&mut connection)).await else {
             // The peer may be gone without closing the connection. A new connection will show it.
-            self.discard(number).await;
+            self.discard(number);
             return Err(Failure::not_repeatable(LinkError::Silent(limit)));
         };
         let error = match answer {
@@ -306,56 +325,84 @@ impl Link {
             Err(error) => error,
         };
         let Some(refusal) = Refusal::of(&error, request.scope()) else {
-            self.discard(number).await;
+            self.discard(number);
             let error = LinkError::Broken(loggable_text(&error));
             return Err(Failure { error, is_repeatable: repeat == Repeat::Once });
         };
         // Redis answers with these codes before it does anything, so any command may be repeated.
-        let is_repeatable =
-            refusal.cure() == Cure::Reconnect && self.give_up_connection(number).await;
+        let is_repeatable = refusal.cure() == Cure::Reconnect && self.give_up_connection(number);
         Err(Failure { error: LinkError::Refused(refusal), is_repeatable })
     }
 
-    /// Returns the connection, or opens one. One caller at a time opens it, and the others wait for
-    /// the result.
-    async fn open(&self) -> Result<Open, LinkError> {
-        let mut slot = self.0.slot.lock().await;
-        if let Some(open) = &slot.open {
-            return Ok(open.clone());
+    /// Returns the connection, or has one opened. There is one attempt at a time, and the others wait for the result.
+    async fn open(&self, wanted: Wanted) -> Result<Open, LinkError> {
+        if let Some(open) = self.slot().open.clone() {
+            return Ok(open);
         }
-        if let Some(error) = slot.too_early() {
+        let opening = Box::pin(self.open_anew());
+        if wanted == Wanted::ForProbe {
+            return opening.await;
+        }
+        let limit = self.0.timeouts.command;
+        timeout(limit, opening).await.unwrap_or_else(|_elapsed| {
+            let limit = humantime::format_duration(limit);
+            Err(LinkError::Down(format!("none within {limit}; the attempt goes on")))
+        })
+    }
+
+    async fn open_anew(&self) -> Result<Open, LinkError> {
+        let attempts = self.0.attempts.clone().lock_owned().await;
+        // Another attempt may have worked meanwhile.
+        if let Some(open) = self.slot().open.clone() {
+            return Ok(open);
+        }
+        if let Some(error) = attempts.too_early() {
             return Err(error);
         }
-        self.dial(&mut slot).await
+        let opened = self.start_dialing(attempts).await;
+        opened.unwrap_or_else(|_| Err(LinkError::Down("the attempt was cut off".into())))
     }
 
-    async fn dial(&self, slot: &mut Slot) -> Result<Open, LinkError> {
-        match self.0.dialer.connect().await {
-            Ok((connection, server)) => {
-                slot.backoff.reset();
-                slot.failed = None;
-                slot.last_number += 1;
-                let before = mem::replace(&mut slot.server, server);
-                let is_another = before.is_some() && before != slot.server;
-                if mem::take(&mut slot.search.is_open) || is_another {
-                    // Only now: whoever asks where the server is gets an answer that is no older than this connection's.
-                    self.0.moves.send_modify(|moves| *moves += 1);
-                }
-                let open = Open { connection, number: slot.last_number };
-                slot.open = Some(open.clone());
-                Ok(open)
-            }
+    /// Opens a connection, in a task of its own: others need it too if whoever wanted it leaves.
+    fn start_dialing(
+        &self,
+        mut attempts: OwnedMutexGuard<Attempts>,
+    ) -> JoinHandle<Result<Open, LinkError>> {
+        let link = self.clone();
+        tokio::spawn(async move { link.dial(&mut attempts).await })
+    }
+
+    async fn dial(&self, attempts: &mut Attempts) -> Result<Open, LinkError> {
+        let (connection, server) = match self.0.dialer.connect().await {
+            Ok(connected) => connected,
             Err(error) => {
                 let error = LinkError::Down(loggable_text(&error));
-                let retry_at = Instant::now() + slot.backoff.next_pause();
-                slot.failed = Some(Failed { retry_at, error: error.clone() });
-                Err(error)
+                let retry_at = Instant::now() + attempts.backoff.next_pause();
+                attempts.failed = Some(Failed { retry_at, error: error.clone() });
+                return Err(error);
             }
+        };
+        attempts.backoff.reset();
+        attempts.failed = None;
+        attempts.last_number += 1;
+        let before = mem::replace(&mut attempts.server, server);
+        let is_another = before.is_some() && before != attempts.server;
+        let open = Open { connection, number: attempts.last_number };
+        let mut slot = self.slot();
+        if mem::take(&mut slot.search.is_open) || is_another {
+            // Only now: whoever asks where the server is gets an answer that is no older than this connection's.
+            self.0.moves.send_modify(|moves| *moves += 1);
         }
+        slot.open = Some(open.clone());
+        Ok(open)
     }
 
-    async fn discard(&self, number: u64) {
-        let mut slot = self.0.slot.lock().await;
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn discard(&self, number: u64) {
+        let mut slot = self.slot();
         if slot.open.as_ref().is_some_and(|open| open.number == number) {
             slot.open = None;
         }
@@ -363,8 +410,8 @@ impl Link {
 
     /// Gives up a connection, to look for a server that does what this one refuses. Returns whether
     /// it is time for that.
-    async fn give_up_connection(&self, number: u64) -> bool {
-        let mut slot = self.0.slot.lock().await;
+    fn give_up_connection(&self, number: u64) -> bool {
+        let mut slot = self.slot();
         if slot.open.as_ref().is_none_or(|open| open.number != number) {
             // Another request has given it up already, for the same reason.
             return true;
@@ -382,7 +429,7 @@ impl Link {
     }
 }
 
-impl Slot {
+impl Attempts {
     /// The error of the last attempt, while it is too early for the next.
     fn too_early(&self) -> Option<LinkError> {
         let failed = self.failed.as_ref().filter(|failed| Instant::now() < failed.retry_at)?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use ::redis::{Cmd, FromRedisValue, ToRedisArgs, cmd};
 use aws_lc_rs::digest;
 
-use super::{Link, LinkError, Repeat, Request, refusal::Cure};
+use super::{Link, LinkError, Repeat, Request, Wanted, refusal::Cure};
 use crate::{hex::hex, session::Scope};
 
 /// A Lua script. Redis runs it as one atomic step.
@@ -119,7 +119,7 @@ impl Link {
         if let Some(error) = self.outage() {
             return Err(error);
         }
-        self.script_anyway(call, repeat).await
+        self.run(call, repeat, Wanted::ForRequest).await
     }
 
     /// The same, but while Redis is known to be down it waits for a connection: it is to find out whether Redis is back.
@@ -128,15 +128,24 @@ impl Link {
         call: &Call<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
+        self.run(call, repeat, Wanted::ForProbe).await
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        call: &Call<'_>,
+        repeat: Repeat,
+        wanted: Wanted,
+    ) -> Result<T, LinkError> {
         // Boxed, as in `request`. A server that does not know the script does not count as a
         // failure.
         let answer = Box::pin(async {
             let known = call.command("EVALSHA", &call.script.digest);
             let scope = call.script.scope;
-            match self.repeated(&Request::Script(&known, scope), repeat).await {
+            match self.repeated(&Request::Script(&known, scope), repeat, wanted).await {
                 Err(LinkError::Refused(refusal)) if refusal.cure() == Cure::Source => {
                     let whole = call.command("EVAL", &call.script.source);
-                    self.repeated(&Request::Script(&whole, scope), repeat).await
+                    self.repeated(&Request::Script(&whole, scope), repeat, wanted).await
                 }
                 answer => answer,
             }

@@ -1,4 +1,8 @@
+use ccgateway_test_support::RedisServer;
+use futures_util::FutureExt as _;
+
 use super::*;
+use crate::cluster::tests::world::until;
 
 fn link() -> Link {
     Link::new(&crate::cluster::tests::world::config(&[1]))
@@ -27,4 +31,13 @@ async fn what_could_not_be_sent_says_nothing_about_redis() {
     let link = link();
     link.note(&Err::<(), _>(LinkError::Unsent("too long".into())), Repeat::Once);
     assert_eq!((link.state(), link.failures()), (LinkState::Unused, 1));
+}
+
+#[tokio::test]
+async fn a_connection_is_opened_also_if_whoever_wanted_it_leaves() {
+    let server = RedisServer::start().await;
+    let link = crate::cluster::tests::world::link(&server);
+    let ping = ::redis::cmd("PING");
+    assert!(link.command::<String>(&ping, Repeat::Once).now_or_never().is_none());
+    until("open", || link.slot().open.is_some()).await;
 }

@@ -82,6 +82,46 @@ async fn while_redis_is_known_to_be_down_nobody_waits_for_a_connection_to_it() {
     assert!(probe.ask(&link).now_or_never().is_none(), "a probe waits until the attempt is over");
 }
 
+/// What was under way when Redis went silent has its own time limit, and the next attempt another one.
+#[tokio::test]
+async fn whoever_has_no_answer_in_time_does_not_wait_for_the_next_connection_too() {
+    let server = RedisServer::start().await;
+    let mut config = config(&[server.port()]);
+    config.timeouts.command = Duration::from_millis(400);
+    let link = Link::new(&config);
+    until_asked("an answer", async || ping(&link).await.is_ok()).await;
+    server.freeze();
+    let before = link.commands();
+    let asking = async {
+        let answer = ping(&link).await;
+        // It has the next connection opened, which takes as long as the server is frozen.
+        assert!(matches!(ping(&link).await, Err(LinkError::Down(_))));
+        answer
+    };
+    let asking_later = async {
+        until("the first to be asked", || link.commands() > before).await;
+        tokio::time::sleep(config.timeouts.command / 2).await;
+        ping(&link).await
+    };
+    let (first, second) = tokio::join!(asking, asking_later);
+    for answer in [first, second] {
+        assert!(matches!(answer, Err(LinkError::Silent(_))), "{answer:?}");
+    }
+    let probe = Probe::new(&Keys::new("test:", &tenant()));
+    assert!(probe.ask(&link).now_or_never().is_none(), "the attempt is not over");
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_connection_no_longer_than_for_an_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(&[silent.local_addr().expect("bound").port()]);
+    config.timeouts.command = Duration::from_millis(200);
+    let link = Link::new(&config);
+    assert!(matches!(ping(&link).await, Err(LinkError::Down(_))));
+    let probe = Probe::new(&Keys::new("test:", &tenant()));
+    assert!(probe.ask(&link).now_or_never().is_none(), "the attempt is not over");
+}
+
 #[tokio::test]
 async fn the_first_address_that_works_is_used_and_comes_first_again() {
     let (server, gone) = (RedisServer::start().await, nowhere().await);
