@@ -106,7 +106,8 @@ struct Open {
 
 #[derive(Debug)]
 struct Failed {
-    retry_at: Instant,
+    at: Instant,
+    pause: Duration,
     error: LinkError,
 }
 
@@ -167,6 +168,8 @@ struct Failure {
 /// The pauses between attempts to find another server become short again when the next attempt is
 /// made this much later than it was allowed.
 const SEARCH_RESET_AFTER: Duration = Duration::from_secs(10);
+/// How long after a failed attempt a probe makes the next one, if the pause is longer. Probes come about once a second.
+const PROBE_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 // === impl Link ===
 
@@ -266,7 +269,7 @@ impl Link {
         if self.slot().open.is_some() {
             return None;
         }
-        if let Some(attempts) = attempts.filter(|it| it.too_early().is_none()) {
+        if let Some(attempts) = attempts.filter(|it| it.too_early(Wanted::ForRequest).is_none()) {
             self.start_dialing(attempts);
         }
         self.0.failures.fetch_add(1, Ordering::Relaxed);
@@ -339,7 +342,7 @@ impl Link {
         if let Some(open) = self.slot().open.clone() {
             return Ok(open);
         }
-        let opening = Box::pin(self.open_anew());
+        let opening = Box::pin(self.open_anew(wanted));
         if wanted == Wanted::ForProbe {
             return opening.await;
         }
@@ -350,13 +353,13 @@ impl Link {
         })
     }
 
-    async fn open_anew(&self) -> Result<Open, LinkError> {
+    async fn open_anew(&self, wanted: Wanted) -> Result<Open, LinkError> {
         let attempts = self.0.attempts.clone().lock_owned().await;
         // Another attempt may have worked meanwhile.
         if let Some(open) = self.slot().open.clone() {
             return Ok(open);
         }
-        if let Some(error) = attempts.too_early() {
+        if let Some(error) = attempts.too_early(wanted) {
             return Err(error);
         }
         let opened = self.start_dialing(attempts).await;
@@ -377,8 +380,8 @@ impl Link {
             Ok(connected) => connected,
             Err(error) => {
                 let error = LinkError::Down(loggable_text(&error));
-                let retry_at = Instant::now() + attempts.backoff.next_pause();
-                attempts.failed = Some(Failed { retry_at, error: error.clone() });
+                let (at, pause) = (Instant::now(), attempts.backoff.next_pause());
+                attempts.failed = Some(Failed { at, pause, error: error.clone() });
                 return Err(error);
             }
         };
@@ -431,9 +434,13 @@ impl Link {
 
 impl Attempts {
     /// The error of the last attempt, while it is too early for the next.
-    fn too_early(&self) -> Option<LinkError> {
-        let failed = self.failed.as_ref().filter(|failed| Instant::now() < failed.retry_at)?;
-        Some(failed.error.clone())
+    fn too_early(&self, wanted: Wanted) -> Option<LinkError> {
+        let Failed { at, pause, error } = self.failed.as_ref()?;
+        let pause = match wanted {
+            Wanted::ForRequest => *pause,
+            Wanted::ForProbe => (*pause).min(PROBE_PAUSE_MAX),
+        };
+        (at.elapsed() < pause).then(|| error.clone())
     }
 }
 
