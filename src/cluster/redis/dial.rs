@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -38,6 +38,11 @@ pub(super) enum Connection {
     Cluster(ClusterConnection),
 }
 
+/// The masters that an attempt has tried in vain. Sentinels agree mostly, and each try of a server that is gone takes as long
+/// as connecting may.
+#[derive(Default)]
+struct Tried(Mutex<Vec<(RedisNode, RedisError)>>);
+
 /// In a cluster, following a moved slot counts as a retry. The library's default of 16 retries,
 /// with seconds between, would outlast every caller.
 const CLUSTER_RETRIES: u32 = 3;
@@ -67,8 +72,9 @@ impl Dialer {
                 self.each_node(server).await
             }
             Topology::Sentinel(sentinel) => {
+                let tried = Tried::default();
                 let server = |asked: RedisNode| async {
-                    let (connection, master) = self.master(sentinel, asked).await?;
+                    let (connection, master) = self.master(sentinel, asked, &tried).await?;
                     Ok((Connection::Server(connection), Some(master)))
                 };
                 self.each_node(server).await
@@ -92,8 +98,9 @@ impl Dialer {
         match &config.topology {
             Topology::Standalone | Topology::Cluster => self.each_node(node).await,
             Topology::Sentinel(sentinel) => {
+                let tried = Tried::default();
                 let server = |asked: RedisNode| async {
-                    let (_, master) = self.master(sentinel, asked).await?;
+                    let (_, master) = self.master(sentinel, asked, &tried).await?;
                     node(master).await
                 };
                 self.each_node(server).await
@@ -113,13 +120,28 @@ impl Dialer {
         self.in_time(client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
-    /// Connects to the master that the asked sentinel names. The sentinel is good only if that works: one that was cut off
-    /// from the others goes on naming the former master.
+    /// Connects to the master that the asked sentinel names, unless another one has named it. The sentinel is good only if
+    /// that works: one that was cut off from the others goes on naming the former master.
     async fn master(
         &self,
         sentinel: &Sentinel,
         asked: RedisNode,
+        tried: &Tried,
     ) -> RedisResult<(MultiplexedConnection, RedisNode)> {
+        let named = self.named_master(sentinel, asked).await?;
+        if let Some(error) = tried.error_of(&named) {
+            return Err(error);
+        }
+        match self.checked_master(named.clone()).await {
+            Ok(connection) => Ok((connection, named)),
+            Err(error) => {
+                tried.failed().push((named, error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn named_master(&self, sentinel: &Sentinel, asked: RedisNode) -> RedisResult<RedisNode> {
         let config = self.config();
         let credentials = (sentinel.username.as_deref(), sentinel.password.as_ref());
         let mut connection = self.multiplexed(&client(&config, asked, credentials)?).await?;
@@ -129,17 +151,15 @@ impl Dialer {
         let (host, port): (String, u16) = Option::ok_or_else(answer, || {
             io::Error::new(io::ErrorKind::NotFound, "no sentinel knows this master")
         })?;
-        let master = RedisNode { host, port };
-        let mut connection = self.server(master.clone()).await?;
-        self.check_role(&mut connection).await?;
-        Ok((connection, master))
+        Ok(RedisNode { host, port })
     }
 
-    /// Checks that the server is a master: a sentinel may name one that has lost that role.
-    async fn check_role(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let role: Vec<Value> = self.in_time(cmd("ROLE").query_async(connection)).await?;
+    /// Connects to the server, and checks that it is a master: a sentinel may name one that has lost that role.
+    async fn checked_master(&self, named: RedisNode) -> RedisResult<MultiplexedConnection> {
+        let mut connection = self.server(named).await?;
+        let role: Vec<Value> = self.in_time(cmd("ROLE").query_async(&mut connection)).await?;
         match role.first() {
-            Some(Value::BulkString(role)) if role == b"master" => Ok(()),
+            Some(Value::BulkString(role)) if role == b"master" => Ok(connection),
             _ => Err(io::Error::other("the server that the sentinels name is no master").into()),
         }
     }
@@ -198,6 +218,18 @@ impl Dialer {
             builder = builder.certs(certificates(tls.ca_pem.clone()));
         }
         builder.build()
+    }
+}
+
+impl Tried {
+    fn error_of(&self, named: &RedisNode) -> Option<RedisError> {
+        let failed = self.failed();
+        let (_, error) = failed.iter().find(|(master, _)| master == named)?;
+        Some(error.clone())
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Vec<(RedisNode, RedisError)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ccgateway_test_support::{RedisServer, until_asked};
 use futures_util::FutureExt as _;
 use tokio::{
+    io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
     sync::watch,
     time::{Instant, timeout},
@@ -329,6 +330,39 @@ async fn a_sentinel_that_does_not_name_the_master_is_left_for_the_next_one() {
         let heard = timeout(soon, subscription.next()).await;
         assert_eq!(heard, Ok(Notice::Message(b"news".to_vec())));
     }
+}
+
+/// Each try of a server that is gone takes as long as connecting may.
+#[tokio::test]
+async fn a_master_that_all_sentinels_name_is_tried_once() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let named = gone.local_addr().expect("bound").port();
+    let sentinel = async || {
+        RedisServer::sentinel(&format!("sentinel monitor ours 127.0.0.1 {named} 1\n")).await
+    };
+    let sentinels = [sentinel().await, sentinel().await, sentinel().await];
+    let ours = Sentinel { master: "ours".into(), username: None, password: None };
+    let ports = sentinels.each_ref().map(RedisServer::port);
+    let link = Link::new(&Redis {
+        topology: Topology::Sentinel(ours),
+        // The sentinels look at the server too. They do not know this.
+        password: Some("of-the-bridge".into()),
+        ..config(&ports)
+    });
+    let mut tried = 0;
+    let ending = async {
+        loop {
+            let (mut connection, _) = gone.accept().await.expect("accepted");
+            let mut said = [0; 1024];
+            let length = connection.read(&mut said).await.unwrap_or_default();
+            tried += usize::from(said[..length].windows(13).any(|word| word == b"of-the-bridge"));
+        }
+    };
+    tokio::select! {
+        answer = ping(&link) => assert!(matches!(answer, Err(LinkError::Down(_))), "{answer:?}"),
+        () = ending => {}
+    }
+    assert_eq!(tried, 1);
 }
 
 #[tokio::test]
