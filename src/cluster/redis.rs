@@ -11,13 +11,13 @@ mod probe;
 mod read;
 mod refusal;
 mod script;
+mod slot;
 mod state;
 mod subscription;
 
 use std::{
-    fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,16 +25,15 @@ use std::{
 
 use ::redis::{Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch},
-    task::JoinHandle,
-    time::{Instant, timeout},
+    sync::{Mutex as AsyncMutex, watch},
+    time::timeout,
 };
 
 pub(crate) use self::backoff::LONGEST_PAUSE;
 use self::{
-    backoff::Backoff,
     dial::{Connection, Dialer},
     refusal::Cure,
+    slot::{Attempts, Open, Slot, Wanted},
     state::Health,
 };
 pub use self::{
@@ -47,7 +46,7 @@ pub use self::{
     subscription::{Notice, Subscription},
 };
 use crate::{
-    config::{self, RedisNode},
+    config,
     session::{Scope, StoreError},
 };
 
@@ -68,56 +67,6 @@ struct Inner {
     health: Health,
     commands: AtomicU64,
     failures: AtomicU64,
-}
-
-/// The connection, if there is one.
-#[derive(Debug, Default)]
-struct Slot {
-    open: Option<Open>,
-    search: ServerSearch,
-}
-
-/// What is known of earlier connections, and when the next one may be tried.
-#[derive(Debug, Default)]
-struct Attempts {
-    backoff: Backoff,
-    last_number: u64,
-    failed: Option<Failed>,
-    /// The server of the last connection.
-    server: Option<RedisNode>,
-}
-
-/// Attempts to find a server that does what the present one refuses. Each attempt asks the
-/// sentinels or the nodes, so the pauses grow while no other server is found.
-#[derive(Debug, Default)]
-struct ServerSearch {
-    backoff: Backoff,
-    next: Option<Instant>,
-    /// Whether a connection was given up for it, and none has been opened since.
-    is_open: bool,
-}
-
-#[derive(Clone)]
-struct Open {
-    connection: Connection,
-    /// Tells a connection that has broken from the one that replaced it.
-    number: u64,
-}
-
-#[derive(Debug)]
-struct Failed {
-    at: Instant,
-    pause: Duration,
-    error: LinkError,
-}
-
-/// For whom a connection is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    /// A request that somebody waits for. It waits for a connection no longer than for an answer.
-    ForRequest,
-    /// A probe, which is to find out whether Redis is back. It waits until the attempt is over.
-    ForProbe,
 }
 
 /// Whether a command may be sent again after its connection broke. Nobody knows then whether Redis
@@ -164,12 +113,6 @@ struct Failure {
     /// Whether a second attempt would go to another connection, and may be made.
     is_repeatable: bool,
 }
-
-/// The pauses between attempts to find another server become short again when the next attempt is
-/// made this much later than it was allowed.
-const SEARCH_RESET_AFTER: Duration = Duration::from_secs(10);
-/// How long after a failed attempt a probe makes the next one, if the pause is longer. Probes come about once a second.
-const PROBE_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 // === impl Link ===
 
@@ -336,112 +279,6 @@ impl Link {
         let is_repeatable = refusal.cure() == Cure::Reconnect && self.give_up_connection(number);
         Err(Failure { error: LinkError::Refused(refusal), is_repeatable })
     }
-
-    /// Returns the connection, or has one opened. There is one attempt at a time, and the others wait for the result.
-    async fn open(&self, wanted: Wanted) -> Result<Open, LinkError> {
-        if let Some(open) = self.slot().open.clone() {
-            return Ok(open);
-        }
-        let opening = Box::pin(self.open_anew(wanted));
-        if wanted == Wanted::ForProbe {
-            return opening.await;
-        }
-        let limit = self.0.timeouts.command;
-        timeout(limit, opening).await.unwrap_or_else(|_elapsed| {
-            let limit = humantime::format_duration(limit);
-            Err(LinkError::Down(format!("none within {limit}; the attempt goes on")))
-        })
-    }
-
-    async fn open_anew(&self, wanted: Wanted) -> Result<Open, LinkError> {
-        let attempts = self.0.attempts.clone().lock_owned().await;
-        // Another attempt may have worked meanwhile.
-        if let Some(open) = self.slot().open.clone() {
-            return Ok(open);
-        }
-        if let Some(error) = attempts.too_early(wanted) {
-            return Err(error);
-        }
-        let opened = self.start_dialing(attempts).await;
-        opened.unwrap_or_else(|_| Err(LinkError::Down("the attempt was cut off".into())))
-    }
-
-    /// Opens a connection, in a task of its own: others need it too if whoever wanted it leaves.
-    fn start_dialing(
-        &self,
-        mut attempts: OwnedMutexGuard<Attempts>,
-    ) -> JoinHandle<Result<Open, LinkError>> {
-        let link = self.clone();
-        tokio::spawn(async move { link.dial(&mut attempts).await })
-    }
-
-    async fn dial(&self, attempts: &mut Attempts) -> Result<Open, LinkError> {
-        let (connection, server) = match self.0.dialer.connect().await {
-            Ok(connected) => connected,
-            Err(error) => {
-                let error = LinkError::Down(loggable_text(&error));
-                let (at, pause) = (Instant::now(), attempts.backoff.next_pause());
-                attempts.failed = Some(Failed { at, pause, error: error.clone() });
-                return Err(error);
-            }
-        };
-        attempts.backoff.reset();
-        attempts.failed = None;
-        attempts.last_number += 1;
-        let before = mem::replace(&mut attempts.server, server);
-        let is_another = before.is_some() && before != attempts.server;
-        let open = Open { connection, number: attempts.last_number };
-        let mut slot = self.slot();
-        if mem::take(&mut slot.search.is_open) || is_another {
-            // Only now: whoever asks where the server is gets an answer that is no older than this connection's.
-            self.0.moves.send_modify(|moves| *moves += 1);
-        }
-        slot.open = Some(open.clone());
-        Ok(open)
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn discard(&self, number: u64) {
-        let mut slot = self.slot();
-        if slot.open.as_ref().is_some_and(|open| open.number == number) {
-            slot.open = None;
-        }
-    }
-
-    /// Gives up a connection, to look for a server that does what this one refuses. Returns whether
-    /// it is time for that.
-    fn give_up_connection(&self, number: u64) -> bool {
-        let mut slot = self.slot();
-        if slot.open.as_ref().is_none_or(|open| open.number != number) {
-            // Another request has given it up already, for the same reason.
-            return true;
-        }
-        let now = Instant::now();
-        if slot.search.next.is_some_and(|next| now < next) {
-            return false;
-        }
-        if slot.search.next.is_some_and(|next| now >= next + SEARCH_RESET_AFTER) {
-            slot.search.backoff.reset();
-        }
-        slot.search.next = Some(now + slot.search.backoff.next_pause());
-        (slot.open, slot.search.is_open) = (None, true);
-        true
-    }
-}
-
-impl Attempts {
-    /// The error of the last attempt, while it is too early for the next.
-    fn too_early(&self, wanted: Wanted) -> Option<LinkError> {
-        let Failed { at, pause, error } = self.failed.as_ref()?;
-        let pause = match wanted {
-            Wanted::ForRequest => *pause,
-            Wanted::ForProbe => (*pause).min(PROBE_PAUSE_MAX),
-        };
-        (at.elapsed() < pause).then(|| error.clone())
-    }
 }
 
 impl From<LinkError> for StoreError {
@@ -491,12 +328,6 @@ fn loggable_text(error: &RedisError) -> String {
         Some(refusal) => format!("{refusal}; {}", refusal.advice()),
         None if error.is_io_error() => error.to_string(),
         None => error.category().to_owned(),
-    }
-}
-
-impl fmt::Debug for Open {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Open").field("number", &self.number).finish_non_exhaustive()
     }
 }
 

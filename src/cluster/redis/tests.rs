@@ -1,6 +1,5 @@
 use ccgateway_test_support::RedisServer;
 use futures_util::FutureExt as _;
-use tokio::time::advance;
 
 use super::*;
 use crate::cluster::tests::world::until;
@@ -41,17 +40,4 @@ async fn a_connection_is_opened_also_if_whoever_wanted_it_leaves() {
     let ping = ::redis::cmd("PING");
     assert!(link.command::<String>(&ping, Repeat::Once).now_or_never().is_none());
     until("open", || link.slot().open.is_some()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_probe_makes_the_next_attempt_soon_however_long_the_pause_is() {
-    let error = LinkError::Down("gone".into());
-    let failed = Failed { at: Instant::now(), pause: LONGEST_PAUSE, error: error.clone() };
-    let attempts = Attempts { failed: Some(failed), ..Attempts::default() };
-    assert_eq!(attempts.too_early(Wanted::ForProbe), Some(error.clone()));
-    advance(PROBE_PAUSE_MAX).await;
-    assert_eq!(attempts.too_early(Wanted::ForProbe), None);
-    assert_eq!(attempts.too_early(Wanted::ForRequest), Some(error));
-    advance(LONGEST_PAUSE - PROBE_PAUSE_MAX).await;
-    assert_eq!(attempts.too_early(Wanted::ForRequest), None);
 }
