@@ -154,7 +154,8 @@ async fn lost_sign_out(others: Option<&dyn Replicas>, is_good_since: bool) {
         world.gateway.freeze();
     }
     world.tenant.credentials.note_sign_out(agent(1001), made).await;
-    let noted = Instant::now();
+    // A note has whole milliseconds.
+    let noted = Instant::now() + Duration::from_millis(2);
     if is_good_since {
         let is_good = || world.tenant.agents.was_good_since(agent(1001), noted);
         until("a good poll", is_good).await;
