@@ -23,7 +23,7 @@ pub(super) struct Breaker {
     unreached: u32,
     /// Requests that failed, without a good answer to one in between.
     failed: Streak,
-    /// Sign-ins and polls that failed, without a good answer to anything in between.
+    /// Sign-ins that failed, without a good answer to anything in between.
     ailing: Streak,
     window: Window,
 }
@@ -55,11 +55,11 @@ pub(super) enum Outcome {
     /// No answer came in time, or it came without an envelope and with an HTTP status of 500 or more. Has the agent that
     /// the request was for.
     Failed(AgentId),
-    /// The same of a sign-in or a poll. A gateway may answer calls all the same.
+    /// The same of a sign-in. A gateway may answer calls all the same.
     Ailing(AgentId),
     /// It was answered.
     Answered,
-    /// It was answered, but not every gateway that does so answers calls too: a poll, or a sign-in.
+    /// A poll or sign-in was answered. That does not show that calls are answered.
     Alive,
 }
 

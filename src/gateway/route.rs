@@ -15,7 +15,6 @@ use super::{
     AddressState, AddressView,
     breaker::{Breaker, Change, Outcome, State, WHOLE},
     endpoint::Endpoint,
-    http_status::is_of_time_limit,
     interface::TimeoutClass,
     reply::Reply,
     transport_failure::Failure,
@@ -273,17 +272,16 @@ fn outcome_of(
     asked: &Result<Reply, Failure>,
 ) -> Option<Outcome> {
     let (answered, failed) = match class {
-        TimeoutClass::Request => (Outcome::Answered, Outcome::Failed(agent)),
-        TimeoutClass::SignIn | TimeoutClass::Poll => (Outcome::Alive, Outcome::Ailing(agent)),
+        TimeoutClass::Request => (Outcome::Answered, Some(Outcome::Failed(agent))),
+        TimeoutClass::SignIn => (Outcome::Alive, Some(Outcome::Ailing(agent))),
+        // Polls wait for events, so that time limits say little. And there are so many of them that one dead node of
+        // several behind an address would have some fail in a row within seconds, although most calls are answered.
+        TimeoutClass::Poll => (Outcome::Alive, None),
     };
-    let is_poll = class == TimeoutClass::Poll;
     match asked {
         Err(Failure::NotSent(..) | Failure::Prevented(..)) => Some(Outcome::Unreached),
         Ok(reply) if !reply.is_of_broken_server() => Some(answered),
-        // Polls wait for events, so a time limit, the bridge's own or a proxy's, says little about the address.
-        Ok(reply) if is_poll && is_of_time_limit(reply.status.as_u16()) => None,
-        Err(Failure::Sent(_) | Failure::Late(..)) if is_poll => None,
-        Ok(_) | Err(Failure::Sent(_) | Failure::Late(..)) => Some(failed),
+        Ok(_) | Err(Failure::Sent(_) | Failure::Late(..)) => failed,
     }
 }
 

@@ -21,7 +21,7 @@ fn failures(count: u32) -> Vec<Outcome> {
     (0..count).map(failed).collect()
 }
 
-/// A sign-in or poll that failed for this agent.
+/// A sign-in that failed for this agent.
 fn ailing(agent: u32) -> Outcome {
     Ailing(AgentId::lowest(&(agent..=agent)))
 }
@@ -147,7 +147,7 @@ fn probes_come_at_growing_pauses_until_one_is_answered() {
         assert_eq!(one.probe_in(), Some(pause), "it was no probe that failed");
         one.later(pause);
         one.note_all([ailing(1), ailing(2)]);
-        assert_eq!(one.probe_in(), Some(0), "a poll puts no probe off");
+        assert_eq!(one.probe_in(), Some(0), "a sign-in puts no probe off");
         assert_eq!(one.note(failed(1)), None, "told once");
     }
     one.note_all([Answered]);

@@ -225,7 +225,7 @@ async fn what_becomes_of_a_request_says_something_about_its_address_or_nothing()
         (Poll, cut, [false, false], false),
         (Request, broken, [true, true], false),
         (SignIn, broken, [false, true], false),
-        (Poll, broken, [false, true], false),
+        (Poll, broken, [false, false], false),
         (Request, too_slow, [true, true], false),
         (SignIn, too_slow, [false, true], false),
         (Poll, too_slow, [false, false], false),
