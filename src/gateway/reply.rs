@@ -131,12 +131,12 @@ impl Reply {
         }
     }
 
-    /// Whether it comes from a server or proxy that could not do its work: an HTTP status of 500 or more without an
-    /// envelope. One that says when to come back is only busy.
+    /// Whether it comes from a server or proxy that could not do its work: without an envelope, and with an HTTP status of
+    /// 500 or more. One that counts as busy for callers is not broken.
     pub(super) fn is_of_broken_server(&self) -> bool {
-        self.amounts_to() == Exchanged::HttpStatus
-            && self.status.is_server_error()
-            && self.retry_after.is_none()
+        let is_busy =
+            matches!(status_alone(self.status, self.retry_after), CallError::GatewayBusy { .. });
+        self.amounts_to() == Exchanged::HttpStatus && self.status.is_server_error() && !is_busy
     }
 
     /// The refusal, if the answer is one. `node` owns the session that was used.
@@ -293,17 +293,20 @@ mod tests {
     }
 
     #[test]
-    fn only_one_who_says_when_to_come_back_is_busy_and_not_broken() {
-        for (value, is_broken) in [(None, true), (Some("soon"), true), (Some("7"), false)] {
-            let mut head = http::Response::builder().status(503);
-            if let Some(value) = value {
-                head = head.header(RETRY_AFTER, value);
+    fn a_server_is_broken_for_its_address_where_callers_are_not_told_that_it_is_busy() {
+        let statuses = [500, 502, 503, 504]
+            .map(|status| [None, Some("soon"), Some("7")].map(|wait| (status, wait)));
+        for (status, wait) in statuses.into_iter().flatten() {
+            let mut head = http::Response::builder().status(status);
+            if let Some(wait) = wait {
+                head = head.header(RETRY_AFTER, wait);
             }
             let head = head.body(()).expect("a head").into_parts().0;
             let reply = Reply::new(head, Ok(b""), true);
-            assert_eq!(reply.is_of_broken_server(), is_broken, "{value:?}");
+            let is_broken = (status, wait) != (503, Some("7"));
+            assert_eq!(reply.is_of_broken_server(), is_broken, "{status} {wait:?}");
             let is_told = matches!(reply.into_verdict(None), Err(CallError::HttpStatus { .. }));
-            assert_eq!(is_told, is_broken, "callers are told the same: {value:?}");
+            assert_eq!(is_told, is_broken, "callers are told the same: {status} {wait:?}");
         }
     }
 
