@@ -52,8 +52,8 @@ pub(super) enum State {
 pub(super) enum Outcome {
     /// No connection could be made.
     Unreached,
-    /// No answer came in time, or it came without an envelope and with an HTTP status of 500 or more. Has the agent that
-    /// the request was for.
+    /// No answer came in time, or it came without an envelope and with an HTTP status of 500 or more, or 408. Has the
+    /// agent that the request was for.
     Failed(AgentId),
     /// The same of a sign-in. A gateway may answer calls all the same.
     Ailing(AgentId),

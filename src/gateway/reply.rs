@@ -17,7 +17,7 @@ use super::{
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
     hidden_guids::Guids,
-    http_status::{retry_after, status_alone},
+    http_status::{is_of_time_limit, retry_after, status_alone},
     keep_alive::KeepAlive,
 };
 use crate::{
@@ -132,11 +132,13 @@ impl Reply {
     }
 
     /// Whether it comes from a server or proxy that could not do its work: without an envelope, and with an HTTP status of
-    /// 500 or more. One that counts as busy for callers is not broken.
+    /// 500 or more, or 408. One that counts as busy for callers is not broken.
     pub(super) fn is_of_broken_server(&self) -> bool {
         let is_busy =
             matches!(status_alone(self.status, self.retry_after), CallError::GatewayBusy { .. });
-        self.amounts_to() == Exchanged::HttpStatus && self.status.is_server_error() && !is_busy
+        // An old Envoy before a gateway that is silent says 408.
+        let is_broken = self.status.is_server_error() || is_of_time_limit(self.status.as_u16());
+        self.amounts_to() == Exchanged::HttpStatus && is_broken && !is_busy
     }
 
     /// The refusal, if the answer is one. `node` owns the session that was used.

@@ -214,8 +214,9 @@ async fn what_becomes_of_a_request_says_something_about_its_address_or_nothing()
     let cut = || Err(Failure::Sent("cut".into()));
     let broken = || Ok(reply(502, "<html>"));
     let too_slow = || Ok(reply(504, "<html>"));
+    let too_slow_for_old_envoy = || Ok(reply(408, ""));
     // Whether three of them trip the only address, or one beside another, and whether they count as answers.
-    let table: [(TimeoutClass, Asked, [bool; 2], bool); 16] = [
+    let table: [(TimeoutClass, Asked, [bool; 2], bool); 19] = [
         (Request, not_sent, [true, true], false),
         (Poll, not_sent, [true, true], false),
         (Request, || prevented(Some("no route")), [true, true], false),
@@ -229,6 +230,9 @@ async fn what_becomes_of_a_request_says_something_about_its_address_or_nothing()
         (Request, too_slow, [true, true], false),
         (SignIn, too_slow, [false, true], false),
         (Poll, too_slow, [false, false], false),
+        (Request, too_slow_for_old_envoy, [true, true], false),
+        (SignIn, too_slow_for_old_envoy, [false, true], false),
+        (Poll, too_slow_for_old_envoy, [false, false], false),
         (Request, || Ok(reply(200, r#"{"retcode":"100-006"}"#)), [false, false], true),
         (SignIn, || Ok(reply(200, r#"{"retcode":"0"}"#)), [false, false], false),
         (Request, || Ok(reply(404, "")), [false, false], true),
