@@ -149,7 +149,7 @@ impl Breaker {
     }
 
     /// Takes in what became of a request or a probe that began in this epoch. `answers`: all that the address
-    /// has ever given. `has_other`: another address is good.
+    /// has ever given. `has_other`: another address is good, and for [`Outcome::Ailing`], gets [`WHOLE`].
     pub(super) fn note(
         &mut self,
         outcome: Outcome,

@@ -208,7 +208,9 @@ impl Route {
         }
         let now = Instant::now();
         let mut others = self.addresses.iter().enumerate().filter(|(at, _)| *at != pick.index);
-        let has_other = others.any(|(_, other)| other.breaker().share(now) > 0);
+        // Where nobody can sign in at either of two addresses, they would take turns for ever if a part were enough.
+        let least = if matches!(outcome, Outcome::Ailing(_)) { WHOLE } else { 1 };
+        let has_other = others.any(|(_, other)| other.breaker().share(now) >= least);
         let change = address.note(pick.epoch, outcome, has_other, now);
         if let Some(change) = change {
             self.tell(change, address);

@@ -162,6 +162,23 @@ async fn an_address_that_is_good_again_gets_more_and_more_until_it_is_preferred(
 }
 
 #[tokio::test(start_paused = true)]
+async fn failed_sign_ins_trip_no_address_while_the_other_gets_only_a_part() {
+    let route = route(2);
+    let failed_sign_ins = [1, 2, 3].map(|number| Outcome::Ailing(agent(number)));
+    route.note_at(0, &failed_sign_ins);
+    assert!(route.is_tripped(0));
+    advance(Duration::from_secs(60)).await;
+    route.note_at(0, &[Outcome::Answered; 3]);
+    for _ in 0..WHOLE {
+        route.note_at(1, &failed_sign_ins);
+        assert!(!route.is_tripped(1), "{:?}", shares(&route));
+        advance(SECOND).await;
+    }
+    route.note_at(1, &failed_sign_ins);
+    assert!(route.is_tripped(1), "all can go to the other one again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_all_are_tripped_few_requests_go_to_the_one_that_is_probed_next() {
     let route = route(2);
     route.trip(0);
