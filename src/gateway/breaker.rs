@@ -138,6 +138,14 @@ impl Breaker {
         }
     }
 
+    /// Since when it is good; `None` if it is not.
+    pub(super) fn good_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Good { since, .. } => Some(since),
+            State::Tripped { .. } | State::Probing { .. } => None,
+        }
+    }
+
     /// When the next probe is due; `None` if none is.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         match self.state {

@@ -106,16 +106,9 @@ impl Route {
 
     /// Index of the address that most requests go to now.
     pub(super) fn preferred(&self) -> usize {
-        let Some(first) = self.addresses.first() else { return 0 };
-        if first.is_calm.load(Ordering::Relaxed) {
-            return 0;
-        }
-        let now = Instant::now();
-        let share = |address: &Routed| address.breaker().share(now);
-        let best = self.addresses.iter().position(|address| share(address) > WHOLE / 2);
-        best.or_else(|| self.addresses.iter().position(|address| share(address) > 0))
-            .or_else(|| self.addresses.iter().position(Routed::is_probing))
-            .unwrap_or_default()
+        let none = Tried::default();
+        let chosen = self.choose(WHOLE / 2, none).or_else(|| self.least_bad(none));
+        chosen.map_or(0, |(index, _)| index)
     }
 
     /// Whether the requests for all agents go to the first address, so that no other one may know sessions that it does
@@ -132,44 +125,53 @@ impl Route {
         tried: Tried,
         last_resort: LastResort,
     ) -> Option<Pick> {
-        let left = || self.addresses.iter().enumerate().filter(|(index, _)| !tried.has(*index));
-        let (first, address) = left().next()?;
-        if address.is_calm.load(Ordering::Relaxed) {
-            return Some(address.pick(first));
-        }
-        let (part, now) = (part_of(agent), Instant::now());
-        let mut passed = None;
-        for (index, address) in left() {
-            let share = address.breaker().share(now);
-            if part < share {
-                return Some(address.pick(index));
-            }
-            if share > 0 {
-                passed = passed.or(Some((index, address)));
-            }
-        }
-        let probing = || left().find(|(_, address)| address.is_probing());
-        let chosen = passed.or_else(probing);
-        let chosen = chosen.or_else(|| self.least_bad(left(), last_resort, now));
+        let chosen = self.choose(part_of(agent), tried).or_else(|| {
+            let is_let_through = || last_resort == LastResort::Always || self.is_in_turn();
+            self.least_bad(tried).filter(|_| is_let_through())
+        });
         chosen.map(|(index, address)| address.pick(index))
     }
 
-    /// The tripped address whose next probe is due first, if a request may go there now.
-    fn least_bad<'a>(
-        &self,
-        left: impl Iterator<Item = (usize, &'a Routed)>,
-        last_resort: LastResort,
-        now: Instant,
-    ) -> Option<(usize, &'a Routed)> {
-        let least_bad = left.min_by_key(|(_, address)| address.breaker().next_probe())?;
-        if last_resort == LastResort::InTurn {
-            let mut next = self.last_resort.lock().unwrap_or_else(PoisonError::into_inner);
-            if now < *next {
-                return None;
-            }
-            *next = now + self.last_resort_pause;
+    /// The address for a request for an agent of this part, if any is good or probing.
+    fn choose(&self, part: u32, tried: Tried) -> Option<(usize, &Routed)> {
+        let left = || self.left(tried);
+        let (first, address) = left().next()?;
+        if address.is_calm.load(Ordering::Relaxed) {
+            return Some((first, address));
         }
-        Some(least_bad)
+        let now = Instant::now();
+        let by_share = left().find(|(_, address)| part < address.breaker().share(now));
+        // The rest of the agents stays where it has been, as long as all addresses get only parts. By their shares alone,
+        // of two that have become good in one pause, each would have the larger one in turn.
+        let good = || {
+            left()
+                .filter_map(|(index, address)| Some((address.good_since()?, index, address)))
+                .min_by_key(|(since, ..)| *since)
+                .map(|(_, index, address)| (index, address))
+        };
+        let probing = || left().find(|(_, address)| address.is_probing());
+        by_share.or_else(good).or_else(probing)
+    }
+
+    /// The addresses that a request has not been tried at, each with its index.
+    fn left(&self, tried: Tried) -> impl Iterator<Item = (usize, &Routed)> {
+        self.addresses().filter(move |(index, _)| !tried.has(*index))
+    }
+
+    /// The tripped address whose next probe is due first.
+    fn least_bad(&self, tried: Tried) -> Option<(usize, &Routed)> {
+        self.left(tried).min_by_key(|(_, address)| address.next_probe())
+    }
+
+    /// Whether a request may go to an address now although all are tripped. It is the only one then until the next pause.
+    fn is_in_turn(&self) -> bool {
+        let now = Instant::now();
+        let mut next = self.last_resort.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < *next {
+            return false;
+        }
+        *next = now + self.last_resort_pause;
+        true
     }
 
     /// Takes in what became of a request of this class for this agent, maybe for what the gateway does not have.
@@ -207,7 +209,7 @@ impl Route {
             return;
         }
         let now = Instant::now();
-        let mut others = self.addresses.iter().enumerate().filter(|(at, _)| *at != pick.index);
+        let mut others = self.addresses().filter(|(at, _)| *at != pick.index);
         // Where nobody can sign in at either of two addresses, they would take turns for ever if a part were enough.
         let least = if matches!(outcome, Outcome::Ailing(_)) { WHOLE } else { 1 };
         let has_other = others.any(|(_, other)| other.breaker().share(now) >= least);
@@ -233,9 +235,8 @@ impl Route {
 
     /// Notes in `untouched` why the rest of the addresses is not asked. Returns the time until that changes.
     pub(super) fn left_out(&self, tried: Tried, untouched: &mut Untouched) -> Option<Duration> {
-        let left_out = self.addresses.iter().enumerate().filter(|(index, _)| !tried.has(*index));
         let mut next_probe = None;
-        for (_, address) in left_out {
+        for (_, address) in self.left(tried) {
             let cause = address.endpoint.health().last_cause();
             untouched.tried(format!(
                 "{}: not asked again so soon after a failure: {cause}",
@@ -255,13 +256,13 @@ impl Route {
             let state = (breaker.state().into(), breaker.epoch().into());
             address.endpoint.health().view(address.endpoint.to_string(), index == preferred, state)
         };
-        self.addresses.iter().enumerate().map(view).collect()
+        self.addresses().map(view).collect()
     }
 }
 
-/// Which of the [`WHOLE`] parts of the requests those for this agent belong to. Addresses need not know each other's
-/// sessions. So while an address that is good again gets more and more of the requests, each agent goes there once and
-/// stays.
+/// The agent's part, 0 to 9. An address with share n gets the agents of parts below n. Addresses need not know each
+/// other's sessions. So while an address that is good again gets more and more of the requests, each agent goes there
+/// once and stays.
 fn part_of(agent: AgentId) -> u32 {
     // Fibonacci hashing, since the ids of a tenant may all end in the same digit.
     agent.get().wrapping_mul(0x9E37_79B1) / (u32::MAX / WHOLE + 1)
@@ -308,6 +309,10 @@ impl Routed {
     /// When its next probe is due; `None` if it has not tripped.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         self.breaker().next_probe()
+    }
+
+    fn good_since(&self) -> Option<Instant> {
+        self.breaker().good_since()
     }
 
     pub(super) fn pick(&self, index: usize) -> Pick {

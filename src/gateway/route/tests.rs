@@ -138,6 +138,30 @@ async fn each_agent_goes_once_to_an_address_that_is_good_again() {
     assert_eq!(before, [0; WHOLE as usize]);
 }
 
+/// The one that is preferred may be the later one.
+#[tokio::test(start_paused = true)]
+async fn each_agent_moves_once_where_all_addresses_are_good_again() {
+    for lag in [0, 1, 5, 10, 30, 35].map(|tenths| tenths * SECOND / 10) {
+        let route = route(2);
+        route.trip(0);
+        route.trip(1);
+        advance(Duration::from_secs(60)).await;
+        route.note_at(1, &[Outcome::Answered; 3]);
+        let mut before = places(&route);
+        assert_eq!((&*before, route.preferred()), (&[1; WHOLE as usize][..], 1));
+        advance(lag).await;
+        route.note_at(0, &[Outcome::Answered; 3]);
+        for _ in 0..30 {
+            let now = places(&route);
+            assert!(now.iter().zip(&before).all(|(now, before)| now <= before), "{now:?}");
+            assert_eq!(route.preferred(), now[WHOLE as usize / 2], "most go there: {now:?}");
+            before = now;
+            advance(SECOND / 2).await;
+        }
+        assert_eq!(before, [0; WHOLE as usize], "{lag:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_address_that_is_good_again_gets_more_and_more_until_it_is_preferred() {
     let route = route(2);
