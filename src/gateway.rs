@@ -274,9 +274,9 @@ impl Gateway {
         self.route.views()
     }
 
-    /// The address that the next request goes to first, as an index into `base_urls`.
-    pub fn current(&self) -> usize {
-        self.route.preferred()
+    /// The address that the next request for this agent goes to first, as an index into `base_urls`.
+    pub fn current(&self, agent: AgentId) -> usize {
+        self.route.first_for(agent)
     }
 
     /// Whether the requests for all agents go to the first of the `base_urls`. Otherwise an agent's session may be at

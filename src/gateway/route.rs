@@ -106,8 +106,17 @@ impl Route {
 
     /// Index of the address that most requests go to now.
     pub(super) fn preferred(&self) -> usize {
+        self.first_for_part(WHOLE / 2)
+    }
+
+    /// Index of the address that the next request for this agent goes to first.
+    pub(super) fn first_for(&self, agent: AgentId) -> usize {
+        self.first_for_part(part_of(agent))
+    }
+
+    fn first_for_part(&self, part: u32) -> usize {
         let none = Tried::default();
-        let chosen = self.choose(WHOLE / 2, none).or_else(|| self.least_bad(none));
+        let chosen = self.choose(part, none).or_else(|| self.least_bad(none));
         chosen.map_or(0, |(index, _)| index)
     }
 

@@ -345,7 +345,7 @@ impl Tenant {
         let turn = self.waiting(deadline, self.agents.turn(agent, sign_in_by)).await;
         let turn = untouched.check(turn.flatten())?;
         let patience = Patience { caller, wait, start_by: Some(deadline.start_by()) };
-        let request = self.admission.request(self.gateway.current(), patience);
+        let request = self.admission.request(self.gateway.current(agent), patience);
         let request = untouched.check(self.waiting(deadline, request).await.flatten())?;
 
         drop(queue);

@@ -42,7 +42,8 @@ impl AdmittedCall {
         untouched: &Untouched,
     ) -> Result<(), Obstacle> {
         let tenant = self.tenant.clone();
-        let place = tenant.admission.request(tenant.gateway.current(), self.patience(wait));
+        let address = tenant.gateway.current(self.agent);
+        let place = tenant.admission.request(address, self.patience(wait));
         self.request = Some(self.caller_wait.before_sending(untouched, Wait::Queue, place).await??);
         Ok(())
     }

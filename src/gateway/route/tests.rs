@@ -93,15 +93,17 @@ async fn all_agents_are_at_the_first_address_unless_it_has_tripped_not_long_ago(
     assert!(moved.is_at_first(), "also if none has been asked since");
 }
 
-/// Where an agent of each of the [`WHOLE`] parts goes, and that it is the same each time.
+/// Where an agent of each of the [`WHOLE`] parts goes, that this is known before, and that it is the same each time.
 fn places(route: &Route) -> Vec<usize> {
     let of_part =
         |part: u32| (1..).map(agent).find(|agent| part_of(*agent) == part).expect("an agent");
     let pick = |agent| route.pick(agent, NONE, LastResort::InTurn).expect("an address").index;
-    let picked = || (0..WHOLE).map(of_part).map(pick).collect();
-    let (first, second): (Vec<_>, Vec<_>) = (picked(), picked());
-    assert_eq!(first, second);
-    first
+    let agents = || (0..WHOLE).map(of_part);
+    let before: Vec<_> = agents().map(|agent| route.first_for(agent)).collect();
+    for _ in 0..2 {
+        assert_eq!(agents().map(pick).collect::<Vec<_>>(), before);
+    }
+    before
 }
 
 /// How many of [`WHOLE`] agents go to each of two addresses.
@@ -209,6 +211,7 @@ async fn while_all_are_tripped_few_requests_go_to_the_one_that_is_probed_next() 
     advance(SECOND / 2).await;
     route.trip(1);
     for _ in 0..2 {
+        assert_eq!(route.first_for(agent(1)), 0, "asking takes no turn");
         assert_eq!(route.picked(NONE), Some(0), "its probe comes first");
         assert_eq!(route.picked(NONE), None, "not so soon again");
         let always = route.pick(agent(1), NONE, LastResort::Always);
