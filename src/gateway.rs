@@ -279,8 +279,8 @@ impl Gateway {
         self.route.first_for(agent)
     }
 
-    /// Whether the requests for all agents go to the first of the `base_urls`. Otherwise an agent's session may be at
-    /// another address than the one that refuses it.
+    /// Whether the requests for all agents go to the first of the `base_urls`. Then no call is refused only because it went
+    /// to a site that does not know the session.
     pub fn is_at_first_address(&self) -> bool {
         self.route.is_at_first()
     }

@@ -32,9 +32,11 @@ impl AdmittedCall {
         (self.sent, self.made) = (None, None);
         let untouched = Untouched::after(refused.clone());
         // After the agents were moved to another site, owners sign all their agents in again. If
-        // the bridge were quicker, it would take the agent over from its owner.
-        let has_moved = refused.retcode.kind() == Kind::SessionMoved;
-        let is_owners = session.origin == Origin::Registered && has_moved;
+        // the bridge were quicker, it would take the agent over from its owner. And as long as calls for some agents go to
+        // a standby site, the first site may take the Guid again, and nobody but the owner could hand it in once more.
+        let may_go_on = refused.retcode.kind() == Kind::SessionMoved
+            || !self.tenant.gateway.is_at_first_address();
+        let is_owners = session.origin == Origin::Registered && may_go_on;
         let only_stored = command.interface.only_reads() || is_owners;
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
@@ -112,13 +114,6 @@ impl Tenant {
     }
 
     async fn forget_refused(&self, agent: AgentId, version: u64) {
-        let known = self.sessions.cached(agent).filter(|known| known.version == version);
-        let is_owners = known.is_some_and(|known| known.origin == Origin::Registered);
-        // The site that made the Guid may take it again as soon as requests go there, and nobody but the owner could
-        // hand it in once more.
-        if is_owners && !self.gateway.is_at_first_address() {
-            return;
-        }
         let removed = self.sessions.remove(agent, version).await;
         self.note_unstored(agent, "that the gateway has forgotten it", removed);
         self.note(agent, Event::Forgotten);

@@ -167,24 +167,31 @@ async fn each_agent_moves_once_to_an_address_that_is_good_again() {
     assert_eq!(sign_ins, [MOVING.len(); 2]);
 }
 
-/// Only its owner could hand it in once more.
+/// Only its owner could hand it in once more, and a sign-in would take the agent from its owner.
 #[tokio::test]
 async fn a_registered_guid_outlasts_a_site_that_does_not_know_it() {
-    let (way, _second, bridge) = two_sites(BRISK).await;
-    let owned = 1030;
-    bridge.register(owned, &bridge.gateway.sign_in(owned)).await.expect("registered");
+    let (way, second, bridge) = two_sites(BRISK).await;
+    // The bridge could sign the second one in.
+    let owned = [1030, MOVING.start];
+    for agent in owned {
+        bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
+    }
     trip(&way, &bridge).await;
     let is_kept = |status: Status| assert_ne!(Refusal::from(status).reason, "SESSION_MISSING");
-    for _ in 0..3 {
-        is_kept(bridge.set_busy(owned).await.expect_err("it is not known at the second site"));
+    for agent in owned.repeat(3) {
+        is_kept(bridge.set_busy(agent).await.expect_err("it is not known at the second site"));
     }
     way.behave();
-    let back = async {
-        while let Err(status) = bridge.set_busy(owned).await {
-            is_kept(status);
-        }
-    };
-    within("a call at the first address", back).await;
+    for agent in owned {
+        let back = async {
+            while let Err(status) = bridge.set_busy(agent).await {
+                is_kept(status);
+            }
+        };
+        within("a call at the first address", back).await;
+    }
+    let sign_ins = [&bridge.gateway, &second].map(|site| asked(site, Interface::SignIn).len());
+    assert_eq!(sign_ins, [0; 2]);
 }
 
 #[tokio::test]
