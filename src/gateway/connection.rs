@@ -34,8 +34,8 @@ pub(super) struct Connection {
     driver: JoinHandle<()>,
     upcoming: Arc<Upcoming>,
     keep_alive: KeepAlive,
-    /// When it has carried requests for long enough.
-    until: Instant,
+    /// From when on it is old.
+    old_from: Instant,
     /// Since when the connection has been idle.
     idle_since: Instant,
     /// For how long it was idle before its next request. `None` if it is new: only one that was idle
@@ -63,9 +63,11 @@ pub(super) enum Sent {
 #[derive(Debug)]
 pub struct Closing(JoinHandle<()>);
 
-/// For how long a connection carries requests, less up to a tenth at random, since many may have been opened at once.
-/// A busy one would otherwise live for ever, and a gateway that moves by DNS would not be followed.
-const LIFE: Duration = Duration::from_secs(5 * 60);
+/// After this time, less up to a half at random, a connection is old, and replaced by a new one. A busy one would otherwise
+/// live for ever, and a gateway that moves by DNS would not be followed.
+pub(super) const LIFE: Duration = Duration::from_secs(5 * 60);
+/// After this time, less up to a half at random, another attempt is made to replace one that could not be replaced.
+const REPRIEVE: Duration = Duration::from_secs(60);
 /// How long to wait for a connection to close whose peer does not answer.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a gateway may take to notice that a connection was closed, and to stop its work.
@@ -103,8 +105,8 @@ impl Connection {
             open.dec();
         });
         let (keep_alive, idle_since) = (KeepAlive::default(), Instant::now());
-        let until = idle_since + LIFE.mul_f64(rand::rng().random_range(0.9..=1.0));
-        Ok(Self { sender, driver, upcoming, keep_alive, until, idle_since, rest: None })
+        let old_from = old_after(LIFE);
+        Ok(Self { sender, driver, upcoming, keep_alive, old_from, idle_since, rest: None })
     }
 
     /// Waits until the previous answer has been handled. `None` if the connection was closed.
@@ -117,13 +119,22 @@ impl Connection {
         Self { rest: Some(rest), ..self }
     }
 
+    /// The connection after an attempt to replace it that failed.
+    pub(super) fn reprieved(self) -> Self {
+        Self { old_from: self.old_from.max(old_after(REPRIEVE)), ..self }
+    }
+
+    /// Whether it is to be replaced.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        now >= self.old_from
+    }
+
     /// For how long the connection has been idle. `None` if it can carry no further request, since it
-    /// is closed or old, or has been idle for `limit` or for as long as the gateway keeps it.
-    pub(super) fn idle_time(&self, limit: Duration) -> Option<Duration> {
-        let now = Instant::now();
+    /// is closed, or has been idle for `limit` or for as long as the gateway keeps it.
+    pub(super) fn idle_time(&self, limit: Duration, now: Instant) -> Option<Duration> {
         let time = now.saturating_duration_since(self.idle_since);
-        let is_young = now < self.until && time < limit;
-        (is_young && !self.sender.is_closed() && self.keep_alive.allows(time)).then_some(time)
+        let is_usable = time < limit && !self.sender.is_closed() && self.keep_alive.allows(time);
+        is_usable.then_some(time)
     }
 
     /// Sends a request and reads its complete answer, all within `limit`.
@@ -133,7 +144,7 @@ impl Connection {
         limit: Duration,
         untouched: Untouched,
     ) -> Sent {
-        let Self { mut sender, driver, upcoming, keep_alive, until, rest, .. } = self;
+        let Self { mut sender, driver, upcoming, keep_alive, old_from, rest, .. } = self;
         upcoming.announce(rest.is_some());
         let (sent, mut begun) = (Instant::now(), None);
         let answer = async {
@@ -164,7 +175,7 @@ impl Connection {
             let idle_since = Instant::now();
             reply.exchanged = Some([sent, idle_since]);
             let next =
-                || Self { sender, driver, upcoming, keep_alive, until, idle_since, rest: None };
+                || Self { sender, driver, upcoming, keep_alive, old_from, idle_since, rest: None };
             return Sent::Answered(reply, is_reusable.then(next));
         }
         match end {
@@ -190,6 +201,11 @@ impl Closing {
         let _closed = timeout(CLOSE_LIMIT, self.0).await;
         sleep(NOTICE).await;
     }
+}
+
+/// When a connection is old that is so after this time at the latest. Many may have been opened at once.
+fn old_after(time: Duration) -> Instant {
+    Instant::now() + time.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
 #[cfg(test)]
@@ -231,19 +247,6 @@ mod tests {
     async fn send(connection: Connection) -> Sent {
         let request = Request::new(Full::default());
         connection.send(request, Duration::from_secs(60), Untouched::at_the_start()).await
-    }
-
-    /// Otherwise a gateway that moves to another address by DNS would never be followed by a busy bridge.
-    #[tokio::test]
-    async fn a_connection_is_not_used_for_ever_however_busy_it_is() {
-        let (_listener, port) = listener();
-        let mut connection = rested("http", port).await;
-        tokio::time::pause();
-        for (passes, is_usable) in [(LIFE * 4 / 5, true), (LIFE / 5, false)] {
-            tokio::time::advance(passes).await;
-            connection.idle_since = Instant::now();
-            assert_eq!(connection.idle_time(LIFE).is_some(), is_usable);
-        }
     }
 
     const UNASKED: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";

@@ -7,12 +7,12 @@ use std::{
 
 use http::Uri;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     address::Address,
-    connection::{Connection, Sent},
+    connection::{Connection, LIFE, Sent},
     connector::Connector,
     health::Health,
     reply::Reply,
@@ -24,8 +24,8 @@ use crate::call::{Abandoned, CallerWait, Untouched, Wait};
 /// One address of a gateway, with its idle connections.
 ///
 /// There are never more connections than requests and polls at once, since a new one is opened only
-/// if none is idle. A library's pool has no such bound: it may open one while another is about to
-/// become idle, or drop a half-open one because its caller left.
+/// if none is idle, or in place of an old one. Only those of probes come in addition. A library's pool has no such
+/// bound: it may open one while another is about to become idle, or drop a half-open one because its caller left.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     address: Address,
@@ -45,6 +45,9 @@ struct Idle {
     timeout: Duration,
 }
 
+/// The longest time between two looks for connections that have been idle for too long.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
 /// Why there is no connection.
 enum Unconnected {
     /// None could be opened. Has the cause as a text.
@@ -57,7 +60,7 @@ impl Endpoint {
     /// `None` for a URL without a host. The configuration does not allow one.
     pub(super) fn new(base_url: &Uri, connector: Connector, timeout: Duration) -> Option<Self> {
         let address = Address::new(base_url)?;
-        let idle = Arc::new(Idle { connections: Mutex::default(), timeout });
+        let idle = Arc::new(Idle { connections: Mutex::default(), timeout: timeout.min(LIFE) });
         let closing = AbortOnDropHandle::new(tokio::spawn(close_old(Arc::downgrade(&idle))));
         Some(Self {
             address,
@@ -126,7 +129,7 @@ impl Endpoint {
                 }
                 // A gateway may close an idle connection just when it is used again. Not a byte was
                 // written, so the request is sent on the next connection. The loop ends with a new
-                // connection at the latest.
+                // connection, or with none, at the latest.
                 Sent::Unwritten(still, _) if was_idle => untouched = still,
                 Sent::Unwritten(still, cause) => return Err(Failure::NotSent(still, cause)),
                 Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
@@ -167,14 +170,11 @@ impl Endpoint {
         caller_wait: &mut CallerWait,
         untouched: &Untouched,
     ) -> Result<Connection, Unconnected> {
-        while let Some(connection) = self.idle.take() {
-            if let Some(ready) = connection.ready().await {
-                return Ok(ready);
-            }
+        if let Some(ready) = self.ready(|known, now| !known.is_old(now)).await {
+            return Ok(ready);
         }
         // Boxed, since it is large, and most calls find an idle connection.
-        let opening = Connection::open(self.connector.clone(), &self.address, &self.open);
-        let mut opening = Box::pin(opening);
+        let mut opening = Box::pin(self.opened());
         tokio::select! {
             biased;
             opened = &mut opening => opened.map_err(Unconnected::Failed),
@@ -191,13 +191,41 @@ impl Endpoint {
             }
         }
     }
+
+    /// A new connection, which replaces an old one. Where none can be opened, an idle one goes on, whatever its age: the
+    /// address must not be taken for a dead one because of a replacement that was not needed yet.
+    async fn opened(&self) -> Result<Connection, String> {
+        match Connection::open(self.connector.clone(), &self.address, &self.open).await {
+            Ok(new) => {
+                drop(self.idle.take(Connection::is_old));
+                Ok(new)
+            }
+            Err(cause) => {
+                let Some(known) = self.ready(|_, _| true).await else { return Err(cause) };
+                tracing::debug!(cause, "an old connection to a gateway could not be replaced");
+                Ok(known.reprieved())
+            }
+        }
+    }
+
+    /// An idle connection like this that can be used at once.
+    async fn ready(&self, is_wanted: impl Fn(&Connection, Instant) -> bool) -> Option<Connection> {
+        while let Some(connection) = self.idle.take(&is_wanted) {
+            if let Some(ready) = connection.ready().await {
+                return Some(ready);
+            }
+        }
+        None
+    }
 }
 
 impl Idle {
-    fn take(&self) -> Option<Connection> {
-        let mut connections = self.connections();
-        while let Some(connection) = connections.pop() {
-            if let Some(rest) = connection.idle_time(self.timeout) {
+    /// Of the connections like this, the one that was used last. Closes those that can carry no further request.
+    fn take(&self, is_wanted: impl Fn(&Connection, Instant) -> bool) -> Option<Connection> {
+        let (mut connections, now) = (self.connections(), Instant::now());
+        while let Some(at) = connections.iter().rposition(|known| is_wanted(known, now)) {
+            let connection = connections.remove(at);
+            if let Some(rest) = connection.idle_time(self.timeout, now) {
                 return Some(connection.after(rest));
             }
         }
@@ -210,7 +238,8 @@ impl Idle {
 
     /// Closes the connections that have been idle for this long.
     fn close_idle_for(&self, time: Duration) {
-        self.connections().retain(|known| known.idle_time(time).is_some());
+        let now = Instant::now();
+        self.connections().retain(|known| known.idle_time(time, now).is_some());
     }
 
     fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -221,7 +250,7 @@ impl Idle {
 /// Closes idle connections in time even if no calls come, until the endpoint is dropped.
 async fn close_old(idle: Weak<Idle>) {
     while let Some(timeout) = idle.upgrade().map(|idle| idle.timeout) {
-        sleep(timeout / 2).await;
+        sleep(LOOK_MAX.min(timeout / 2)).await;
         let Some(idle) = idle.upgrade() else { return };
         idle.close_idle_for(idle.timeout);
     }
@@ -232,3 +261,6 @@ impl fmt::Display for Endpoint {
         self.address.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

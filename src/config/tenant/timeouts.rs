@@ -21,7 +21,7 @@ pub struct Timeouts {
     /// For the answer to an event poll, which the gateway may hold back for up to ten seconds
     /// (cec_07_1274). `timeouts.poll`.
     pub poll: Duration,
-    /// How long an idle connection is kept; it should be below the gateway's own keep-alive time.
+    /// How long an idle connection is kept, up to five minutes; it should be below the gateway's own keep-alive time.
     /// `timeouts.idle`.
     pub idle: Duration,
 }
