@@ -203,7 +203,7 @@ mod tests {
         advance(PROBE_PAUSE_MAX).await;
         assert_eq!(attempts.too_early(Wanted::ForProbe), None);
         assert_eq!(attempts.too_early(Wanted::ForRequest), Some(error));
-        advance(LONGEST_PAUSE - PROBE_PAUSE_MAX).await;
+        advance(LONGEST_PAUSE.saturating_sub(PROBE_PAUSE_MAX)).await;
         assert_eq!(attempts.too_early(Wanted::ForRequest), None);
     }
 }

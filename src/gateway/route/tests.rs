@@ -96,7 +96,7 @@ async fn all_agents_are_at_the_first_address_unless_it_has_tripped_not_long_ago(
 /// Where an agent of each of the [`WHOLE`] parts goes, that this is known before, and that it is the same each time.
 fn places(route: &Route) -> Vec<usize> {
     let of_part =
-        |part: u32| (1..).map(agent).find(|agent| part_of(*agent) == part).expect("an agent");
+        |part: u32| (1..1_000).map(agent).find(|agent| part_of(*agent) == part).expect("an agent");
     let pick = |agent| route.pick(agent, NONE, LastResort::InTurn).expect("an address").index;
     let agents = || (0..WHOLE).map(of_part);
     let before: Vec<_> = agents().map(|agent| route.first_for(agent)).collect();
