@@ -28,7 +28,7 @@ const PAUSE_FIRST: Duration = Duration::from_secs(5);
 const DOUBLINGS_MAX: u32 = 4;
 
 /// How long a new Guid may take to be stored that an answer to a call has brought.
-const CROSSING: Duration = Duration::from_secs(1);
+pub(super) const CROSSING: Duration = Duration::from_secs(1);
 
 impl ContestedPolls {
     /// Notes such a poll. Returns whether it is time to ask whose the agent is.

@@ -1,19 +1,22 @@
 //! Signs an agent out, as a call that has its agent's turn.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Tenant,
     admitted_call::AdmittedCall,
     agents::{Attempt, Event, GUIDLESS_MAX, Loss},
+    contested_poll::CROSSING,
+    repeats::Repeat,
     request_ids::{Claim, Did, Made},
     sign_in_across_replicas::Locked,
     single_poll::Finding,
 };
 use crate::{
     call::{CallError, Obstacle, Outcome, Stage, Untouched, Wait},
+    config::AuthMode,
     gateway::{Command, Envelope, Interface},
     id::AgentId,
     retcode::Kind,
@@ -48,7 +51,7 @@ impl AdmittedCall {
         let session = self.session_to_end(&untouched).await;
         let session = untouched.check(session)?;
         self.tenant.note(self.agent, Event::Begun(Attempt::SignOut));
-        let verdict = self.ask_to_sign_out(interface, &session, untouched).await;
+        let (session, verdict) = self.sign_out_once_or_twice(interface, session, untouched).await;
         let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
         if let Some(what) = what_ended(&verdict) {
             let forgetting = async move {
@@ -76,6 +79,46 @@ impl AdmittedCall {
             tenant.attempt_failed(agent, "still signed in", 0);
         }
         verdict
+    }
+
+    /// Signs out with this session, or with a newer version of it if its Guid is refused. Returns the one that was asked
+    /// with last.
+    async fn sign_out_once_or_twice(
+        &mut self,
+        interface: &'static Interface,
+        session: Arc<Session>,
+        untouched: Untouched,
+    ) -> (Arc<Session>, Result<Envelope, CallError>) {
+        let verdict = self.ask_to_sign_out(interface, &session, untouched).await;
+        let refusal = verdict.as_ref().err().and_then(CallError::refusal);
+        let refused = refusal.filter(|_| what_ended(&verdict) == Some(EndOf::Version)).cloned();
+        let Some(refused) = refused else { return (session, verdict) };
+        let untouched = Untouched::after(refused);
+        match self.renewed(&session, &untouched).await {
+            Some(newer) if self.tenant.repeats.may(Repeat::Guid) => {
+                let verdict = self.ask_to_sign_out(interface, &newer, untouched).await;
+                (newer, verdict)
+            }
+            _ => (session, verdict),
+        }
+    }
+
+    /// A newer version of this session, whose Guid was refused. A poll may have brought it, here or at another replica,
+    /// and it may take a moment to be stored.
+    async fn renewed(&mut self, session: &Session, untouched: &Untouched) -> Option<Arc<Session>> {
+        let pauses = match self.tenant.config.auth_mode {
+            AuthMode::Dynamic => &[Duration::ZERO, CROSSING][..],
+            AuthMode::Static | AuthMode::None => &[Duration::ZERO],
+        };
+        for pause in pauses {
+            let paused = self.caller_wait.before_sending(untouched, Wait::Store, sleep(*pause));
+            paused.await.ok()?;
+            let newer = self.stored_since(session.version, untouched).await.ok()?;
+            if let Some(newer) = newer {
+                return (newer.made == session.made).then_some(newer);
+            }
+        }
+        None
     }
 
     /// Ends the session of this version, which the gateway has refused, if that is what came of a sign-out whose answer was
@@ -172,13 +215,20 @@ impl Tenant {
 
     /// Asks the gateway whether the agent is signed out, after the answer to a sign-out was lost. That the agent is still
     /// signed in proves nothing yet: the gateway may carry the sign-out out later.
-    async fn find_out_whether_signed_out(&self, agent: AgentId, session: &Session) {
-        match self.check_session(agent, session).await {
-            Some(Finding::SignedOut | Finding::GuidRefused) => {
-                self.forget_signed_out(agent, session, EndOf::Version).await;
+    async fn find_out_whether_signed_out(&self, agent: AgentId, session: &Arc<Session>) {
+        let mut judged = session.clone();
+        for _ in 0..END_ATTEMPTS {
+            let found = self.check_session(agent, &judged).await;
+            if !matches!(found, Some(Finding::SignedOut | Finding::GuidRefused)) {
+                break;
             }
-            _ => self.attempt_failed(agent, "whether it is signed out is not known", 0),
+            // The refusal may be about the Guid alone, if there is a newer one.
+            match self.renewed_since(agent, &judged) {
+                Some(renewed) => judged = renewed,
+                None => return self.forget_signed_out(agent, &judged, EndOf::Version).await,
+            }
         }
+        self.attempt_failed(agent, "whether it is signed out is not known", 0);
     }
 
     /// Ends an agent's session, or this version of it, and forgets the password that was held for it.

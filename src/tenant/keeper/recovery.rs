@@ -20,8 +20,8 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The pause before a store that could not be asked is asked again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
-/// How long after an outage of the store all replicas have found out that it answers, and have told it what they
-/// did meanwhile, such as signing agents out.
+/// How long after an outage of the store nearly always all replicas have found out that it answers, and have told it what
+/// they did meanwhile, such as signing agents out.
 const STORE_SETTLES: Duration = Duration::from_secs(5);
 
 impl Keeping {
@@ -92,7 +92,7 @@ impl Keeping {
                 Err(error) if is_of_store(&error) => {
                     self.wait_for_store().await?;
                     was_silent = true;
-                    spent += STORE_PAUSE;
+                    spent += STORE_PAUSE + STORE_SETTLES;
                 }
                 Err(_) if spent >= limit => return Err(End::GaveUp),
                 // Full jitter, so that agents which were lost together are not signed in together.

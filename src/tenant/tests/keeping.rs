@@ -6,7 +6,7 @@ use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 
 use super::world::{FAST, PASSWORD, Setup, World, agent, context, prompt, refusal, until};
 use crate::{
-    call::Obstacle,
+    call::{CallError, Obstacle, Outcome},
     event::{Agents, What},
     gateway::SignIn,
     session::{Guid, SessionState},
@@ -52,27 +52,42 @@ async fn a_session_is_polled_until_the_agent_signs_out() {
     assert!(polls(&world) <= before + 1, "polls have ended");
 }
 
-#[tokio::test]
-async fn a_session_whose_guid_is_replaced_while_a_sign_out_is_refused_for_the_old_one_is_kept() {
-    let world = kept(&[], &[]).await;
-    world.refuse(Interface::SignOut, "000-003");
+/// Signs the agent out, and replaces the session's Guid while the gateway is asked.
+async fn signed_out_while_renewed(world: &World) -> Result<(), CallError> {
     world.gateway.freeze();
     let tenant = world.tenant.clone();
-    let signing_out =
-        tokio::spawn(
-            async move { tenant.sign_out(agent(1001), false, &context(), None).await.is_ok() },
-        );
+    let signing_out = tokio::spawn(async move {
+        tenant.sign_out(agent(1001), false, &context(), None).await.map(drop)
+    });
     until("it was asked", || world.asked(Interface::SignOut).len() == 1).await;
     let session = world.tenant.sessions.cached(agent(1001)).expect("a session");
     let guid = Guid::parse(&world.gateway.renew_guid(1001).expect("signed in")).expect("a Guid");
     let renewed = world.tenant.sessions.renew(agent(1001), &session, guid).await.expect("stored");
-    let renewed = renewed.expect("renewed");
+    assert!(renewed.is_some_and(|renewed| renewed.made == session.made));
     world.gateway.thaw();
-    assert!(!signing_out.await.expect("no panic"), "refused");
-    world.until_state(1001, Some(SessionState::Kept)).await;
-    polled_on(&world).await;
-    let now = world.tenant.sessions.cached(agent(1001)).expect("still signed in");
-    assert_eq!((now.made, now.version >= renewed.version), (session.made, true));
+    signing_out.await.expect("no panic")
+}
+
+#[tokio::test]
+async fn a_sign_out_that_is_refused_for_a_guid_that_was_replaced_is_sent_again_with_the_new_one() {
+    let world = kept(&[], &[]).await;
+    world.refuse(Interface::SignOut, "000-003");
+    signed_out_while_renewed(&world).await.expect("signed out");
+    assert_eq!(world.asked(Interface::SignOut).len(), 2);
+    world.until_state(1001, None).await;
+    assert!(world.tenant.sessions.cached(agent(1001)).is_none());
+    assert!(!world.gateway.agent(1001).is_some_and(|agent| agent.signed_in));
+}
+
+#[tokio::test]
+async fn a_sign_out_whose_answer_was_lost_ends_also_what_was_renewed_meanwhile() {
+    let world = kept(&[], &[1001]).await;
+    let cut = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignOut);
+    world.gateway.misbehave(cut);
+    let told = signed_out_while_renewed(&world).await.expect_err("no answer");
+    assert_eq!(told.outcome(), Outcome::Unknown);
+    until("ended", || world.tenant.sessions.cached(agent(1001)).is_none()).await;
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
 }
 
 #[tokio::test]
