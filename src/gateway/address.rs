@@ -11,7 +11,7 @@ use super::{Command, Interface};
 use crate::id::AgentId;
 
 /// One address of a gateway, in the forms that requests need.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Address {
     uri: Uri,
     host: HeaderValue,

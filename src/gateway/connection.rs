@@ -37,7 +37,7 @@ pub(super) struct Connection {
     /// From when on it is old.
     old_from: Instant,
     /// Since when the connection has been idle.
-    idle_since: Instant,
+    pub(super) idle_since: Instant,
     /// For how long it was idle before its next request. `None` if it is new: only one that was idle
     /// may have been closed for that by the gateway.
     pub(super) rest: Option<Duration>,
@@ -66,8 +66,6 @@ pub struct Closing(JoinHandle<()>);
 /// After this time, less up to a half at random, a connection is old, and replaced by a new one. A busy one would otherwise
 /// live for ever, and a gateway that moves by DNS would not be followed.
 pub(super) const LIFE: Duration = Duration::from_secs(5 * 60);
-/// After this time, less up to a half at random, another attempt is made to replace one that could not be replaced.
-const REPRIEVE: Duration = Duration::from_secs(60);
 /// How long to wait for a connection to close whose peer does not answer.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a gateway may take to notice that a connection was closed, and to stop its work.
@@ -117,11 +115,6 @@ impl Connection {
     /// The connection for another request after this rest.
     pub(super) fn after(self, rest: Duration) -> Self {
         Self { rest: Some(rest), ..self }
-    }
-
-    /// The connection after an attempt to replace it that failed.
-    pub(super) fn reprieved(self) -> Self {
-        Self { old_from: self.old_from.max(old_after(REPRIEVE)), ..self }
     }
 
     /// Whether it is to be replaced.

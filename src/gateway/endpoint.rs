@@ -24,7 +24,7 @@ use crate::call::{Abandoned, CallerWait, Untouched, Wait};
 /// One address of a gateway, with its idle connections.
 ///
 /// There are never more connections than requests and polls at once, since a new one is opened only
-/// if none is idle, or in place of an old one. Only those of probes come in addition. A library's pool has no such
+/// if none is idle. Only those of probes come in addition, and now and then one that takes the place of an old one. A library's pool has no such
 /// bound: it may open one while another is about to become idle, or drop a half-open one because its caller left.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -43,10 +43,15 @@ struct Idle {
     /// The connection that was used last is taken first, so that surplus ones become old.
     connections: Mutex<Vec<Connection>>,
     timeout: Duration,
+    /// When the next old one may be replaced.
+    next_replacement: Mutex<Instant>,
 }
 
 /// The longest time between two looks for connections that have been idle for too long.
 const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Between two replacements of old connections.
+const REPLACEMENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 enum Unconnected {
@@ -60,7 +65,8 @@ impl Endpoint {
     /// `None` for a URL without a host. The configuration does not allow one.
     pub(super) fn new(base_url: &Uri, connector: Connector, timeout: Duration) -> Option<Self> {
         let address = Address::new(base_url)?;
-        let idle = Arc::new(Idle { connections: Mutex::default(), timeout: timeout.min(LIFE) });
+        let (timeout, next_replacement) = (timeout.min(LIFE), Mutex::new(Instant::now()));
+        let idle = Arc::new(Idle { connections: Mutex::default(), timeout, next_replacement });
         let closing = AbortOnDropHandle::new(tokio::spawn(close_old(Arc::downgrade(&idle))));
         Some(Self {
             address,
@@ -173,8 +179,13 @@ impl Endpoint {
         if let Some(ready) = self.ready(|known, now| !known.is_old(now)).await {
             return Ok(ready);
         }
+        if let Some(old) = self.ready(|_, _| true).await {
+            self.replace_one();
+            return Ok(old);
+        }
         // Boxed, since it is large, and most calls find an idle connection.
-        let mut opening = Box::pin(self.opened());
+        let mut opening =
+            Box::pin(Connection::open(self.connector.clone(), &self.address, &self.open));
         tokio::select! {
             biased;
             opened = &mut opening => opened.map_err(Unconnected::Failed),
@@ -192,20 +203,28 @@ impl Endpoint {
         }
     }
 
-    /// A new connection, which replaces an old one. Where none can be opened, an idle one goes on, whatever its age: the
-    /// address must not be taken for a dead one because of a replacement that was not needed yet.
-    async fn opened(&self) -> Result<Connection, String> {
-        match Connection::open(self.connector.clone(), &self.address, &self.open).await {
-            Ok(new) => {
-                drop(self.idle.take(Connection::is_old));
-                Ok(new)
-            }
-            Err(cause) => {
-                let Some(known) = self.ready(|_, _| true).await else { return Err(cause) };
-                tracing::debug!(cause, "an old connection to a gateway could not be replaced");
-                Ok(known.reprieved())
-            }
+    /// Opens a connection in place of an old one, beside the requests: none waits for it, and none fails if it cannot be
+    /// opened. The address would otherwise be taken for a dead one, because of a connection that was not needed yet.
+    fn replace_one(&self) {
+        if !self.idle.may_replace() {
+            return;
         }
+        let (connector, open, idle) =
+            (self.connector.clone(), self.open.clone(), Arc::downgrade(&self.idle));
+        let address = self.address.clone();
+        tokio::spawn(async move {
+            let opened = Connection::open(connector, &address, &open).await;
+            let Some(idle) = idle.upgrade() else { return };
+            match opened {
+                Ok(new) => {
+                    drop(idle.take(Connection::is_old));
+                    idle.keep(Some(new));
+                }
+                Err(cause) => {
+                    tracing::debug!(cause, "an old connection to a gateway could not be replaced");
+                }
+            }
+        });
     }
 
     /// An idle connection like this that can be used at once.
@@ -232,8 +251,25 @@ impl Idle {
         None
     }
 
+    /// Whether an old connection may be replaced now. If so, no other one is until the next pause.
+    fn may_replace(&self) -> bool {
+        let now = Instant::now();
+        let mut next = self.next_replacement.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = now >= *next;
+        if may {
+            *next = now + REPLACEMENT_PAUSE;
+        }
+        may
+    }
+
     fn keep(&self, connection: Option<Connection>) {
-        self.connections().extend(connection);
+        let Some(connection) = connection else { return };
+        let (mut connections, now) = (self.connections(), connection.idle_since);
+        let is_replaced =
+            connection.is_old(now) && connections.iter().any(|known| !known.is_old(now));
+        if !is_replaced {
+            connections.push(connection);
+        }
     }
 
     /// Closes the connections that have been idle for this long.

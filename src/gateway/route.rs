@@ -47,8 +47,10 @@ pub(super) struct Routed {
     is_calm: AtomicBool,
     /// The breaker's epoch.
     epoch: AtomicU32,
-    /// How many answers it has given.
+    /// How many good answers it has given to requests that are neither polls nor sign-ins.
     answers: AtomicU64,
+    /// How many good answers it has given to anything.
+    good: AtomicU64,
 }
 
 /// The address that a request goes to.
@@ -58,6 +60,8 @@ pub(super) struct Pick {
     pub(super) index: usize,
     /// The breaker's epoch, by which the request's result is judged.
     epoch: u32,
+    /// How many good answers the address had given by then.
+    good: u64,
 }
 
 /// The addresses that a request has been tried at, by their bits.
@@ -214,6 +218,11 @@ impl Route {
             address.answers.fetch_add(1, Ordering::Relaxed);
         }
         let is_good = matches!(outcome, Outcome::Answered | Outcome::Alive);
+        let before = address.good.fetch_add(u64::from(is_good), Ordering::Relaxed);
+        // Sign-ins that began together fail together. An address that has answered anything meanwhile is not to be left.
+        if matches!(outcome, Outcome::Ailing(_)) && before != pick.good {
+            return;
+        }
         if is_good && address.is_calm.load(Ordering::Relaxed) {
             return;
         }
@@ -308,6 +317,7 @@ impl Routed {
             is_calm: AtomicBool::new(true),
             epoch: AtomicU32::default(),
             answers: AtomicU64::default(),
+            good: AtomicU64::default(),
         }
     }
 
@@ -325,7 +335,8 @@ impl Routed {
     }
 
     pub(super) fn pick(&self, index: usize) -> Pick {
-        Pick { index, epoch: self.epoch.load(Ordering::Relaxed) }
+        let (epoch, good) = (&self.epoch, &self.good);
+        Pick { index, epoch: epoch.load(Ordering::Relaxed), good: good.load(Ordering::Relaxed) }
     }
 
     fn is_probing(&self) -> bool {

@@ -188,6 +188,21 @@ async fn an_address_that_is_good_again_gets_more_and_more_until_it_is_preferred(
 }
 
 #[tokio::test(start_paused = true)]
+async fn sign_ins_that_fail_together_trip_no_address_that_has_answered_anything_meanwhile() {
+    for (answered, is_tripped) in
+        [(None, true), (Some(Outcome::Alive), false), (Some(Outcome::Answered), false)]
+    {
+        let route = route(2);
+        let begun = [1, 2, 3].map(|number| (route.addresses[0].pick(0), agent(number)));
+        route.note_at(0, answered.as_slice());
+        for (pick, agent) in begun {
+            route.note(pick, Outcome::Ailing(agent));
+        }
+        assert_eq!(route.is_tripped(0), is_tripped, "{answered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn failed_sign_ins_trip_no_address_while_the_other_gets_only_a_part() {
     let route = route(2);
     let failed_sign_ins = [1, 2, 3].map(|number| Outcome::Ailing(agent(number)));
