@@ -111,8 +111,8 @@ impl AdmittedCall {
             AuthMode::Static | AuthMode::None => &[Duration::ZERO],
         };
         for pause in pauses {
-            let paused = self.caller_wait.before_sending(untouched, Wait::Store, sleep(*pause));
-            paused.await.ok()?;
+            let rest = sleep(*pause);
+            self.caller_wait.before_sending(untouched, Wait::Store, rest).await.ok()?;
             let newer = self.stored_since(session.version, untouched).await.ok()?;
             if let Some(newer) = newer {
                 return (newer.made == session.made).then_some(newer);
