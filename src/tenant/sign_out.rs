@@ -1,6 +1,6 @@
 //! Signs an agent out, as a call that has its agent's turn.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
@@ -94,31 +94,35 @@ impl AdmittedCall {
         let refused = refusal.filter(|_| what_ended(&verdict) == Some(EndOf::Version)).cloned();
         let Some(refused) = refused else { return (session, verdict) };
         let untouched = Untouched::after(refused);
-        match self.renewed(&session, &untouched).await {
-            Some(newer) if self.tenant.repeats.may(Repeat::Guid) => {
-                let verdict = self.ask_to_sign_out(interface, &newer, untouched).await;
-                (newer, verdict)
-            }
-            _ => (session, verdict),
+        let Some(newer) = self.renewed(&session, &untouched).await else {
+            return (session, verdict);
+        };
+        let has_place =
+            self.request.is_some() || self.take_place(self.wait, &untouched).await.is_ok();
+        if !has_place || !self.tenant.repeats.may(Repeat::Guid) {
+            return (session, verdict);
         }
+        let verdict = self.ask_to_sign_out(interface, &newer, untouched).await;
+        (newer, verdict)
     }
 
     /// A newer version of this session, whose Guid was refused. A poll may have brought it, here or at another replica,
     /// and it may take a moment to be stored.
     async fn renewed(&mut self, session: &Session, untouched: &Untouched) -> Option<Arc<Session>> {
-        let pauses = match self.tenant.config.auth_mode {
-            AuthMode::Dynamic => &[Duration::ZERO, CROSSING][..],
-            AuthMode::Static | AuthMode::None => &[Duration::ZERO],
-        };
-        for pause in pauses {
-            let rest = sleep(*pause);
-            self.caller_wait.before_sending(untouched, Wait::Store, rest).await.ok()?;
-            let newer = self.stored_since(session.version, untouched).await.ok()?;
-            if let Some(newer) = newer {
-                return (newer.made == session.made).then_some(newer);
+        let newer = self.stored_since(session.version, untouched).await.ok()?;
+        // At a drain, when nobody has asked for it, all agents are signed out at once.
+        let may_come = self.tenant.config.auth_mode == AuthMode::Dynamic && self.call.is_some();
+        let newer = match newer {
+            None if may_come => {
+                // No request is open meanwhile.
+                self.request = None;
+                let crossing = sleep(CROSSING);
+                self.caller_wait.before_sending(untouched, Wait::Store, crossing).await.ok()?;
+                self.stored_since(session.version, untouched).await.ok()?
             }
-        }
-        None
+            newer => newer,
+        };
+        newer.filter(|newer| newer.made == session.made)
     }
 
     /// Ends the session of this version, which the gateway has refused, if that is what came of a sign-out whose answer was
