@@ -38,15 +38,18 @@ impl<L: Clone + Eq + Hash> Late<L, Histogram> {
     }
 }
 
-/// A counter for each gRPC code, by its number. That of OK is exported from the start, so that the rate
-/// of calls is never missing.
+/// The codes of which a counter is exported from the start: OK, so that the rate of calls is never missing, and
+/// RESOURCE_EXHAUSTED, since alerts subtract a part of these calls, and a series that begins with many of them has no rate.
+const FROM_THE_START: [usize; 2] = [0, 8];
+
+/// A counter for each gRPC code, by its number.
 pub(super) fn by_code<L: Clone + Eq + Hash>(
     family: &Family<L, Counter>,
     labels: impl Iterator<Item = L>,
 ) -> Vec<Late<L, Counter>> {
     let counters: Vec<_> = labels.map(|labels| Late::new(family, labels)).collect();
-    if let Some(ok) = counters.first() {
-        let _exported = ok.get();
+    for counter in FROM_THE_START.into_iter().filter_map(|code| counters.get(code)) {
+        let _exported = counter.get();
     }
     counters
 }
