@@ -50,7 +50,7 @@ struct Idle {
 /// The longest time between two looks for connections that have been idle for too long.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
-/// Between two replacements of old connections.
+/// Between two replacements of old connections, where there are fewer than a hundred.
 const REPLACEMENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
@@ -206,7 +206,7 @@ impl Endpoint {
     /// Opens a connection in place of an old one, beside the requests: none waits for it, and none fails if it cannot be
     /// opened. The address would otherwise be taken for a dead one, because of a connection that was not needed yet.
     fn replace_one(&self) {
-        if !self.idle.may_replace() {
+        if !self.idle.may_replace(self.open.get()) {
             return;
         }
         let (connector, open, idle) =
@@ -251,13 +251,15 @@ impl Idle {
         None
     }
 
-    /// Whether an old connection may be replaced now. If so, no other one is until the next pause.
-    fn may_replace(&self) -> bool {
+    /// Whether an old connection may be replaced now that there are so many. If so, no other one is until the next pause. All
+    /// are replaced in a few minutes, however many there are.
+    fn may_replace(&self, open: i64) -> bool {
         let now = Instant::now();
         let mut next = self.next_replacement.lock().unwrap_or_else(PoisonError::into_inner);
         let may = now >= *next;
         if may {
-            *next = now + REPLACEMENT_PAUSE;
+            let hundreds = u32::try_from(open / 100).unwrap_or_default();
+            *next = now + REPLACEMENT_PAUSE / (1 + hundreds);
         }
         may
     }
