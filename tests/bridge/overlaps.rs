@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::rpc::proto::{GetStateRequest, SetBusyRequest};
+use ccgateway_bridge::rpc::proto::{GetStateRequest, SetBusyRequest, SetBusyResponse};
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{AGENT, Setup, TestBridge, refused, until};
 use tokio::time::Instant;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Response, Status};
 
 use crate::batch::{batch, registered, request};
 
@@ -14,13 +14,22 @@ fn overlap() -> Fault {
     Fault::Retcode { retcode: "000-007".into(), message: String::new() }
 }
 
-/// A bridge that waits for answers for this long.
-async fn patient(request: &str, gateway: Options) -> TestBridge {
+/// A bridge that waits for answers of the gateway for this long.
+async fn waiting_for(request: &str, gateway: Options) -> TestBridge {
     let tenant = format!("read_back = false\ntimeouts.request = \"{request}\"\n");
     let bridge = TestBridge::with(Setup { gateway, tenant, ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in");
     bridge.gateway.clear_journal();
     bridge
+}
+
+/// A call that its own deadline does not end, however slow the machine is.
+async fn set_busy_in_a_minute(bridge: &TestBridge) -> Result<SetBusyResponse, Status> {
+    // It is accepted for an agent who is busy, too.
+    let (agent_id, prolong) = (AGENT.to_string(), Some(true));
+    let mut request = Request::new(SetBusyRequest { agent_id, prolong, ..<_>::default() });
+    request.set_timeout(Duration::from_secs(60));
+    bridge.states.clone().set_busy(request).await.map(Response::into_inner)
 }
 
 #[tokio::test]
@@ -47,22 +56,14 @@ async fn sign_ins_and_sign_outs_that_overlap_another_call_are_repeated() {
 
 #[tokio::test]
 async fn a_call_that_keeps_overlapping_others_is_refused_in_time() {
-    let bridge = patient("300ms", Options::default()).await;
+    let bridge = waiting_for("1s", Options::default()).await;
     bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
-    let answer = bridge.set_busy(AGENT).await;
+    let answer = set_busy_in_a_minute(&bridge).await;
     let refusal = refused(answer, Code::Aborted, "OPERATION_IN_PROGRESS", "refused");
     assert_eq!(refusal.metadata["retcode"], "000-007");
     assert_eq!(refusal.pushback.as_deref(), Some("500"));
     let asked = bridge.asked(Interface::SayBusy).len();
     assert!((3..60).contains(&asked), "{asked}");
-
-    // Where there is much time, the budget for repeated calls ends it.
-    let bridge = patient("60s", Options::default()).await;
-    bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
-    let mut request = Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
-    request.set_timeout(Duration::from_secs(60));
-    let answer = bridge.states.clone().set_busy(request).await;
-    refused(answer, Code::Aborted, "OPERATION_IN_PROGRESS", "refused");
 }
 
 #[tokio::test]
@@ -88,10 +89,11 @@ async fn repeated_calls_of_a_tenant_share_one_retry_budget() {
 /// The gateway holds the first request until it sees that its connection has been closed.
 #[tokio::test]
 async fn the_call_after_one_that_was_given_up_waits_until_the_gateway_has_noticed() {
-    let bridge = patient("500ms", Options::default()).await;
+    let bridge = waiting_for("500ms", Options::default()).await;
     for _ in 0..5 {
         bridge.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
-        let (given_up, next) = tokio::join!(bridge.set_busy(AGENT), bridge.set_busy(AGENT));
+        let next = set_busy_in_a_minute(&bridge);
+        let (given_up, next) = tokio::join!(bridge.set_busy(AGENT), next);
         refused(given_up, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
         next.expect("accepted");
     }
@@ -102,10 +104,11 @@ async fn the_call_after_one_that_was_given_up_waits_until_the_gateway_has_notice
 /// The gateway goes on with the first request although its connection has been closed.
 #[tokio::test]
 async fn a_call_that_overlaps_an_abandoned_one_is_repeated_until_that_is_over() {
-    let bridge = patient("500ms", Options::default()).await;
+    let bridge = waiting_for("500ms", Options::default()).await;
     let slow = Fault::DelayBefore(Duration::from_millis(800));
     bridge.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SayBusy));
-    let (given_up, next) = tokio::join!(bridge.set_busy(AGENT), bridge.set_busy(AGENT));
+    let next = set_busy_in_a_minute(&bridge);
+    let (given_up, next) = tokio::join!(bridge.set_busy(AGENT), next);
     refused(given_up, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
     next.expect("accepted");
 }
