@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use ccgateway_bridge::{
@@ -10,7 +10,7 @@ use ccgateway_bridge::{
     version::{COMMIT, NUMBER},
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
-use ccgateway_test_support::{AGENT, Certificate, Setup, Site, TestBridge, refused};
+use ccgateway_test_support::{AGENT, Certificate, Setup, Site, TestBridge, refused, within};
 use tonic::Code;
 
 const SET_BUSY: &str = "grpc_service=\"ccgateway.agent.v1.AgentState\",grpc_method=\"SetBusy\"";
@@ -154,7 +154,7 @@ async fn connections_to_a_gateway_are_counted_until_they_end() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), closed).await.expect("closed");
+    within("the connections are closed", closed).await;
 }
 
 /// `increase()` sees nothing in a series that begins with its first event.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ccgateway_bridge::rpc::proto::SetBusyRequest;
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
-use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, refused, until};
+use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, refused, until, within};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -191,7 +191,7 @@ async fn an_agent_who_is_signed_out_while_it_is_in_the_queue_is_not_signed_in() 
             sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(Duration::from_secs(10), waiting).await.expect("they wait");
+    within("they wait", waiting).await;
     let is_in = |agent: u32| bridge.gateway.agent(agent).is_some_and(|agent| agent.signed_in);
     let last = (AGENT..AGENT + 6).rev().find(|agent| !is_in(*agent)).expect("one waits");
     let result = bridge.sign_out(last).await;

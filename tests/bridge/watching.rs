@@ -7,7 +7,7 @@ use ccgateway_bridge::rpc::proto::{
     watch_events_response::What,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
-use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, Watching, refused};
+use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, Watching, refused, within};
 use prost_types::value::Kind;
 use tokio::time::Instant;
 use tonic::{Code, Request};
@@ -359,7 +359,7 @@ async fn a_tenants_watchers_are_bounded() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), free).await.expect("its place is free again");
+    within("its place is free again", free).await;
 }
 
 #[tokio::test]

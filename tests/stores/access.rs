@@ -154,7 +154,9 @@ async fn tls_goes_by_the_authority_that_is_configured() {
         tls: Some(RedisTls { ca_pem: Some(std::fs::read(&ca.pem).expect("a file")) }),
         ..redis(Topology::Standalone, &[server.port()])
     };
-    let config = trusting(&own);
+    let mut config = trusting(&own);
+    // A handshake is part of the first command.
+    config.timeouts.command = Duration::from_secs(30);
     let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
     let put = left.put(1001, "a").await;
     assert_eq!(left.store.unsynced(), 0);

@@ -117,8 +117,8 @@ impl Collector {
 
     /// The next export.
     pub async fn export(&mut self) -> Export {
-        let export = timeout(Duration::from_secs(10), self.exports.recv()).await;
-        searched(export.expect("an export within ten seconds").expect("the collector runs"))
+        let export = timeout(Duration::from_secs(60), self.exports.recv()).await;
+        searched(export.expect("an export within a minute").expect("the collector runs"))
     }
 
     /// The next export, if one has arrived already.

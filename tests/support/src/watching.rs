@@ -26,8 +26,8 @@ impl Watching {
 
     /// The next message, or the status that ended the stream.
     pub async fn told(&mut self) -> Result<WatchEventsResponse, Status> {
-        let told = tokio::time::timeout(Duration::from_secs(10), self.0.message()).await;
-        told.expect("a message within ten seconds").map(|message| message.expect("no bare end"))
+        let told = tokio::time::timeout(Duration::from_secs(60), self.0.message()).await;
+        told.expect("a message within a minute").map(|message| message.expect("no bare end"))
     }
 
     /// The next gateway event of this type; other messages are skipped.
