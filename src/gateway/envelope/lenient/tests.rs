@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
@@ -41,9 +43,11 @@ fn what_old_servers_write_is_read_as_it_was_meant() {
             "{\"retcode\":\"100-006\",\"message\":\"no \"skill\", no right\"}",
             "no \"skill\", no right",
         ),
+        ("{\"message\":\"the \"x\"} y\",\"retcode\":\"100-006\"}", "the \"x\"} y"),
+        ("{\"message\":\"say \"x\" in c:\\\",\"retcode\":\"100-006\"}", "say \"x\" in c:\\"),
         ("{\"retcode\":\"100-006\",\"message\":\"a\",\"message\":\"b\"}", "b"),
         ("{\"retcode\":\"100-006\",\"message\":\"x\",\"retcode\":\"100-006\"}", "x"),
-        ("{\"retcode\":\"100-006\",\"message\":\"x\"};\r\n\0\0", "x"),
+        ("{\"retcode\":\"100-006\",\"message\":\"x\"});\r\n\0\0\u{feff}", "x"),
         ("{\"retcode\":\"100-006\",\"message\":\"x\",\"result\":undefined}", "x"),
         ("{\"retcode\":\"100-006\",\"message\":\"x\",\"result\":NaN,\"more\":+1}", "x"),
     ] {
@@ -62,9 +66,30 @@ fn a_result_that_cannot_be_read_is_given_as_it_came() {
         (r#"{"result":{"a":[1},"retcode":"0"}"#, json!(r#"{"a":[1}"#)),
         (r#"{"result":<b>late</b>,"retcode":"0"}"#, json!("<b>late</b>")),
         (r#"{"result":{"a" 1},"retcode":"0"}"#, json!(r#"{"a" 1}"#)),
+        (r#"{"retcode":"0","result":{a:1 b:2}}"#, json!("{a:1 b:2}")),
+        (r#"{"result":[a b, c:1],"retcode":"0"}"#, json!("[a b, c:1]")),
+        (r#"{"result":{x "},y:1"},"retcode":"0"}"#, json!(r#"{x "},y:1"}"#)),
         (r#"{"retcode":"0","result":12:30:00}"#, json!("12:30:00")),
     ] {
         assert_eq!(result(body), Ok(Some(expected.to_string().into())), "{body}");
+    }
+}
+
+#[test]
+fn an_event_is_read_like_a_result() {
+    let read = Envelope::read(b"{'retcode':'0','event':{eventType:1}}", None);
+    assert_eq!(read.expect("it ends").event.as_deref(), Some(r#"{"eventType":1}"#));
+}
+
+#[test]
+fn a_retcode_without_quotes_is_read_as_it_is_written() {
+    for (body, expected) in [
+        ("{retcode:0}", "0"),
+        ("{retcode:-0}", "0"),
+        ("{retcode:-3}", "-3"),
+        ("{retcode:00}", "00"),
+    ] {
+        assert_eq!(retcode(body).as_deref(), Some(expected), "{body}");
     }
 }
 
@@ -158,6 +183,29 @@ fn damage_outside_the_retcode_never_changes_it() {
         }
     }
     assert!(unread < 40_000, "{unread} of 100 000");
+}
+
+#[test]
+fn a_malformed_value_is_given_as_it_came_however_many_quotes_and_brackets_it_has() {
+    let quotes = "\"".to_owned() + &"\\\"".repeat(1000);
+    let brackets = "[".repeat(1000) + &"]".repeat(1000);
+    for value in [quotes, brackets] {
+        let body = format!("{{\"retcode\":\"0\",\"result\":<{value}}}");
+        let result = members(&body).map(|members| members.result);
+        assert_eq!(result, Some(Value::String(format!("<{value}"))));
+    }
+}
+
+#[test]
+fn a_body_that_takes_one_step_too_many_is_not_read() {
+    let body = r#"{"message":"agent "1001" not login","retcode":"100-006"}"#;
+    let counted = Steps::for_body(body);
+    assert!(read(body, &counted).is_some());
+    let needed = counted.taken.get();
+    for (limit, is_read) in [(needed, true), (needed - 1, false)] {
+        let steps = Steps { taken: Cell::new(0), limit };
+        assert_eq!(read(body, &steps).is_some(), is_read, "{limit} of {needed} steps");
+    }
 }
 
 /// A step is taken for each byte that the reader looks at, again and again where it looks ahead.
