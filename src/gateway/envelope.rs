@@ -281,6 +281,26 @@ mod tests {
         assert!(shown.contains("ok") && !shown.contains("canary"), "{shown}");
     }
 
+    #[test]
+    fn what_is_kept_of_many_answers_is_short() {
+        for (length, is_kept) in [(SHORT_MAX, true), (SHORT_MAX + 1, false)] {
+            let mut envelope = Envelope {
+                refused: None,
+                message: "m".repeat(length),
+                result: Some("r".repeat(length).into()),
+                event: Some("{}".into()),
+            };
+            envelope.shorten();
+            assert_eq!(envelope.message, "m".repeat(SHORT_MAX));
+            assert_eq!(envelope.result.is_some(), is_kept, "{length}");
+            assert_eq!(envelope.event, None);
+        }
+        for (character, bytes) in [("\n", 6), ("ä", 2), ("\u{1f600}", 4)] {
+            let kept = short(&character.repeat(SHORT_MAX));
+            assert_eq!(kept, character.repeat(SHORT_MAX / bytes));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(body: Vec<u8>, charset in "[a-zA-Z0-9-]{0,12}") {
