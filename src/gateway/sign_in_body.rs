@@ -128,4 +128,17 @@ mod tests {
         );
         assert!(!format!("{sign_in:?}").contains("pw"));
     }
+
+    #[test]
+    fn a_digest_tells_sign_ins_apart_by_all_but_their_passwords() {
+        let sign_in = |password: &str, phone_number: &str, force| {
+            SignIn::new(password.into(), phone_number.into(), force)
+        };
+        let first = sign_in("pw", "70001", false);
+        assert_eq!(first.digest(), sign_in("another", "70001", false).digest());
+        let idle = SignIn { initial_state: Some(InitialState::Idle), ..first.clone() };
+        for other in [sign_in("pw", "70002", false), sign_in("pw", "70001", true), idle] {
+            assert_ne!(first.digest(), other.digest(), "{:?}", other.to_body());
+        }
+    }
 }
