@@ -141,7 +141,9 @@ mod tests {
                 let hidden = guids.hidden_in(&text).expect("it has one");
                 assert!(hidden.starts_with("no …"), "{hidden}");
             }
-            assert_eq!(guids.hidden_in("another-canary").as_deref(), Some("…"));
+            for all in [odd, "another-canary"] {
+                assert_eq!(guids.hidden_in(all).as_deref(), Some("…"), "{all}");
+            }
         }
         let short = guid("canary.N1");
         assert_eq!(Guids([Some(&short), None]).hidden_in("no canary.N1"), None);
@@ -179,6 +181,9 @@ mod tests {
         let named = r#"{"Guid" : "any-secret", "x": "any-secret", "guid": 7}"#;
         let expected = r#"{"Guid" : "…", "x": "any-secret", "guid": 7}"#;
         assert_eq!(guids.hidden_in_json(named).as_deref(), Some(expected));
+        let two = r#"["c:\\", "say \"canary/session\\7\" twice", "canary/session\\7"]"#;
+        let expected = r#"["c:\\", "say \"…\" twice", "…"]"#;
+        assert_eq!(guids.hidden_in_json(two).as_deref(), Some(expected));
     }
 
     proptest! {
