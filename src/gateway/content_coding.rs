@@ -70,7 +70,7 @@ fn is_text(body: &[u8]) -> bool {
 
 /// Undoes gzip, which may consist of several members.
 fn gunzip(mut coded: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
-    let mut plain = Vec::with_capacity(limit + 1);
+    let mut plain = room(limit);
     for _ in 0..MEMBERS_MAX {
         if !coded.starts_with(GZIP) {
             break;
@@ -87,7 +87,7 @@ fn gunzip(mut coded: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
 
 /// Undoes deflate, which some servers write in zlib's format, as they should, and others without it.
 fn inflate(coded: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
-    let mut plain = Vec::with_capacity(limit + 1);
+    let mut plain = room(limit);
     match read(&mut ZlibDecoder::new(coded), &mut plain, limit) {
         Err(Unreadable::Encoded) => {
             plain.clear();
@@ -96,6 +96,11 @@ fn inflate(coded: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
         read => read?,
     }
     Ok(plain)
+}
+
+/// Room for the longest body and the byte that makes one too long: a vector that grows takes twice as much.
+fn room(limit: usize) -> Vec<u8> {
+    Vec::with_capacity(limit + 1)
 }
 
 /// Reads to the end. An end that is missing is none of this reader's business: what there is, is a
@@ -133,10 +138,16 @@ mod tests {
         encoder.finish().expect("finished")
     }
 
+    fn deflate(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(plain).expect("written");
+        encoder.finish().expect("finished")
+    }
+
     #[test]
     fn what_is_not_compressed_is_left_alone() {
         for coding in ["", "UTF-8", "gzip", "deflate", "br", "identity, gzip"] {
-            for body in ["", "{}", "  {\"x\":1}", "<html>"] {
+            for body in ["", "{}", "  {\"x\":1}", "<html>", "\u{feff}x"] {
                 let decoded = undo_codings(&headers(coding), body.as_bytes(), LIMIT);
                 assert_eq!(decoded, Ok(None), "{coding}: {body}");
             }
@@ -145,17 +156,52 @@ mod tests {
 
     #[test]
     fn deflate_is_undone_as_often_as_it_is_named() {
-        let deflate = |plain: &[u8]| {
-            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(plain).expect("written");
-            encoder.finish().expect("finished")
-        };
         let once = deflate(b"{\"retcode\":\"0\"}");
         let twice = deflate(&once);
         let decoded = |coding, body: &[u8]| undo_codings(&headers(coding), body, LIMIT);
         assert_eq!(decoded("deflate", &twice), Ok(Some(once)));
         let plain = Ok(Some(b"{\"retcode\":\"0\"}".to_vec()));
         assert_eq!(decoded("deflate, Deflate", &twice), plain);
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_is_refused_only_where_a_coding_is_named_that_cannot_be_undone() {
+        for (coding, expected) in [
+            ("br", Err(Unreadable::Encoded)),
+            ("gzip, ZSTD", Err(Unreadable::Encoded)),
+            ("gzip", Ok(None)),
+            ("UTF-8", Ok(None)),
+            ("", Ok(None)),
+        ] {
+            assert_eq!(
+                undo_codings(&headers(coding), b"\x8b\x01 \xff", LIMIT),
+                expected,
+                "{coding}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_compressed_body_whose_end_is_missing_is_read_as_far_as_it_goes() {
+        let plain = b"{\"retcode\":\"0\"}";
+        // What is left out is the checksum, with the length in gzip.
+        for (coding, body, left_out) in [("gzip", gzip(plain), 8), ("deflate", deflate(plain), 4)] {
+            let cut = &body[..body.len() - left_out];
+            let decoded = undo_codings(&headers(coding), cut, LIMIT);
+            assert_eq!(decoded, Ok(Some(plain.to_vec())), "{coding}");
+        }
+    }
+
+    #[test]
+    fn the_longest_body_is_read_and_a_longer_one_is_not() {
+        let too_long = Err(Unreadable::TooLong { limit: LIMIT });
+        for (length, expected) in [(LIMIT, Ok(Some(vec![b' '; LIMIT]))), (LIMIT + 1, too_long)] {
+            let plain = vec![b' '; length];
+            for (coding, body) in [("gzip", gzip(&plain)), ("deflate", deflate(&plain))] {
+                let decoded = undo_codings(&headers(coding), &body, LIMIT);
+                assert!(decoded == expected, "{coding} of {length}");
+            }
+        }
     }
 
     #[test]
@@ -167,7 +213,8 @@ mod tests {
             let too_long = Err(Unreadable::TooLong { limit: LIMIT });
             assert_eq!(undo_codings(&headers(coding), &bomb, LIMIT), too_long);
 
-            let mut plain = Vec::with_capacity(LIMIT + 1);
+            let mut plain = room(LIMIT);
+            let capacity = plain.capacity();
             let mut rest = bomb.as_slice();
             let read = if coding == "gzip" {
                 read(&mut GzDecoder::new(&mut rest), &mut plain, LIMIT)
@@ -175,7 +222,7 @@ mod tests {
                 read(&mut DeflateDecoder::new(&mut rest), &mut plain, LIMIT)
             };
             assert_eq!(read, Err(Unreadable::TooLong { limit: LIMIT }));
-            assert_eq!(plain.capacity(), LIMIT + 1, "it did not grow");
+            assert_eq!(plain.capacity(), capacity, "it did not grow");
             assert!(rest.len() > bomb.len() / 2, "{} of {}", rest.len(), bomb.len());
         }
     }
