@@ -101,3 +101,93 @@ impl Body {
         if self.pieces.is_empty() { &self.first } else { &self.pieces }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const ACCEPTED: &str = "{\"retcode\":\"0\"}";
+
+    /// What is read of a gateway that sends this for an answer, and closes the connection.
+    async fn read(answer: String) -> (BoundedReply, End) {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let connection = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(near)).await;
+        let (mut sender, driver) = connection.expect("a connection");
+        tokio::spawn(driver);
+        tokio::spawn(async move {
+            let asked = far.read(&mut [0; 1024]).await.expect("readable");
+            assert!(asked > 0, "there is a request");
+            // The bridge does not read all of an answer that is too long.
+            let _sent = far.write_all(answer.as_bytes()).await;
+        });
+        let request = Request::new(Empty::new());
+        let (head, body) = sender.send_request(request).await.expect("a head").into_parts();
+        let mut begun = BoundedReply::new(head);
+        let end = begun.read(body).await;
+        (begun, end)
+    }
+
+    /// A body in pieces of this many bytes.
+    fn in_pieces(body: &str, length: usize) -> String {
+        let pieces = body.as_bytes().chunks(length).map(String::from_utf8_lossy);
+        let mut answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+        answer.extend(pieces.map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())));
+        answer + "0\r\n\r\n"
+    }
+
+    #[tokio::test]
+    async fn the_longest_body_is_read_in_however_many_pieces_it_comes_and_a_longer_one_is_not() {
+        for (length, is_read) in [(MAX_BODY_BYTES, true), (MAX_BODY_BYTES + 1, false)] {
+            let message = "x".repeat(length - "{'retcode':'0','message':''}".len());
+            let body = format!("{{\"retcode\":\"0\",\"message\":\"{message}\"}}");
+            assert_eq!(body.len(), length);
+            let at_once = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            for answer in [at_once, in_pieces(&body, 1000)] {
+                let (begun, end) = read(answer).await;
+                assert_eq!(matches!(end, End::Whole), is_read, "{end:?}");
+                assert_eq!(matches!(end, End::TooLong), !is_read, "{end:?}");
+                let reply = begun.into_reply(&end).expect("it is an answer");
+                assert_eq!(reply.is_whole, is_read);
+                let too_long = Unreadable::TooLong { limit: MAX_BODY_BYTES };
+                let expected = is_read.then(|| message.clone()).ok_or(too_long);
+                assert!(reply.envelope.map(|envelope| envelope.message) == expected, "{end:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_ends_too_early_is_cut_for_a_reason() {
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{ACCEPTED}");
+        let (begun, end) = read(answer).await;
+        assert!(matches!(end, End::Cut(_)), "{end:?}");
+        assert_eq!(end.cause(), "the answer was cut: the gateway closed the connection");
+        assert!(begun.into_reply(&end).is_some(), "it is complete, whatever its length");
+        assert_eq!(End::Late.cause(), "the answer was cut");
+    }
+
+    #[test]
+    fn a_cut_body_is_an_answer_only_if_it_is_complete() {
+        let cut = || End::Cut("reset".into());
+        for (end, body, is_answer) in [
+            (End::Whole, ACCEPTED, true),
+            (End::Whole, "<html>", true),
+            (End::Whole, "", true),
+            (cut(), ACCEPTED, true),
+            (cut(), "{\"retcode\":\"0\"", false),
+            (cut(), "", false),
+            (End::Late, ACCEPTED, true),
+            (End::Late, "<html>", false),
+            (End::TooLong, ACCEPTED, true),
+        ] {
+            let mut begun = BoundedReply::new(http::Response::new(()).into_parts().0);
+            begun.body.add(Bytes::from_static(body.as_bytes()));
+            assert_eq!(begun.into_reply(&end).is_some(), is_answer, "{end:?} {body}");
+        }
+    }
+}
