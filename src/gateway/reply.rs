@@ -257,6 +257,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn success_without_an_envelope_is_a_bad_answer() {
+        let error = reply(200, b"<html>").into_verdict(None).expect_err("no envelope");
+        assert!(matches!(error, CallError::BadReply(_)), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_gateway_says_and_whose_session_it_was() {
+        let reply_of = |status, body: &str| reply(status, body.as_bytes());
+        let refused = reply_of(500, r#"{"retcode":"100-006","message":"not login"}"#);
+        let refusal = refused.refusal(Some("N1")).expect("it is one");
+        let Refusal { retcode, message, node, http_status } = &refusal;
+        assert_eq!((retcode.as_str(), message.as_str()), ("100-006", "not login"));
+        assert_eq!((node.as_deref(), *http_status), (Some("N1"), 500));
+        let error = refused.into_verdict(Some("N1")).expect_err("it is refused");
+        assert_eq!(error.refusal(), Some(&refusal), "{error}");
+        for none in [r#"{"retcode":"0"}"#, "<html>", ""] {
+            assert_eq!(reply_of(200, none).refusal(None), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn only_a_call_that_was_open_makes_an_overlap() {
+        for (code, expected) in [("000-007", true), ("100-021", false), ("0", false)] {
+            let body = format!("{{\"retcode\":\"{code}\"}}");
+            assert_eq!(reply(200, body.as_bytes()).is_overlap(), expected, "{code}");
+        }
+    }
+
     fn reply(status: u16, body: &[u8]) -> Reply {
         let head = http::Response::builder().status(status).header(RETRY_AFTER, "1").body(());
         let mut reply = Reply::new(head.expect("a head").into_parts().0, Ok(body), true);
@@ -310,6 +339,84 @@ mod tests {
             let is_told = matches!(reply.into_verdict(None), Err(CallError::HttpStatus { .. }));
             assert_eq!(is_told, is_broken, "callers are told the same: {status} {wait:?}");
         }
+    }
+
+    #[test]
+    fn a_server_is_broken_only_where_an_error_of_its_own_comes_without_an_envelope() {
+        for (status, body, is_broken) in [
+            (200, "{\"retcode\":\"0\"}", false),
+            (502, "{\"retcode\":\"0\"}", false),
+            (500, "{\"retcode\":\"100-006\"}", false),
+            (200, "<html>", false),
+            (404, "<html>", false),
+            (429, "<html>", false),
+            (408, "<html>", true),
+            (524, "<html>", true),
+        ] {
+            let reply = reply(status, body.as_bytes());
+            assert_eq!(reply.is_of_broken_server(), is_broken, "{status} {body}");
+        }
+    }
+
+    /// An answer with one more header.
+    fn reply_with(status: u16, (name, value): (HeaderName, &str), body: &str) -> Reply {
+        let head = http::Response::builder().status(status).header(name, value).body(());
+        Reply::new(head.expect("a head").into_parts().0, Ok(body.as_bytes()), true)
+    }
+
+    #[test]
+    fn a_guid_is_bad_where_a_header_for_it_has_none() {
+        for (status, name, value, expected) in [
+            (200, SET_GUID, "a.N1", (true, false)),
+            (200, GUID, "JSESSIONID=", (false, true)),
+            (200, DATE, "a.N1", (false, false)),
+            (500, GUID, "a.N1", (false, false)),
+            (500, SET_GUID, "", (false, false)),
+        ] {
+            let reply = reply_with(status, (name, value), "");
+            assert_eq!((reply.guid.is_some(), reply.is_guid_bad), expected, "{status} {value}");
+        }
+    }
+
+    #[test]
+    fn guids_are_taken_out_of_an_answer_and_a_new_one_is_kept() {
+        let own = Guid::parse("canary-session.N1").expect("a Guid");
+        for (header, code, brings_guid, kept) in [
+            (DATE, "0", true, Some("new-session.N2")),
+            (DATE, "0", false, None),
+            (DATE, "100-006", true, None),
+            (SET_GUID, "0", true, Some("header.N3")),
+        ] {
+            let body = format!(
+                r#"{{"retcode":"{code}","message":"canary-session moves","result":{{"guid":"new-session.N2"}},"event":["canary-session"]}}"#
+            );
+            let mut reply = reply_with(200, (header, "header.N3"), &body);
+            reply.take_guids(Some(&own), brings_guid);
+            let found = reply.guid.as_ref().map(|guid| guid.header().to_str().expect("a text"));
+            assert_eq!(found, kept, "{code} {brings_guid}");
+            let Envelope { message, result, event, .. } = reply.envelope.expect("an envelope");
+            assert_eq!(message, "… moves");
+            assert_eq!(result.as_deref(), Some(r#"{"guid":"…"}"#));
+            assert_eq!(event.as_deref(), Some(r#"["…"]"#));
+        }
+    }
+
+    #[test]
+    fn a_guid_that_a_gateway_gives_as_its_retcode_is_hidden() {
+        let own = Guid::parse("canary-session.N1").expect("a Guid");
+        let mut reply = reply(200, br#"{"retcode":"no canary-session"}"#);
+        reply.take_guids(Some(&own), false);
+        let refusal = reply.refusal(None).expect("it is one");
+        assert_eq!(refusal.retcode.as_str(), "no …");
+    }
+
+    #[test]
+    fn all_cookies_of_an_answer_are_kept() {
+        let head = http::Response::builder().header(SET_COOKIE, "a=1").header(SET_COOKIE, "b=2");
+        let head = head.body(()).expect("a head").into_parts().0;
+        let cookies = Cookies::default();
+        Reply::new(head, Ok(b""), true).set_cookies(&cookies);
+        assert_eq!(cookies.header(), Some(HeaderValue::from_static("a=1; b=2")));
     }
 
     #[test]
