@@ -250,17 +250,64 @@ mod tests {
             "HTTP/1.1 200\nX : y\n z\n\nHTTP/1.1 103 not a head\n\n",
             "HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
             "SSH-2.0-x\r\n",
+            "ssh-2.0-x 100\r\n",
+            "HTTP/1.1  no status\r\n\r\n",
+            "HTTP/1.1200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nTransfer-Encoding: identity\r\n",
             "\0\r\r\n",
             "h",
         ] {
             check(answer, answer);
         }
+        for long in ["", "Trailer: "].map(|name| name.to_owned() + &"x".repeat(2 * DECISIVE)) {
+            let answer = format!("HTTP/1.1 200 OK\r\n{long}\r\n\r\n");
+            check(&answer, &answer);
+            let answer = format!("HTTP/1.1 200 {long}\r\n\r\n");
+            check(&answer, &answer);
+        }
+    }
+
+    #[test]
+    fn only_heads_are_looked_at() {
+        let mut heads = Heads::default();
+        assert!(heads.is_outside(), "nothing has been asked");
+        heads.begin();
+        for (piece, is_outside) in [
+            ("HTTP/1.1 100 x\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nX: y\r\n", false),
+            ("\r\n{}", true),
+            ("\r\n", true),
+        ] {
+            heads.pass(&mut piece.as_bytes().to_vec()).expect("no error");
+            assert_eq!(heads.is_outside(), is_outside, "after {piece:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_held_back_only_until_it_can_be_decided_about() {
+        let held = |bytes: &str| {
+            let mut heads = Heads::default();
+            heads.begin();
+            heads.pass(&mut bytes.as_bytes().to_vec()).expect("no error");
+            heads.held().len()
+        };
+        let first = "HTTP/1.1 200 OK\r\n";
+        for (before, line) in [("", "HTTP/1.1 200 "), (first, "Trailer: ")] {
+            let line = line.to_owned() + &"x".repeat(DECISIVE);
+            let (too_little, enough) = (&line[..DECISIVE - 1], &line[..DECISIVE]);
+            assert_eq!(held(&format!("{before}{too_little}")), too_little.len());
+            assert_eq!(held(&format!("{before}{enough}")), 0, "{enough}");
+        }
+        // They are passed on, whatever follows.
+        assert_eq!(held("SSH"), 0);
+        assert_eq!(held(&format!("{first}X")), 0);
     }
 
     #[test]
     fn interim_answers_are_left_out() {
         let interim = "HTTP/1.1 100 Continue\r\n\r\nhttp/1.1 103\nLink: x\n\n";
         check(&format!("{interim}\r\nHTTP/1.1 200 OK\r\n\r\n"), "HTTP/1.1 200 OK\r\n\r\n");
+        check(&format!("{interim}HTTP/1.1 103 x\r\nT"), "");
         let many = |count| "HTTP/1.1 102 x\r\n\r\n".repeat(count);
         check(&many(MAX_INTERIM), "");
         assert_eq!(passed(many(MAX_INTERIM + 1).as_bytes(), 100), Err(BadHead::Interim));
@@ -283,11 +330,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_continues_none_is_left_out() {
+        let head = |lines| format!("HTTP/1.1 200 OK\r\n{lines}X: y\r\n z\r\n\r\n");
+        check(&head(" z\r\n\tz\r\n"), &head(""));
+    }
+
+    #[test]
     fn of_many_lines_those_that_are_used_are_passed_on() {
         let many = "X: y\r\n".repeat(200);
-        let answer = format!("HTTP/1.1 200 OK\r\n{many}set-guid : x\r\nY:\r\n z\r\n\r\n{{}}");
+        let answer = format!("HTTP/1.1 200 OK\r\n{many}set-guid :\r\n x\r\nY:\r\n z\r\n\r\n{{}}");
         let few = "X: y\r\n".repeat(FEW_LINES - 1);
-        check(&answer, &format!("HTTP/1.1 200 OK\r\n{few}set-guid : x\r\n\r\n{{}}"));
+        check(&answer, &format!("HTTP/1.1 200 OK\r\n{few}set-guid :\r\n x\r\n\r\n{{}}"));
         let cookies = format!("HTTP/1.1 200 OK\r\n{}\r\n", "Set-Cookie: a=b\r\n".repeat(1000));
         let passed = passed(cookies.as_bytes(), 1000).expect("no error");
         // The empty line comes after them, and nothing after that.
@@ -299,6 +352,14 @@ mod tests {
         for endless in ["X: y\r\n", "X", "HTTP/1.1 103 x\r\n", "\r\n"] {
             let bytes = format!("HTTP/1.1 103 x\r\n{}", endless.repeat(MAX_HEAD_BYTES));
             assert_eq!(passed(bytes.as_bytes(), 999), Err(BadHead::TooLong), "{endless:?}");
+        }
+        let (begin, end) = ("HTTP/1.1 200 OK\r\nX: ", "\r\n\r\n");
+        let rest = MAX_HEAD_BYTES - begin.len() - end.len();
+        for (length, is_passed) in [(rest, true), (rest + 1, false)] {
+            let head = format!("{begin}{}{end}", "y".repeat(length));
+            let expected =
+                if is_passed { Ok(head.clone().into_bytes()) } else { Err(BadHead::TooLong) };
+            assert_eq!(passed(head.as_bytes(), 999), expected);
         }
     }
 
