@@ -141,3 +141,68 @@ impl Connection for Socket {
         self.tcp.connected()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream as Peer},
+        time::Duration,
+    };
+
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// A connection, and its other end.
+    async fn connected() -> (Socket, Peer) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let tcp = TcpStream::connect(addr).await.expect("connected");
+        let (peer, _) = listener.accept().expect("accepted");
+        (Socket::new(tcp), peer)
+    }
+
+    /// What can be read now. A test's runtime has one thread, which does not look at sockets between what the peer does
+    /// and this.
+    fn read_now(socket: &mut Socket) -> Option<io::Result<usize>> {
+        socket.read(&mut [0; 8]).now_or_never()
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_asked_only_before_a_request_that_comes_after_a_rest() {
+        for (announced, is_asked) in [(None, false), (Some(false), false), (Some(true), true)] {
+            let (mut socket, mut peer) = connected().await;
+            if let Some(rested) = announced {
+                socket.upcoming().announce(rested);
+            }
+            assert!(read_now(&mut socket).is_none(), "nothing has come");
+            peer.write_all(b"x").expect("written");
+            let read = read_now(&mut socket).map(|read| read.expect("read"));
+            assert_eq!(read, is_asked.then_some(1), "{announced:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_reset_while_it_was_idle_fails_before_the_request() {
+        let (mut socket, peer) = connected().await;
+        socket.upcoming().announce(true);
+        // It is reset where the peer does not linger.
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(peer);
+        assert!(read_now(&mut socket).is_some_and(|read| read.is_err()));
+    }
+
+    #[test]
+    fn a_request_begins_once_each_time_it_is_announced() {
+        let upcoming = Upcoming::default();
+        for rested in [false, true] {
+            assert!(!upcoming.begins() && !upcoming.comes_after_rest(), "none is announced");
+            upcoming.announce(rested);
+            assert_eq!(upcoming.comes_after_rest(), rested);
+            assert!(upcoming.begins());
+        }
+        assert!(!upcoming.begins() && !upcoming.comes_after_rest(), "all have begun");
+    }
+}

@@ -136,3 +136,74 @@ impl fmt::Debug for Wire {
         f.debug_struct("Wire").field("heads", &self.heads).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{Shutdown, TcpListener, TcpStream as Peer},
+    };
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+
+    /// A connection without TLS on which a request is about to be written, and its other end.
+    async fn connected() -> (Wire, Peer) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let tcp = TcpStream::connect(addr).await.expect("connected");
+        let (peer, _) = listener.accept().expect("accepted");
+        let wire = Wire::new(MaybeHttpsStream::Http(TokioIo::new(Socket::new(tcp))));
+        wire.upcoming().announce(false);
+        (wire, peer)
+    }
+
+    /// What hyper gets of this answer and the end after it, if it reads so many bytes at once.
+    async fn passed((mut wire, mut peer): (Wire, Peer), answer: &str, room: usize) -> String {
+        peer.write_all(answer.as_bytes()).expect("written");
+        peer.shutdown(Shutdown::Write).expect("shut down");
+        let (mut passed, mut buffer) = (Vec::new(), vec![0; room]);
+        while let read @ 1.. = wire.read(&mut buffer).await.expect("read") {
+            passed.extend_from_slice(&buffer[..read]);
+        }
+        String::from_utf8(passed).expect("text")
+    }
+
+    #[tokio::test]
+    async fn an_interim_answer_that_comes_alone_does_not_look_like_the_end() {
+        let answer = "HTTP/1.1 200 OK\r\nX: y\r\n\r\n{}";
+        for room in [INTERIM.len(), 1024] {
+            let (mut wire, peer) = connected().await;
+            wire.write_all(b"GET").await.expect("written");
+            let got = passed((wire, peer), &format!("{INTERIM}{answer}"), room).await;
+            assert_eq!(got, answer, "{room} bytes at once");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_cut_off_is_passed_on_with_the_end_after_it() {
+        for cut in ["HTTP/1.1 20", "HTTP/1.1 200 OK\r\nT"] {
+            let (mut wire, peer) = connected().await;
+            wire.write_all(b"GET").await.expect("written");
+            assert_eq!(passed((wire, peer), cut, 1024).await, cut);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_may_be_written_from_several_buffers_at_once() {
+        let (mut wire, mut peer) = connected().await;
+        assert!(wire.is_write_vectored());
+        let buffers = [io::IoSlice::new(b"GET"), io::IoSlice::new(b" /")];
+        assert_eq!(wire.write_vectored(&buffers).await.expect("written"), 5);
+        let mut request = [0; 5];
+        peer.read_exact(&mut request).expect("read");
+        assert_eq!(&request, b"GET /");
+        assert_eq!(passed((wire, peer), INTERIM, 1024).await, "", "an answer is expected");
+    }
+}
