@@ -137,8 +137,65 @@ impl Health {
 mod tests {
     use super::*;
 
+    fn view(health: &Health) -> AddressView {
+        health.view("gateway".into(), true, (AddressState::Good, 0))
+    }
+
     fn is_failing(health: &Health) -> bool {
-        health.view("gateway".into(), true, (AddressState::Good, 0)).is_failing
+        view(health).is_failing
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_of_a_gateway_ends_a_failure_and_that_of_anything_else_is_one() {
+        let unreadable = Some("its answer is not readable");
+        let (done, refused) = (r#"{"retcode":"0"}"#, r#"{"retcode":"100-006"}"#);
+        // Whether the gateway was asked for what it does not have, and how the address has failed.
+        for (status, body, is_unknown_there, failure) in [
+            (200, done, false, None),
+            (200, refused, false, None),
+            (503, refused, false, None),
+            (502, done, false, unreadable),
+            (200, "<html>", false, unreadable),
+            (200, "<html>", true, unreadable),
+            (404, "", false, Some("it answered with HTTP 404 Not Found")),
+            (404, "", true, None),
+            (405, "", true, None),
+            (502, "", true, Some("it answered with HTTP 502 Bad Gateway")),
+        ] {
+            let head = http::Response::builder().status(status).body(()).expect("a head");
+            let reply = Reply::new(head.into_parts().0, Ok(body.as_bytes()), true);
+            let health = Health::default();
+            health.failed("connection refused");
+            health.answered(&reply, is_unknown_there);
+            let (view, case) = (view(&health), format!("{status} {body} {is_unknown_there}"));
+            assert_eq!(view.failed_last, failure.is_some(), "{case}");
+            assert_eq!(view.is_failing, failure.is_some(), "{case}");
+            assert_eq!(health.last_cause(), failure.unwrap_or("connection refused"), "{case}");
+            let is_dated = view.answered.is_some_and(|time| time > UNIX_EPOCH);
+            assert_eq!(is_dated, failure.is_none(), "{case}");
+        }
+    }
+
+    #[test]
+    fn what_has_not_happened_to_an_address_has_no_time_and_no_cause() {
+        let health = Health::default();
+        let AddressView { answered, failed, failed_last, .. } = view(&health);
+        assert_eq!((answered, failed, failed_last), (None, None, false));
+        assert_eq!(health.last_cause(), "");
+    }
+
+    #[test]
+    fn the_cause_of_a_failure_is_a_part_of_a_line() {
+        let health = Health::default();
+        health.failed("no\r\n route\u{1b}[2K to \u{7f}host");
+        assert_eq!(health.last_cause(), "no route[2K to host");
+        health.failed(&"é".repeat(CAUSE_MAX + 1));
+        assert_eq!(health.last_cause(), "é".repeat(CAUSE_MAX));
+    }
+
+    #[test]
+    fn states_are_spelled_as_alerts_and_the_page_have_them() {
+        assert_eq!(AddressState::ALL.map(AddressState::as_str), ["good", "tripped", "probing"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -152,7 +209,8 @@ mod tests {
         health.failed("connection refused");
         tokio::time::advance(LATELY / 5).await;
         assert!(is_failing(&health), "it has failed again");
-        tokio::time::advance(LATELY).await;
+        tokio::time::advance(LATELY * 4 / 5).await;
         assert!(!is_failing(&health), "nobody knows any more");
+        assert!(view(&health).failed_last, "as far as anybody knows");
     }
 }
