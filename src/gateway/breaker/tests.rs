@@ -119,6 +119,17 @@ fn failures_of_long_ago_do_not_count_with_those_of_now() {
 }
 
 #[test]
+fn failures_count_together_for_ten_seconds() {
+    for (seconds, is_left) in [(10, true), (11, false)] {
+        let mut one = Timed::new(true);
+        one.note_all([failed(1), Answered].repeat(9));
+        one.later(seconds);
+        one.note_all([failed(1), Answered, failed(1)]);
+        assert_eq!(one.is_tripped(), is_left, "after {seconds} seconds");
+    }
+}
+
+#[test]
 fn an_address_is_calm_only_while_nothing_is_known_against_it() {
     for failure in [failed(1), ailing(1), Unreached] {
         let mut one = Timed::new(false);

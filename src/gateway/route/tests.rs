@@ -62,10 +62,17 @@ fn tried(indexes: &[usize]) -> Tried {
 async fn requests_go_to_the_first_address_that_is_good_and_was_not_tried() {
     let route = route(3);
     assert_eq!((route.picked(NONE), route.preferred()), (Some(0), 0));
-    for (before, next) in
-        [(&[0][..], Some(1)), (&[1], Some(0)), (&[0, 1], Some(2)), (&[0, 1, 2], None)]
-    {
+    for (before, next) in [
+        (&[0][..], Some(1)),
+        (&[0, 0], Some(1)),
+        (&[1], Some(0)),
+        (&[0, 1], Some(2)),
+        (&[0, 1, 2], None),
+    ] {
         assert_eq!(route.picked(tried(before)), next, "{before:?}");
+    }
+    for (index, host) in [(1, Some("gateway-1.example")), (3, None)] {
+        assert_eq!(route.endpoint(index).map(ToString::to_string).as_deref(), host);
     }
     assert!(tried(&[2]).is_any() && !NONE.is_any());
     route.trip(0);
@@ -121,7 +128,10 @@ fn agents_are_in_even_parts_also_where_their_ids_are_alike() {
         }
         assert!(counts.iter().all(|count| (80..=120).contains(count)), "{step}: {counts:?}");
     }
-    assert!(part_of(AgentId::lowest(&(u32::MAX..=u32::MAX))) < WHOLE);
+    // The hash of the second one is the highest that there is.
+    for number in [u32::MAX, 4_050_964_655] {
+        assert!(part_of(agent(number)) < WHOLE, "{number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,6 +260,15 @@ async fn while_all_are_tripped_few_requests_go_to_the_one_that_is_probed_next() 
     assert!(text.contains("gateway-1.example") && !text.contains("gateway-0.example"), "{text}");
     assert!(retry_in.is_some_and(|time| time >= SECOND / LAST_RESORTS && time <= SECOND));
     assert_eq!(told(&route, &[0, 1]).0, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_all_are_tripped_the_one_that_is_probed_next_may_be_a_later_one() {
+    let route = route(2);
+    route.trip(1);
+    advance(SECOND / 2).await;
+    route.trip(0);
+    assert_eq!((route.picked(NONE), route.preferred()), (Some(1), 1));
 }
 
 fn reply(status: u16, body: &'static str) -> Reply {
