@@ -76,3 +76,37 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Repl
         Sent::Unwritten(_, cause) | Sent::Unanswered(cause) | Sent::Late(cause, _) => Err(cause),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources, load};
+
+    /// A tenant whose gateway treats Guids in this way, and is of this edition.
+    fn tenant(auth_mode: &str, edition: &str) -> Tenant {
+        let lines =
+            [("base_urls", "http://127.0.0.1:1"), ("auth_mode", auth_mode), ("edition", edition)];
+        let sources = lines.into_iter().fold(Sources::default(), |sources, (key, value)| {
+            sources.with_flag("--test", &format!("tenants.acme.{key}"), value)
+        });
+        let config = load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
+        let Config { mut tenants, .. } = config;
+        tenants.pop_first().expect("a tenant").1
+    }
+
+    #[test]
+    fn a_gateway_is_asked_for_a_status_unless_that_is_unknown_to_it_and_a_poll_is_refused() {
+        for (auth_mode, edition, asked, is_unknown) in [
+            ("dynamic", "2025-11", &AGENT_STATUS, false),
+            ("dynamic", "2023-09", &AGENT_STATUS, false),
+            ("dynamic", "2014", &POLL, false),
+            ("static", "2014", &POLL, false),
+            ("none", "2023-09", &AGENT_STATUS, false),
+            ("none", "2014", &AGENT_STATUS, true),
+        ] {
+            let (tenant, case) = (tenant(auth_mode, edition), format!("{auth_mode} {edition}"));
+            assert_eq!(interface_of(&tenant).log_name, asked.log_name, "{case}");
+            assert_eq!(is_unknown_there(&tenant), is_unknown, "{case}");
+        }
+    }
+}
