@@ -292,3 +292,6 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,25 @@ mod tests {
         assert_eq!(part.start_by() + PARTS_MARGIN, whole.start_by());
     }
 
+    #[test]
+    fn short_deadlines_keep_most_of_their_time_and_none_is_longer_than_a_day() {
+        let day = 24 * 60 * 60 * 1_000_000;
+        // In microseconds, like the times until an answer is due and until something may be started.
+        for (timeout, answer_in, start_in) in [
+            (1_000, 900, 0),
+            (50_000, 45_000, 25_000),
+            (100_000, 90_000, 75_000),
+            (1_000_000, 980_000, 965_000),
+            (10_000_000, 9_800_000, 9_785_000),
+            (2 * day, day - day / 50, day - day / 50 - 15_000),
+        ] {
+            let now = Instant::now();
+            let deadline = Deadline::new(now, Duration::from_micros(timeout));
+            let times = [deadline.answer_by() - now, deadline.start_by() - now];
+            assert_eq!(times, [answer_in, start_in].map(Duration::from_micros), "{timeout}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_answer_is_due_before_the_callers_own_clock_runs_out(millis in 1..1_000_000_u64) {

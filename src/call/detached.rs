@@ -231,7 +231,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
-    use tokio::time::advance;
+    use tokio::time::{advance, sleep};
 
     use super::*;
 
@@ -307,5 +307,27 @@ mod tests {
         let mut cut = call();
         cut.cutoff.give();
         assert_eq!(cut.wait.abandoned().now_or_never(), Some(Abandoned::Cutoff));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_committed_work_outlasts_its_caller_who_is_told_that_nothing_was_sent() {
+        let untouched = Untouched::at_the_start();
+        for is_committed in [false, true] {
+            let mut late = call();
+            late.wait.commit(is_committed);
+            let done = late.wait.before_sending(&untouched, Wait::Store, sleep(2 * TIME)).await;
+            assert_eq!(done.is_ok(), is_committed);
+            let told = late.answered.as_mut().and_then(|answered| answered.try_recv().ok());
+            let is_unsent = told.as_ref().is_some_and(|error| {
+                matches!(error.obstacle(), Some(Obstacle::Deadline(Wait::Store)))
+            });
+            assert_eq!(is_unsent, is_committed, "{told:?}");
+
+            let mut cut = call();
+            cut.wait.commit(is_committed);
+            cut.cutoff.give();
+            let done = cut.wait.before_sending(&untouched, Wait::Store, sleep(2 * TIME)).await;
+            assert!(matches!(done, Err(Obstacle::ShuttingDown)), "{done:?}");
+        }
     }
 }

@@ -48,3 +48,28 @@ impl Tasks {
         self.own.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_for_tasks_goes_on_when_they_are_closed_and_the_last_has_ended() {
+        let tasks = Tasks::default();
+        let count = || (tasks.len(), tasks.is_empty());
+        assert_eq!(count(), (0, true));
+        let (end, ended) = oneshot::channel::<()>();
+        let (alone, of_tenant) = (tasks.spawn(ended), tasks.of_tenant().spawn(async {}));
+        assert_eq!(count(), (2, false));
+        of_tenant.await.expect("no panic");
+        tasks.close();
+        assert!(tasks.wait().now_or_never().is_none(), "one goes on");
+        drop(end);
+        alone.await.expect("no panic").expect_err("nothing was sent");
+        assert!(tasks.wait().now_or_never().is_some());
+        assert_eq!(count(), (0, true));
+    }
+}
