@@ -92,4 +92,13 @@ mod tests {
         check(BASE, &Command::plain(&POLL), "/agentgateway/resource/agentevent/1001");
         check("http://127.0.0.1/", &say_busy(None, None), "/onlineagent/1001/saybusy");
     }
+
+    #[test]
+    fn an_address_is_called_by_its_host_and_port_and_there_is_none_without_a_host() {
+        let base_url = Uri::from_static("https://ccg:8043/agentgateway/resource");
+        let address = Address::new(&base_url).unwrap();
+        assert_eq!(address.to_string(), "ccg:8043");
+        assert_eq!((address.host(), address.uri()), (&"ccg:8043".parse().unwrap(), &base_url));
+        assert!(Address::new(&Uri::from_static("/agentgateway")).is_none());
+    }
 }

@@ -245,3 +245,24 @@ impl Interface {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_be_busy_or_to_rest_first_ends_the_call_and_the_work_after_it() {
+        let (talking, working) = (AgentState::Talking, AgentState::AfterCallWork);
+        for (interface, waited_for) in [
+            (&SAY_BUSY, &[working, talking][..]),
+            (&REST, &[working, talking]),
+            (&SAY_FREE, &[talking]),
+            (&WORK, &[]),
+        ] {
+            let effect = interface.effect.expect("a change");
+            let states = (0..=9).map(AgentState::from_code);
+            let found: Vec<_> = states.filter(|state| (effect.waits_out)(*state)).collect();
+            assert_eq!(found, waited_for, "{}", interface.log_name);
+        }
+    }
+}

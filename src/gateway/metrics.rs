@@ -123,6 +123,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::telemetry::metrics::{Format, Metrics};
 
     #[test]
     fn every_interface_and_every_result_has_a_number_of_its_own() {
@@ -139,5 +140,23 @@ mod tests {
         let results = results.chain(Kind::ALL.map(Exchanged::Refused));
         let numbers: BTreeSet<_> = results.map(Numbered::number).collect();
         assert_eq!(numbers, (0..<Exchanged as Numbered>::COUNT).collect());
+    }
+
+    /// An alert sees no increase in a series that begins with 1.
+    #[test]
+    fn what_alerts_use_has_its_series_before_anything_was_asked() {
+        let metrics = Metrics::new(&[], &[]);
+        let _tenant = of(&metrics.requests, &TenantId::parse("acme").expect("a name"));
+        let text = metrics.text(Format::OpenMetrics).expect("metrics");
+        for interface in INTERFACES {
+            let has = |result: Exchanged| {
+                let (name, result) = (interface.log_name, Exchanged::as_str(result));
+                text.contains(&format!("interface=\"{name}\",result=\"{result}\"}} 0"))
+            };
+            let signs_in = interface.timeout_class == TimeoutClass::SignIn;
+            assert!(RESULTS.into_iter().all(has), "{}", interface.log_name);
+            assert!(REJECTIONS.into_iter().all(|result| has(result) == signs_in));
+            assert!(!has(Exchanged::Refused(Kind::StateRefused)), "whatever else there may be");
+        }
     }
 }

@@ -83,3 +83,39 @@ impl fmt::Debug for Request<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::{AGENT_STATUS, SAY_BUSY, SIGN_OUT};
+
+    fn http(
+        interface: &'static Interface,
+        body: Option<&'static str>,
+    ) -> http::Request<Full<Bytes>> {
+        let (command, agent) = (Command::plain(interface), AgentId::lowest(&(1001..=1001)));
+        let (session, body, stage) = (None, body.map(Bytes::from), Stage::Answer);
+        let trace = Trace::default();
+        let request = Request { command: &command, agent, session, body, stage, trace };
+        let address = Address::new(&Uri::from_static("http://gateway.example:8043/x"));
+        request.to_http(&address.expect("a host")).expect("a request")
+    }
+
+    /// A server may refuse a POST that has no length, and need not expect one of what has no body.
+    #[test]
+    fn only_a_post_without_a_body_says_that_there_is_none() {
+        for (interface, body, length) in [
+            (&SAY_BUSY, None, Some("0")),
+            (&SAY_BUSY, Some("{}"), None),
+            (&AGENT_STATUS, None, None),
+            (&SIGN_OUT, None, None),
+            (&SIGN_IN, Some("{}"), None),
+        ] {
+            let request = http(interface, body);
+            assert_eq!(request.headers()[HOST], "gateway.example:8043");
+            let found = request.headers().get(CONTENT_LENGTH);
+            let found = found.map(|value| value.to_str().expect("text"));
+            assert_eq!(found, length, "{} {body:?}", request.method());
+        }
+    }
+}

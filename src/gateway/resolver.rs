@@ -86,7 +86,10 @@ impl fmt::Debug for Resolver {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    };
 
     use super::*;
 
@@ -126,5 +129,16 @@ mod tests {
         answer.send(Ok(vec![address])).expect("kept");
         assert_eq!(found(&resolver, GONE).await, Some(vec![address]), "a new lookup");
         assert_eq!(begins.try_iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_panics_finds_nothing_and_the_next_one_begins_anew() {
+        let (address, is_again) = (SocketAddr::from(([127, 0, 0, 1], 0)), AtomicBool::default());
+        let resolver = Resolver::of(move |_| {
+            assert!(is_again.swap(true, Relaxed), "the first one panics");
+            Ok(vec![address])
+        });
+        assert_eq!(found(&resolver, GONE).await, None);
+        assert_eq!(found(&resolver, GONE).await, Some(vec![address]));
     }
 }
