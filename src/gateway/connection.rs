@@ -210,6 +210,7 @@ mod tests {
         thread,
     };
 
+    use http::{HeaderMap, HeaderName, HeaderValue};
     use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
 
     use super::*;
@@ -314,6 +315,63 @@ mod tests {
                 Sent::Unwritten(..) => assert!(!is_written, "the connection is good"),
                 Sent::Unanswered(cause) | Sent::Late(cause, _) => panic!("{unasked:?}: {cause}"),
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_until_it_is_old_or_was_idle_for_too_long() {
+        let (_listener, port) = listener();
+        let mut connection = rested("http", port).await;
+        let (since, seconds) = (connection.idle_since, Duration::from_secs);
+        assert!(!connection.is_old(since + LIFE / 2 - Duration::from_millis(1)));
+        assert!(connection.is_old(Instant::now() + LIFE));
+        for (said, time, is_usable) in [
+            ("", 0, true),
+            ("", 9, true),
+            ("", 10, false),
+            ("", 11, false),
+            ("timeout=5", 3, true),
+            ("timeout=5", 4, false),
+            ("max=0", 0, false),
+        ] {
+            let header = (HeaderName::from_static("keep-alive"), HeaderValue::from_static(said));
+            connection.keep_alive = KeepAlive::read(&HeaderMap::from_iter([header]));
+            let idle = connection.idle_time(seconds(10), since + seconds(time));
+            assert_eq!(idle, is_usable.then_some(seconds(time)), "{said:?} {time}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_given_back_only_if_its_answer_was_whole_and_the_gateway_keeps_it() {
+        for (head, is_given_back) in [
+            ("Content-Length: 15", true),
+            ("Content-Length: 16", false),
+            ("Content-Length: 15\r\nKeep-Alive: max=0", false),
+        ] {
+            let (listener, port) = listener();
+            let connection = rested("http", port).await;
+            thread::spawn(move || {
+                let (mut tcp, _) = listener.accept().expect("accepted");
+                assert_ne!(tcp.read(&mut [0; 1024]).expect("read"), 0);
+                let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{{\"retcode\":\"0\"}}");
+                tcp.write_all(answer.as_bytes()).expect("written");
+            });
+            let Sent::Answered(reply, next) = send(connection).await else { panic!("{head}") };
+            assert!(reply.is_accepted(), "{head}");
+            assert_eq!(next.is_some(), is_given_back, "{head}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_has_a_moment_to_notice_the_end_of_a_connection_that_need_not_be_answered() {
+        let short = Duration::from_millis(300);
+        for (closes_in, expected) in
+            [(Duration::ZERO, NOTICE), (short, short + NOTICE), (LIFE, CLOSE_LIMIT + NOTICE)]
+        {
+            let begun = Instant::now();
+            Closing::of(tokio::spawn(sleep(closes_in))).noticed().await;
+            let took = begun.elapsed();
+            assert!(took >= expected && took < expected + short, "{took:?} {closes_in:?}");
         }
     }
 }

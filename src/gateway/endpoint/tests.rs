@@ -1,9 +1,12 @@
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::mpsc,
     thread,
 };
+
+use futures_util::poll;
+use tokio::time::{advance, pause, resume};
 
 use super::*;
 use crate::{
@@ -44,51 +47,80 @@ impl Gateway {
                 });
             }
         });
-        let any = ClientTls { trust: Trust::Anything, client: None };
-        let tls = tls::client_config(&any).expect("TLS");
-        let connector = Connector::new(tls, LONG, &any.trust, Resolver::default());
-        let url = format!("http://{addr}/x").parse().expect("a URL");
-        let endpoint = Endpoint::new(&url, connector, LONG).expect("a host");
-        (Self { endpoint, ended }, accepting)
+        (Self { endpoint: endpoint(addr, LONG), ended }, accepting)
     }
 
     async fn ask(&self) {
-        let command = Command::plain(&AGENT_STATUS);
-        let request = Request {
-            command: &command,
-            agent: AgentId::lowest(&(1..=1)),
-            session: None,
-            body: None,
-            stage: Stage::Answer,
-            trace: Trace::default(),
-        };
-        let mut caller_wait = CallerWait::of_bridge(Cutoff::default());
-        let untouched = Untouched::at_the_start();
-        let asked = self.endpoint.exchange(&request, LONG, &mut caller_wait, untouched).await;
-        assert!(asked.is_ok_and(|reply| reply.is_accepted()));
+        assert!(ask(&self.endpoint).await.is_ok_and(|reply| reply.is_accepted()));
     }
 
     /// Asks until the first connection is old, often enough that it is never idle for long.
     async fn ask_until_it_is_old(&self) {
         for _ in 0..3 {
-            tokio::time::pause();
-            tokio::time::advance(STEP).await;
-            tokio::time::resume();
+            pause();
+            advance(STEP).await;
+            resume();
             self.ask().await;
         }
     }
 }
 
-fn answer_all(mut tcp: TcpStream) {
+/// For a gateway at this address, whose connections may be idle for so long.
+fn endpoint(addr: SocketAddr, timeout: Duration) -> Endpoint {
+    let any = ClientTls { trust: Trust::Anything, client: None };
+    let tls = tls::client_config(&any).expect("TLS");
+    let connector = Connector::new(tls, LONG, &any.trust, Resolver::default());
+    let url = format!("http://{addr}/x").parse().expect("a URL");
+    Endpoint::new(&url, connector, timeout).expect("a host")
+}
+
+/// The same, with a listener that the gateway can use.
+fn listening(timeout: Duration) -> (TcpListener, Endpoint) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    (listener, endpoint(addr, timeout))
+}
+
+async fn ask(endpoint: &Endpoint) -> Result<Reply, Failure> {
+    let command = Command::plain(&AGENT_STATUS);
+    let request = Request {
+        command: &command,
+        agent: AgentId::lowest(&(1..=1)),
+        session: None,
+        body: None,
+        stage: Stage::Answer,
+        trace: Trace::default(),
+    };
+    let mut caller_wait = CallerWait::of_bridge(Cutoff::default());
+    endpoint.exchange(&request, LONG, &mut caller_wait, Untouched::at_the_start()).await
+}
+
+async fn open(endpoint: &Endpoint) -> Connection {
+    let Endpoint { connector, address, open, .. } = endpoint;
+    Connection::open(connector.clone(), address, open).await.expect("connected")
+}
+
+/// Keeps a connection that has just become idle. Returns how many are kept then.
+fn keep(endpoint: &Endpoint, mut connection: Connection) -> usize {
+    connection.idle_since = Instant::now();
+    endpoint.idle.keep(Some(connection));
+    endpoint.idle.connections().len()
+}
+
+/// Reads a request and answers it. `false` if the connection has ended.
+fn answer(tcp: &mut TcpStream) -> bool {
     let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
-    while let Ok(read @ 1..) = tcp.read(&mut buffer) {
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(read @ 1..) = tcp.read(&mut buffer) else { return false };
         head.extend_from_slice(&buffer[..read]);
-        if head.ends_with(b"\r\n\r\n") {
-            head.clear();
-            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"retcode\":\"0\"}";
-            tcp.write_all(answer).expect("written");
-        }
     }
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"retcode\":\"0\"}";
+    tcp.write_all(answer).expect("written");
+    true
+}
+
+fn answer_all(mut tcp: TcpStream) {
+    while answer(&mut tcp) {}
 }
 
 /// Otherwise a gateway that moves to another address by DNS would never be followed by a busy bridge.
@@ -98,7 +130,8 @@ async fn an_old_connection_is_replaced_by_a_new_one_however_busy_it_is() {
     gateway.ask().await;
     gateway.ask_until_it_is_old().await;
     // Its sender is dropped, and the task that drives it has to run to close it.
-    let ended = tokio::task::spawn_blocking(move || gateway.ended.recv());
+    let ended =
+        tokio::task::spawn_blocking(move || gateway.ended.recv_timeout(Duration::from_secs(20)));
     assert_eq!(ended.await.expect("no panic"), Ok(0));
 }
 
@@ -110,4 +143,98 @@ async fn an_old_connection_goes_on_where_no_new_one_can_be_opened() {
     accepting.join().expect("it takes no further ones");
     gateway.ask_until_it_is_old().await;
     gateway.ask_until_it_is_old().await;
+}
+
+#[tokio::test]
+async fn a_young_connection_carries_one_request_after_the_other_and_is_not_replaced() {
+    let (mut gateway, _accepting) = Gateway::of(1);
+    let open = Gauge::default();
+    gateway.endpoint = gateway.endpoint.counted(open.clone());
+    for _ in 0..2 {
+        gateway.ask().await;
+        assert_eq!((open.get(), gateway.endpoint.idle.connections().len()), (1, 1));
+    }
+    assert!(gateway.endpoint.idle.may_replace(1), "nothing has been replaced");
+}
+
+/// The runtime of the test has one thread, which does not look at sockets between the end and the request.
+#[tokio::test]
+async fn a_connection_that_ends_just_before_it_is_used_again_costs_no_request() {
+    let (listener, endpoint) = listening(LONG);
+    let ((end, told), (tell, ended)) = (mpsc::channel(), mpsc::channel());
+    thread::spawn(move || {
+        let (mut first, _) = listener.accept().expect("accepted");
+        assert!(answer(&mut first));
+        told.recv().expect("told");
+        drop(first);
+        tell.send(()).expect("somebody waits");
+        answer_all(listener.accept().expect("accepted").0);
+    });
+    assert!(ask(&endpoint).await.is_ok_and(|reply| reply.is_accepted()));
+    end.send(()).expect("it waits");
+    ended.recv().expect("ended");
+    assert!(ask(&endpoint).await.is_ok_and(|reply| reply.is_accepted()));
+}
+
+/// Otherwise a gateway that takes connections and ends them would be asked for ever.
+#[tokio::test]
+async fn a_new_connection_that_ends_before_it_is_used_is_not_followed_by_another() {
+    let (listener, endpoint) = listening(LONG);
+    let (tell, ended) = mpsc::channel();
+    thread::spawn(move || {
+        drop(listener.accept().expect("accepted"));
+        tell.send(()).expect("somebody waits");
+        answer_all(listener.accept().expect("accepted").0);
+    });
+    let mut asking = Box::pin(ask(&endpoint));
+    assert!(poll!(&mut asking).is_pending(), "it connects");
+    ended.recv_timeout(Duration::from_secs(20)).expect("ended");
+    assert!(matches!(asking.await, Err(Failure::NotSent(..))));
+}
+
+#[tokio::test]
+async fn an_old_connection_is_kept_unless_there_is_a_young_one() {
+    let (_listener, endpoint) = listening(LONG);
+    let old = [open(&endpoint).await, open(&endpoint).await, open(&endpoint).await];
+    pause();
+    advance(LIFE).await;
+    resume();
+    let young = [open(&endpoint).await, open(&endpoint).await];
+    let [first, second, third] = old;
+    let kept = [first, second].into_iter().chain(young).chain([third]);
+    let counts: Vec<_> = kept.map(|connection| keep(&endpoint, connection)).collect();
+    assert_eq!(counts, [1, 2, 3, 4, 4]);
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed_though_no_call_comes() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let (_listener, endpoint) = listening(10 * SECOND);
+    let connection = open(&endpoint).await;
+    pause();
+    assert_eq!(keep(&endpoint, connection), 1);
+    for _ in 0..9 {
+        advance(SECOND).await;
+    }
+    assert_eq!(endpoint.idle.connections().len(), 1, "not too early");
+    // Half of the time later at most.
+    for _ in 9..17 {
+        advance(SECOND).await;
+    }
+    assert_eq!(endpoint.idle.connections().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_connections_are_replaced_one_a_second_and_faster_where_there_are_hundreds() {
+    let step = Duration::from_millis(1);
+    for (open, pause) in [(0, 1000), (99, 1000), (100, 500), (399, 250), (900, 100)] {
+        let next_replacement = Mutex::new(Instant::now());
+        let idle = Idle { connections: Mutex::default(), timeout: LONG, next_replacement };
+        assert!(idle.may_replace(open), "the first one at once");
+        assert!(!idle.may_replace(open), "{open}");
+        advance(step * (pause - 1)).await;
+        assert!(!idle.may_replace(open), "{open}");
+        advance(step).await;
+        assert!(idle.may_replace(open), "{open}");
+    }
 }
