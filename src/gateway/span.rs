@@ -40,3 +40,105 @@ pub(super) fn end(span: &Span, verdict: &Result<Reply, CallError>, result: Excha
         span.fail(|| verdict.as_ref().err().map(ToString::to_string).unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use http::{HeaderMap, Response, Uri};
+    use opentelemetry::{Context, trace::Status};
+    use opentelemetry_sdk::{
+        error::OTelSdkResult,
+        trace::{SpanData, SpanProcessor},
+    };
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        call::Stage,
+        gateway::{Command, SAY_BUSY},
+        id::AgentId,
+        retcode::Kind,
+        telemetry::trace::Tracer,
+    };
+
+    /// The spans that have ended.
+    #[derive(Clone, Debug, Default)]
+    struct Ended(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanProcessor for Ended {
+        fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
+
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().expect("free").push(span);
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    /// The span of an exchange with this result.
+    fn recorded(verdict: &Result<Reply, CallError>, result: Exchanged) -> SpanData {
+        let ended = Ended::default();
+        let call =
+            Tracer::recording(ended.clone()).begin("a call", &HeaderMap::new(), Instant::now());
+        let (command, agent) = (Command::plain(&SAY_BUSY), AgentId::lowest(&(1001..=1001)));
+        let (session, body, stage) = (None, None, Stage::Answer);
+        let trace = call.trace().clone();
+        let mut request = Request { command: &command, agent, session, body, stage, trace };
+        let span = begin(&mut request);
+        let address = Address::new(&Uri::from_static("https://gateway.example:8043/x"));
+        asked(&span, &address.expect("a host"));
+        end(&span, verdict, result);
+        drop(span);
+        let mut ended = ended.0.lock().expect("free");
+        ended.pop().expect("that of the exchange alone")
+    }
+
+    fn reply(body: &[u8]) -> Result<Reply, CallError> {
+        let head = Response::builder().status(200).body(()).expect("a head").into_parts().0;
+        Ok(Reply::new(head, Ok(body), true))
+    }
+
+    #[test]
+    fn an_exchange_is_told_with_its_address_and_what_came_of_it() {
+        let cut = Err(CallError::NoAnswer("it was cut".into()));
+        let refused = Exchanged::Refused(Kind::StateRefused);
+        for (verdict, result, [status, retcode, error]) in [
+            (reply(br#"{"retcode":"0"}"#), Exchanged::Accepted, [Some("200"), Some("0"), None]),
+            (
+                reply(br#"{"retcode":"100-009"}"#),
+                refused,
+                [Some("200"), Some("100-009"), Some("state_refused")],
+            ),
+            (reply(b"<html>"), Exchanged::BadReply, [Some("200"), None, Some("bad_reply")]),
+            (cut, Exchanged::NoAnswer, [None, None, Some("no_answer")]),
+        ] {
+            let span = recorded(&verdict, result);
+            assert_eq!(span.name, "gateway sayBusy");
+            for (key, expected) in [
+                ("http.request.method", Some("POST")),
+                ("url.template", Some("/onlineagent/{agentid}/saybusy")),
+                ("server.address", Some("gateway.example")),
+                ("server.port", Some("8043")),
+                ("http.response.status_code", status),
+                ("ccgw.retcode", retcode),
+                ("error.type", error),
+            ] {
+                let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == key);
+                let found = found.map(|attribute| attribute.value.as_str());
+                assert_eq!(found.as_deref(), expected, "{key} {result:?}");
+            }
+            let has_failed = matches!(span.status, Status::Error { .. });
+            assert_eq!(has_failed, error.is_some(), "{:?}", span.status);
+        }
+    }
+}
