@@ -364,3 +364,6 @@ async fn take_seat(
 ) -> Result<(), Obstacle> {
     caller_wait.before_sending(untouched, Wait::Queue, seat.move_to(address)).await.flatten()
 }
+
+#[cfg(test)]
+mod tests;
