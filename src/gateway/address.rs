@@ -98,7 +98,8 @@ mod tests {
         let base_url = Uri::from_static("https://ccg:8043/agentgateway/resource");
         let address = Address::new(&base_url).unwrap();
         assert_eq!(address.to_string(), "ccg:8043");
-        assert_eq!((address.host(), address.uri()), (&"ccg:8043".parse().unwrap(), &base_url));
+        assert_eq!(address.host(), "ccg:8043");
+        assert_eq!(address.uri(), &base_url);
         assert!(Address::new(&Uri::from_static("/agentgateway")).is_none());
     }
 }
