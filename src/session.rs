@@ -213,6 +213,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// When the store began to answer again after it last could not be asked; `None`: it could be all the time. Shortly after
+    /// that, other processes may not have told it yet what they did meanwhile. Does not ask the store.
+    ///
+    /// `None` in a store that only this process uses.
+    fn answers_again_since(&self) -> Option<Instant> {
+        None
+    }
+
     /// Tells the other processes of this store once more what is known of the agent's session.
     fn tell_again(&self, _: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))

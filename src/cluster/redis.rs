@@ -26,7 +26,7 @@ use std::{
 use ::redis::{Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
 use tokio::{
     sync::{Mutex as AsyncMutex, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 pub(crate) use self::backoff::LONGEST_PAUSE;
@@ -182,6 +182,11 @@ impl Link {
     /// The state of the link.
     pub fn state(&self) -> LinkState {
         self.0.health.state()
+    }
+
+    /// When the last outage of Redis ended, as far as this link knows; `None`: there was none.
+    pub fn answers_again_since(&self) -> Option<Instant> {
+        self.0.health.answers_again_since()
     }
 
     /// Waits until Redis goes down or begins to refuse something.

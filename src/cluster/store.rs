@@ -5,7 +5,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
@@ -150,6 +150,10 @@ impl SessionStore for SharedStore {
 
     fn signed_in(&self) -> Vec<AgentId> {
         self.inner.local.signed_in()
+    }
+
+    fn answers_again_since(&self) -> Option<Instant> {
+        self.inner.link.answers_again_since()
     }
 
     fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {

@@ -1,6 +1,6 @@
 //! How an agent's session is found: in this process, or else in the store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 use tracing::debug;
@@ -11,6 +11,10 @@ use crate::{
     id::AgentId,
     session::{Scope, Session, StoreError},
 };
+
+/// How long after an outage of the store nearly always all replicas have found out that it answers, and have told it what
+/// they did meanwhile.
+pub(in crate::tenant) const STORE_SETTLES: Duration = Duration::from_secs(5);
 
 impl Tenant {
     /// The agent's session, if there is one.
@@ -49,6 +53,13 @@ impl Tenant {
     /// Whether this process knows of no newer session.
     pub(super) fn is_newest(&self, agent: AgentId, version: u64) -> bool {
         self.sessions.cached(agent).is_none_or(|known| known.version <= version)
+    }
+
+    /// How long it still takes until the other replicas have nearly certainly told the store what they did while it was away,
+    /// such as signing agents out. Until then nobody is signed in whom no caller wants back.
+    pub(super) fn store_settles_in(&self) -> Duration {
+        let since = self.sessions.answers_again_since();
+        since.map_or(Duration::ZERO, |since| STORE_SETTLES.saturating_sub(since.elapsed()))
     }
 
     /// The obstacle that a failure of the store is.

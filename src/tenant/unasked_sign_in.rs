@@ -14,7 +14,7 @@ use super::{
     sign_in_across_replicas::Locked,
 };
 use crate::{
-    call::{CallError, Obstacle, Refusal, Stage, Untouched, Wait},
+    call::{CallError, Obstacle, Refusal, Stage, StoreTrouble, Untouched, Wait},
     gateway::SignIn,
     id::AgentId,
     session::Session,
@@ -76,8 +76,12 @@ impl AdmittedCall {
         let lock = timeout(longest, self.sign_in_lock(refused, untouched)).await;
         let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
         self.lock = match lock {
-            Locked::Ours(lock) => Some(lock),
             Locked::Newer(session) => return Ok(session),
+            // As below: the store was away while this waited, and others tell it only now what they did meanwhile.
+            Locked::Ours(_) if is_for_keeper && !self.tenant.store_settles_in().is_zero() => {
+                return Err(Obstacle::StoreUnavailable(StoreTrouble::Silent));
+            }
+            Locked::Ours(lock) => Some(lock),
             // Another replica may have signed the agent out, and no caller wants it back.
             Locked::Unknown(error) if is_for_keeper => {
                 return Err(self.tenant.store_failed(&error));

@@ -37,6 +37,8 @@ struct Now {
     state: LinkState,
     /// When Redis last refused something.
     refused: Option<Instant>,
+    /// When Redis last answered after it had not.
+    again: Option<Instant>,
 }
 
 /// Redis counts as refusing until it has refused nothing for this time. If its memory is nearly
@@ -67,6 +69,11 @@ impl Health {
         self.now().state.clone()
     }
 
+    /// When the last outage ended, as far as this process knows; `None`: there was none.
+    pub(super) fn answers_again_since(&self) -> Option<Instant> {
+        self.now().again
+    }
+
     /// Waits until Redis goes down or refuses something.
     pub(super) async fn worse(&self) {
         self.worse.notified().await;
@@ -80,7 +87,10 @@ impl Health {
             LinkState::Up => return,
             LinkState::Refusing(_) if is_refusing => return,
             LinkState::Refusing(_) => info!("Redis refuses nothing any more"),
-            LinkState::Down(_) => info!("Redis answers again"),
+            LinkState::Down(_) => {
+                info!("Redis answers again");
+                now.again = Some(Instant::now());
+            }
             LinkState::Unused => {}
         }
         now.state = LinkState::Up;
@@ -96,6 +106,9 @@ impl Health {
                 return;
             }
         } else {
+            if matches!(now.state, LinkState::Down(_)) {
+                now.again = Some(Instant::now());
+            }
             let (refused, advice) = (refusal.scope(), refusal.advice());
             warn!(error = %refusal, advice, "Redis refuses {refused}; the bridge goes on with the sessions that it knows");
         }
@@ -183,5 +196,27 @@ mod tests {
         }
         health.refused(&refusal(Scope::Writes));
         assert!(!health.state().is_good());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_known_since_when_redis_answers_again() {
+        let health = Health::default();
+        health.good();
+        health.refused(&refusal(Scope::Writes));
+        assert_eq!(health.answers_again_since(), None, "it has answered all the time");
+        for is_refused in [false, true] {
+            health.down(&LinkError::Down("gone".into()));
+            advance(REFUSING_FOR).await;
+            if is_refused {
+                health.refused(&refusal(Scope::Writes));
+            } else {
+                health.good();
+            }
+            let again = Instant::now();
+            assert_eq!(health.answers_again_since(), Some(again));
+            advance(REFUSING_FOR).await;
+            health.good();
+            assert_eq!(health.answers_again_since(), Some(again), "it has not been away since");
+        }
     }
 }

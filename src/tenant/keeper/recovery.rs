@@ -12,6 +12,7 @@ use crate::{
         agents::{Health, Loss, Permission},
         automatic_sign_ins::Settled,
         ownership::Polls as _,
+        session_lookup::STORE_SETTLES,
         single_poll::Finding,
     },
 };
@@ -20,9 +21,6 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The pause before a store that could not be asked is asked again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
-/// How long after an outage of the store nearly always all replicas have found out that it answers, and have told it what
-/// they did meanwhile, such as signing agents out.
-const STORE_SETTLES: Duration = Duration::from_secs(5);
 
 impl Keeping {
     /// Has the agent signed in until there is a session, or trying again makes no sense. The time
@@ -49,8 +47,14 @@ impl Keeping {
                 was_silent = true;
                 continue;
             }
-            if mem::take(&mut was_silent) {
-                self.rest(STORE_SETTLES).await?;
+            // Also if the store was away before this began. What it refused is known only to whoever asked for it.
+            let settles = if mem::take(&mut was_silent) {
+                STORE_SETTLES
+            } else {
+                self.tenant.store_settles_in()
+            };
+            if !settles.is_zero() && !self.is_replaced(self.version()).await? {
+                self.rest(settles).await?;
                 continue;
             }
             let limit = self.tenant.config.keep.recovery;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     config,
@@ -38,6 +38,8 @@ pub(super) struct TestStore {
     sessions: EmbeddedStore,
     /// Fails whatever it is asked for.
     pub(super) is_away: AtomicBool,
+    /// Since when it answers after it was away.
+    pub(super) again: Mutex<Option<Instant>>,
     /// Knows of every agent that it has been signed out.
     pub(super) all_signed_out: AtomicBool,
     /// What it is asked for waits for a permit while it has none.
@@ -64,6 +66,7 @@ impl TestStores {
         let store = TestStore {
             sessions: EmbeddedStore::new(NonZeroUsize::new(100).expect("not zero")),
             is_away: AtomicBool::new(false),
+            again: Mutex::default(),
             all_signed_out: AtomicBool::new(false),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             found: Mutex::default(),
@@ -85,6 +88,11 @@ impl TestStore {
     /// Whatever it is asked for from now on waits.
     pub(super) fn hang(&self) {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// It was away until now.
+    pub(super) fn is_back(&self) {
+        *lock(&self.again) = Some(Instant::now());
     }
 
     /// It goes on.
@@ -177,6 +185,10 @@ impl SessionStore for TestStore {
 
     fn is_let_go(&self, agent: AgentId) -> bool {
         self.all_signed_out.load(Relaxed) || self.sessions.is_let_go(agent)
+    }
+
+    fn answers_again_since(&self) -> Option<Instant> {
+        *lock(&self.again)
     }
 
     fn found(&self) -> Vec<AgentId> {
