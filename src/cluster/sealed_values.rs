@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     id::AgentId,
-    session::{Doubt, Owner, SEALED_MAX, SealedKind, SealedValueStore},
+    session::{Doubt, Owner, SEALED_MAX, SealedKind, SealedValueStore, StoreError, StoreFuture},
 };
 
 /// The sealed values of a tenant's agents, each under a key with a time to live.
@@ -38,15 +38,18 @@ impl RedisSealedValues {
         self.keys.of(sealed_kind.name(), agent)
     }
 
-    /// Redis' answer. `None` on failure, and at once if Redis is known to be down.
-    async fn asked<T>(&self, question: impl Future<Output = Result<T, LinkError>>) -> Option<T> {
-        if matches!(self.link.state(), LinkState::Down(_)) {
-            return None;
+    /// Redis' answer. Fails at once if Redis is known to be down.
+    async fn asked<T>(
+        &self,
+        question: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, LinkError> {
+        if let LinkState::Down(error) = self.link.state() {
+            return Err(error);
         }
         let unavailable = |error: &LinkError| {
             debug!(ccgw.tenant.id = %self.seals.tenant(), %error, "what replicas share beside sessions cannot be read or written");
         };
-        question.await.inspect_err(unavailable).ok()
+        question.await.inspect_err(unavailable)
     }
 }
 
@@ -63,7 +66,7 @@ impl SealedValueStore for RedisSealedValues {
                 let Some(session) = session else { return };
                 self.passwords.remember(agent, session, sealed, time);
                 // Not written: Redis may have refused the session, and take it later.
-                if self.asked(self.passwords.write(agent)).await != Some(true) {
+                if self.asked(self.passwords.write(agent)).await != Ok(true) {
                     self.passwords.write_later();
                 }
                 return;
@@ -71,15 +74,15 @@ impl SealedValueStore for RedisSealedValues {
             let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let mut set = cmd("SET");
             set.arg(self.key(sealed_kind, agent)).arg(sealed).arg("PX").arg(millis);
-            self.asked(self.link.command::<()>(&set, Repeat::Once)).await;
+            let _unwritten = self.asked(self.link.command::<()>(&set, Repeat::Once)).await;
         })
     }
 
-    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> StoreFuture<'_, Option<Vec<u8>>> {
         Box::pin(async move {
             let key = [self.key(sealed_kind, agent)];
-            let read = self.link.read(&key, Place::Whole, SEALED_MAX);
-            self.asked(read).await?.pop().flatten()
+            let read = self.asked(self.link.read(&key, Place::Whole, SEALED_MAX)).await;
+            read.map(|mut values| values.pop().flatten()).map_err(StoreError::from)
         })
     }
 
@@ -90,7 +93,7 @@ impl SealedValueStore for RedisSealedValues {
             }
             let mut delete = cmd("DEL");
             delete.arg(self.key(sealed_kind, agent));
-            self.asked(self.link.command::<u64>(&delete, Repeat::Once)).await;
+            let _unremoved = self.asked(self.link.command::<u64>(&delete, Repeat::Once)).await;
         })
     }
 

@@ -354,8 +354,8 @@ impl SealedValueStore for FilePart {
         Box::pin(self.store(Kind::Sealed(sealed_kind), agent))
     }
 
-    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
-        Box::pin(async move { self.slot.sealed.get(sealed_kind, agent) })
+    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> StoreFuture<'_, Option<Vec<u8>>> {
+        Box::pin(async move { Ok(self.slot.sealed.get(sealed_kind, agent)) })
     }
 
     fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()> {

@@ -11,14 +11,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use secrecy::zeroize::Zeroizing;
 
-use super::SealedKind;
+use super::{SealedKind, StoreError, StoreFuture};
 use crate::{
     id::{AgentId, TenantId},
     keyring::Keyring,
 };
 
-/// A tenant's sealed values. Failures are ignored: an unreadable value counts as missing, and an
-/// unwritten one is not needed. The values only avoid useless work, or a locked account.
+/// A tenant's sealed values. One that no key opens counts as missing, and one that could not be written is not needed. But a
+/// store that cannot be read does not say that there is none.
 pub struct SealedValues {
     tenant: TenantId,
     store: Box<dyn SealedValueStore>,
@@ -35,9 +35,7 @@ pub struct Owner {
     pub session: Option<u64>,
 }
 
-/// A store for the sealed values of a tenant's agents.
-///
-/// None of these methods fails: a store that does not answer has no values, and takes none.
+/// A store for the sealed values of a tenant's agents. One that does not answer takes no values, and need not say so.
 pub trait SealedValueStore: Send + Sync {
     /// Stores a value for `time`. It replaces the old one. Credentials are stored only while their session is. A store in this
     /// process has the value when this returns; the future waits until more is done.
@@ -50,7 +48,11 @@ pub trait SealedValueStore: Send + Sync {
     ) -> BoxFuture<'_, ()>;
 
     /// The value, if there is one.
-    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>>;
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
+    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> StoreFuture<'_, Option<Vec<u8>>>;
 
     /// Removes the value.
     fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()>;
@@ -94,13 +96,26 @@ impl SealedValues {
     }
 
     /// The value, if there is one of this agent and session whose time is not over.
+    ///
+    /// # Errors
+    ///
+    /// As [`SealedValueStore::get`].
     pub async fn get(
         &self,
         sealed_kind: SealedKind,
+        owner: Owner,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let sealed = self.store.get(sealed_kind, owner.agent).await?;
+        Ok(sealed.and_then(|sealed| self.open(sealed_kind, owner, &sealed)))
+    }
+
+    fn open(
+        &self,
+        sealed_kind: SealedKind,
         Owner { agent, session }: Owner,
+        sealed: &[u8],
     ) -> Option<Zeroizing<Vec<u8>>> {
-        let sealed = self.store.get(sealed_kind, agent).await?;
-        let content = sealed_kind.open(&self.keyring, &self.tenant, agent, &sealed);
+        let content = sealed_kind.open(&self.keyring, &self.tenant, agent, sealed);
         let content = content.or_else(|| {
             self.store.disbelieve();
             None
@@ -165,8 +180,8 @@ mod tests {
             Box::pin(ready(()))
         }
 
-        fn get(&self, sealed_kind: SealedKind, _: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
-            Box::pin(ready(self.0.lock().unwrap().get(&sealed_kind).cloned()))
+        fn get(&self, sealed_kind: SealedKind, _: AgentId) -> StoreFuture<'_, Option<Vec<u8>>> {
+            Box::pin(ready(Ok(self.0.lock().unwrap().get(&sealed_kind).cloned())))
         }
 
         fn remove(&self, _: SealedKind, _: AgentId) -> BoxFuture<'_, ()> {
@@ -190,7 +205,7 @@ mod tests {
             ] {
                 let owner = Owner { agent, session: Some(5) };
                 values.put(sealed_kind, owner, b"secret", time).await;
-                let found = values.get(sealed_kind, Owner { agent, session }).await;
+                let found = values.get(sealed_kind, Owner { agent, session }).await.unwrap();
                 assert_eq!(found.is_some_and(|found| *found == b"secret"), is_good, "{session:?}");
             }
         }

@@ -49,6 +49,8 @@ pub(super) struct AdmittedCall {
     /// The session that it was sent with, by its [`made`](Session::made). `None` while it has not been sent, or a sign-in
     /// follows.
     pub(super) made: Option<u64>,
+    /// Whether the sign-in that it makes is for the agent's keeper alone: no caller wants the agent back.
+    pub(super) is_for_keeper: bool,
 }
 
 impl AdmittedCall {

@@ -218,7 +218,8 @@ impl Tenant {
         let rejection = self.credentials.rejection(agent, &sign_in);
         let rejection = timeout_at(context.deadline.start_by(), rejection).await;
         let late = |_elapsed| Obstacle::Deadline(Wait::Store);
-        if let Some(rejection) = places.untouched.check(rejection.map_err(late))? {
+        // Where the store does not say, its caller has asked for it all the same.
+        if let Ok(Some(rejection)) = places.untouched.check(rejection.map_err(late))? {
             return Err(places.untouched.because(rejection));
         }
         let work = |call: AdmittedCall, untouched| call.sign_in(sign_in, untouched, claim);
@@ -373,6 +374,7 @@ impl Tenant {
                 lock,
                 sent,
                 made,
+                is_for_keeper: false,
             };
             work(call, untouched)
         })

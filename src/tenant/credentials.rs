@@ -20,7 +20,9 @@ use crate::{
     config::{Credential, Credentials},
     gateway::SignIn,
     id::AgentId,
-    session::{Origin, Owner, SealedKind, SealedValues, Session, SessionStore, millis_of},
+    session::{
+        Origin, Owner, SealedKind, SealedValues, Session, SessionStore, StoreError, millis_of,
+    },
 };
 
 /// The credentials that the bridge can sign agents in with, and those that it must not try again.
@@ -56,12 +58,18 @@ impl CredentialBook {
 
     /// The sign-in for an agent for whom nobody asks for one. Its password is the one that replicas share
     /// for the agent's session, or else the one that worked last here, or else the configured one.
-    pub(super) async fn find(&self, agent: AgentId) -> Option<Arc<SignIn>> {
-        let password = match self.shared(agent).await {
-            Some(shared) => shared,
-            None => self.password_here(agent)?,
-        };
-        Some(self.unasked(agent, password))
+    ///
+    /// # Errors
+    ///
+    /// What the store has of it cannot be read.
+    pub(super) async fn find(&self, agent: AgentId) -> Result<Option<Arc<SignIn>>, StoreError> {
+        let shared = self.shared(agent).await?.map(|shared| self.unasked(agent, shared));
+        Ok(shared.or_else(|| self.find_here(agent)))
+    }
+
+    /// The same, by what this replica knows.
+    pub(super) fn find_here(&self, agent: AgentId) -> Option<Arc<SignIn>> {
+        Some(self.unasked(agent, self.password_here(agent)?))
     }
 
     /// The same, by the configuration alone: for an agent who is not to be signed in any more with what
@@ -88,11 +96,12 @@ impl CredentialBook {
         self.agents.held(agent).or_else(configured)
     }
 
-    async fn shared(&self, agent: AgentId) -> Option<SecretString> {
-        let sealed = self.shared_passwords()?;
-        let session = Some(self.sessions.load(agent).await.ok()??.made);
-        let plain = sealed.get(SealedKind::Credentials, Owner { agent, session }).await?;
-        std::str::from_utf8(&plain).ok().map(SecretString::from)
+    async fn shared(&self, agent: AgentId) -> Result<Option<SecretString>, StoreError> {
+        let Some(sealed) = self.shared_passwords() else { return Ok(None) };
+        let Some(session) = self.sessions.load(agent).await? else { return Ok(None) };
+        let owner = Owner { agent, session: Some(session.made) };
+        let plain = sealed.get(SealedKind::Credentials, owner).await?;
+        Ok(plain.and_then(|plain| std::str::from_utf8(&plain).ok().map(SecretString::from)))
     }
 
     /// Where replicas share passwords; `None` if they do not.
@@ -157,11 +166,22 @@ impl CredentialBook {
     }
 
     /// How long ago somebody has said that, by the clocks of both; `None`: nobody has lately.
-    pub(super) async fn noted_sign_out(&self, agent: AgentId, made: u64) -> Option<Duration> {
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub(super) async fn noted_sign_out(
+        &self,
+        agent: AgentId,
+        made: u64,
+    ) -> Result<Option<Duration>, StoreError> {
+        let Some(sealed) = &self.sealed else { return Ok(None) };
         let owner = Owner { agent, session: Some(made) };
-        let plain = self.sealed.as_ref()?.get(SealedKind::SignOut, owner).await?;
-        let noted = u64::from_be_bytes(*plain.first_chunk()?);
-        Some(Duration::from_millis(millis_of(SystemTime::now()).saturating_sub(noted)))
+        let plain = sealed.get(SealedKind::SignOut, owner).await?;
+        let noted =
+            plain.and_then(|plain| plain.first_chunk::<8>().copied()).map(u64::from_be_bytes);
+        let age = |noted| millis_of(SystemTime::now()).saturating_sub(noted);
+        Ok(noted.map(age).map(Duration::from_millis))
     }
 
     /// Remembers for a while that this sign-in must not be repeated, here and at other replicas.
@@ -177,34 +197,54 @@ impl CredentialBook {
         if let Some(displaced) = displaced {
             sealed.remove(SealedKind::Rejected, displaced).await;
         }
-        let mut shared = self.shared_rejections(sealed, agent).await;
+        // Where the others cannot be read, the newest one is still worth more than they.
+        let mut shared = self.shared_rejections(sealed, agent).await.unwrap_or_default();
         shared.add(&password, &why, self.rejected_for);
         let plain = shared.to_plain();
         sealed.put(SealedKind::Rejected, of_no_session(agent), &plain, self.rejected_for).await;
     }
 
-    async fn shared_rejections(&self, sealed: &SealedValues, agent: AgentId) -> SharedRejections {
-        let plain = sealed.get(SealedKind::Rejected, of_no_session(agent)).await;
-        plain.map(|plain| SharedRejections::from_plain(&plain)).unwrap_or_default()
+    async fn shared_rejections(
+        &self,
+        sealed: &SealedValues,
+        agent: AgentId,
+    ) -> Result<SharedRejections, StoreError> {
+        let plain = sealed.get(SealedKind::Rejected, of_no_session(agent)).await?;
+        Ok(plain.map(|plain| SharedRejections::from_plain(&plain)).unwrap_or_default())
     }
 
     /// Forgets a wrong password where it is held or shared, and no other one.
     async fn forget_wrong(&self, agent: AgentId, wrong: &PasswordDigest) {
         self.agents.forget_wrong(agent, wrong);
-        if self.shared(agent).await.is_some_and(|shared| PasswordDigest::of(&shared) == *wrong) {
+        let is_wrong = |shared: &SecretString| PasswordDigest::of(shared) == *wrong;
+        if self.shared(agent).await.is_ok_and(|shared| shared.as_ref().is_some_and(is_wrong)) {
             self.forget_shared(agent).await;
         }
     }
 
     /// The obstacle if this sign-in must not be tried: its password was rejected a short while ago,
     /// here or at another replica.
-    pub(super) async fn rejection(&self, agent: AgentId, sign_in: &SignIn) -> Option<Obstacle> {
-        let password = PasswordDigest::of(&sign_in.password);
-        if let Some(known) = self.agents.rejection(agent, &password) {
-            return Some(known.into());
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub(super) async fn rejection(
+        &self,
+        agent: AgentId,
+        sign_in: &SignIn,
+    ) -> Result<Option<Obstacle>, StoreError> {
+        if let Some(known) = self.rejection_here(agent, sign_in) {
+            return Ok(Some(known));
         }
-        let shared = self.shared_rejections(self.sealed.as_ref()?, agent).await;
-        shared.find(&password).map(Obstacle::from)
+        let Some(sealed) = &self.sealed else { return Ok(None) };
+        let shared = self.shared_rejections(sealed, agent).await?;
+        Ok(shared.find(&PasswordDigest::of(&sign_in.password)).map(Obstacle::from))
+    }
+
+    /// The same, by what this replica knows.
+    pub(super) fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<Obstacle> {
+        let password = PasswordDigest::of(&sign_in.password);
+        self.agents.rejection(agent, &password).map(Obstacle::from)
     }
 }
 

@@ -276,7 +276,8 @@ impl Keeping {
                 return Err(End::Unclear);
             }
             let asked = Box::pin(self.tenant.unclear_sign_out(self.agent, session.made)).await;
-            if let Some(asked) = asked {
+            // Where the store does not say, the recovery waits for it, and this is asked again before a sign-in.
+            if let Ok(Some(asked)) = asked {
                 return self.end_unless_silent(finding, asked).await;
             }
             return Box::pin(self.recover(finding)).await;

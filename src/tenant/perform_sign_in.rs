@@ -82,8 +82,13 @@ impl AdmittedCall {
         };
         let rejection = self.tenant.credentials.rejection(self.agent, sign_in);
         let rejection = self.caller_wait.before_sending(&untouched, Wait::Store, rejection).await;
-        if let Some(error) = untouched.check(rejection)? {
-            return Err(untouched.because(error));
+        match untouched.check(rejection)? {
+            Ok(Some(error)) => return Err(untouched.because(error)),
+            // Another replica may know that the gateway rejects this password. Only a caller may try it all the same.
+            Err(error) if self.is_for_keeper => {
+                return Err(untouched.because(self.tenant.store_failed(&error)));
+            }
+            Ok(None) | Err(_) => {}
         }
         debug!(ccgw.tenant.id = %id, ccgw.agent.id = %self.agent, "signing the agent in");
         self.tenant.note(self.agent, Event::Begun(Attempt::SignIn));

@@ -141,7 +141,8 @@ impl AdmittedCall {
             |asked: Instant| tenant.is_sole_keeper(agent) || asked.elapsed() < GUIDLESS_MAX;
         let asked = tenant.unclear_sign_out(agent, session.made);
         let asked = self.caller_wait.before_sending(untouched, Wait::Store, asked).await?;
-        if asked.is_some_and(counts) {
+        // Where the store does not say, the session stays: this call has no proof that it has ended.
+        if matches!(asked, Ok(Some(asked)) if counts(asked)) {
             let forgetting =
                 async move { tenant.forget_signed_out(agent, &session, EndOf::Version).await };
             self.settle(forgetting).await;
@@ -204,17 +205,25 @@ fn what_ended(verdict: &Result<Envelope, CallError>) -> Option<EndOf> {
 impl Tenant {
     /// When the answer to a sign-out was lost that may have ended the session which was `made` with this version, here, at
     /// another replica, or in the process before this one.
-    pub(super) async fn unclear_sign_out(&self, agent: AgentId, made: u64) -> Option<Instant> {
+    ///
+    /// # Errors
+    ///
+    /// The store does not say what others know.
+    pub(super) async fn unclear_sign_out(
+        &self,
+        agent: AgentId,
+        made: u64,
+    ) -> Result<Option<Instant>, StoreError> {
         if let Some(asked) = self.agents.unclear_sign_out(agent, made) {
-            return Some(asked);
+            return Ok(Some(asked));
         }
         let age = self.credentials.noted_sign_out(agent, made).await?;
-        let asked = Instant::now().checked_sub(age)?;
-        if self.agents.was_good_since(agent, asked) {
-            return None;
+        let asked = age.and_then(|age| Instant::now().checked_sub(age));
+        let asked = asked.filter(|asked| !self.agents.was_good_since(agent, *asked));
+        if let Some(asked) = asked {
+            self.agents.lost(agent, Loss::SignOut { made }, asked);
         }
-        self.agents.lost(agent, Loss::SignOut { made }, asked);
-        Some(asked)
+        Ok(asked)
     }
 
     /// Asks the gateway whether the agent is signed out, after the answer to a sign-out was lost. That the agent is still

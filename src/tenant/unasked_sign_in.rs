@@ -31,9 +31,8 @@ impl AdmittedCall {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
-        let usable = self.tenant.usable_credentials(self.agent);
-        let usable = self.caller_wait.before_sending(untouched, Wait::Store, usable).await?;
-        let Some(sign_in) = usable? else { return Ok(None) };
+        let (usable, silence) = self.usable_credentials(untouched).await?;
+        let Some(sign_in) = usable else { return silence.map_or(Ok(None), Err) };
         // No request is open while the call waits in the queue. After a restart of the gateway all
         // of its agents wait here, and calls for agents who are back already need places.
         self.request = None;
@@ -46,14 +45,17 @@ impl AdmittedCall {
             }
         };
         // No caller waits for the agent's lost session, or has asked for it lately.
-        let is_for_keeper = self.call.is_none() && refused > 0 && !grant.is_for_caller();
+        self.is_for_keeper = self.call.is_none() && refused > 0 && !grant.is_for_caller();
         // If the caller leaves now, the sign-in must go on: the agent's moment must not be wasted.
         self.caller_wait.commit(true);
-        let made = self.sign_in_granted(&sign_in, refused, is_for_keeper, untouched).await;
+        let made = match silence {
+            Some(silence) if self.is_for_keeper => Err(silence),
+            _ => self.sign_in_granted(&sign_in, refused, untouched).await,
+        };
         self.caller_wait.commit(false);
         grant.finish(&made);
         if let Err(error) = &made
-            && counts_for_others(error, is_for_keeper)
+            && counts_for_others(error, self.is_for_keeper)
         {
             self.turn.share_failure(error.clone());
         }
@@ -68,7 +70,6 @@ impl AdmittedCall {
         &mut self,
         sign_in: &Arc<SignIn>,
         refused: u64,
-        is_for_keeper: bool,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
         // Another replica that has the lock may need this long for its own sign-in.
@@ -78,12 +79,12 @@ impl AdmittedCall {
         self.lock = match lock {
             Locked::Newer(session) => return Ok(session),
             // As below: the store was away while this waited, and others tell it only now what they did meanwhile.
-            Locked::Ours(_) if is_for_keeper && !self.tenant.store_settles_in().is_zero() => {
+            Locked::Ours(_) if self.is_for_keeper && !self.tenant.store_settles_in().is_zero() => {
                 return Err(Obstacle::StoreUnavailable(StoreTrouble::Silent));
             }
             Locked::Ours(lock) => Some(lock),
             // Another replica may have signed the agent out, and no caller wants it back.
-            Locked::Unknown(error) if is_for_keeper => {
+            Locked::Unknown(error) if self.is_for_keeper => {
                 return Err(self.tenant.store_failed(&error));
             }
             // For a caller without a lock: two sign-ins are harmless, but none is not.
@@ -111,21 +112,39 @@ impl AdmittedCall {
     ) -> Result<Arc<SignIn>, Obstacle> {
         let has_ended = refused > 0 && matches!(self.stored_session(untouched).await?, Ok(None));
         let is_unasked = self.call.is_none() && refused > 0;
-        if is_unasked && (has_ended || self.may_be_signed_out().await) {
+        if is_unasked && (has_ended || self.may_be_signed_out().await?) {
             return Err(Obstacle::SessionMissing);
         }
         if !has_ended {
             return Ok(sign_in.clone());
         }
-        let usable = self.tenant.usable_credentials(self.agent);
-        let usable = self.caller_wait.before_sending(untouched, Wait::Store, usable).await??;
-        usable.ok_or(Obstacle::SessionMissing)
+        let (usable, silence) = self.usable_credentials(untouched).await?;
+        usable.ok_or(silence.unwrap_or(Obstacle::SessionMissing))
     }
 
-    /// Whether a sign-out may have ended the session whose answer was lost.
-    async fn may_be_signed_out(&self) -> bool {
-        let Some(session) = self.tenant.sessions.cached(self.agent) else { return false };
-        self.tenant.unclear_sign_out(self.agent, session.made).await.is_some()
+    /// The credentials for the sign-in, if there are any. Where the store does not say, those that this replica knows, and
+    /// what is in the way of knowing more: two sign-ins are harmless for a caller, but none is not.
+    async fn usable_credentials(
+        &mut self,
+        untouched: &Untouched,
+    ) -> Result<(Option<Arc<SignIn>>, Option<Obstacle>), Obstacle> {
+        let usable = self.tenant.usable_credentials(self.agent);
+        match self.caller_wait.before_sending(untouched, Wait::Store, usable).await? {
+            Err(silence @ Obstacle::StoreUnavailable(_)) => {
+                Ok((self.tenant.usable_credentials_here(self.agent)?, Some(silence)))
+            }
+            usable => Ok((usable?, None)),
+        }
+    }
+
+    /// Whether a sign-out may have ended the session whose answer was lost. An error: the store does not say, and no
+    /// caller wants the agent back.
+    async fn may_be_signed_out(&self) -> Result<bool, Obstacle> {
+        let Some(session) = self.tenant.sessions.cached(self.agent) else { return Ok(false) };
+        match self.tenant.unclear_sign_out(self.agent, session.made).await {
+            Err(error) if self.is_for_keeper => Err(self.tenant.store_failed(&error)),
+            asked => Ok(matches!(asked, Ok(Some(_)))),
+        }
     }
 
     async fn make_or_await_session(
@@ -183,7 +202,7 @@ impl AdmittedCall {
 
 impl Tenant {
     /// The credentials for an automatic sign-in; `None` if there are none. An error: they must not
-    /// be used now.
+    /// be used now, or the store does not say.
     pub(super) async fn usable_credentials(
         &self,
         agent: AgentId,
@@ -192,10 +211,32 @@ impl Tenant {
             self.credentials.forget_here(agent);
             self.credentials.find_configured(agent)
         } else {
-            self.credentials.find(agent).await
+            self.credentials.find(agent).await.map_err(|error| self.store_failed(&error))?
         };
         let Some(sign_in) = found else { return Ok(None) };
-        if let Some(error) = self.credentials.rejection(agent, &sign_in).await {
+        let rejection = self.credentials.rejection(agent, &sign_in).await;
+        self.unless_held_back(agent, sign_in, rejection.map_err(|error| self.store_failed(&error))?)
+    }
+
+    /// The same, by what this replica knows.
+    fn usable_credentials_here(&self, agent: AgentId) -> Result<Option<Arc<SignIn>>, Obstacle> {
+        let found = if self.sessions.is_let_go(agent) {
+            self.credentials.find_configured(agent)
+        } else {
+            self.credentials.find_here(agent)
+        };
+        let Some(sign_in) = found else { return Ok(None) };
+        let rejection = self.credentials.rejection_here(agent, &sign_in);
+        self.unless_held_back(agent, sign_in, rejection)
+    }
+
+    fn unless_held_back(
+        &self,
+        agent: AgentId,
+        sign_in: Arc<SignIn>,
+        rejection: Option<Obstacle>,
+    ) -> Result<Option<Arc<SignIn>>, Obstacle> {
+        if let Some(error) = rejection {
             return Err(error);
         }
         match self.agents.pause(agent, Instant::now()) {

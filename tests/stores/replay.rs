@@ -105,6 +105,6 @@ async fn a_password_that_comes_late_does_not_replace_that_of_a_later_session() {
         passwords.put(SealedKind::Credentials, owner, password.as_bytes(), minute).await;
     }
     let owner = Owner { agent: agent(1002), session: Some(renewed.made) };
-    let found = passwords.get(SealedKind::Credentials, owner).await.expect("it is there");
-    assert_eq!(*found, b"good");
+    let found = passwords.get(SealedKind::Credentials, owner).await.expect("read");
+    assert_eq!(*found.expect("it is there"), b"good");
 }

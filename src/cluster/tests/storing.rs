@@ -10,12 +10,18 @@ use super::world::{
 use crate::{
     keyring::EncryptionKey,
     session::{
-        EndOf, Owner, SealedKind, SessionStore as _, SharedStores as _, StoreError, StoreState,
+        EndOf, Owner, SealedKind, SealedValues, SessionStore as _, SharedStores as _, StoreError,
+        StoreState,
     },
 };
 
 fn owner() -> Owner {
     Owner { agent: agent(1001), session: Some(7) }
+}
+
+async fn get(values: &SealedValues, drawer: SealedKind, owner: Owner) -> Option<Vec<u8>> {
+    let found = values.get(drawer, owner).await.expect("read");
+    found.map(|plain| plain.to_vec())
 }
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -222,7 +228,7 @@ async fn what_an_old_key_has_sealed_is_sealed_anew() {
     }
     assert_eq!(new.store.cached(agent(1001)).expect("known").version, made.version);
     let safe = new.shared.sealed_values(&tenant());
-    while safe.get(SealedKind::Rejected, owner()).await.is_none() {
+    while get(&safe, SealedKind::Rejected, owner()).await.is_none() {
         assert!(begun.elapsed() < Duration::from_secs(20), "sealed anew");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -236,26 +242,25 @@ async fn what_replicas_tell_each_other_of_passwords_has_its_time() {
     let [safe, others] = [&left, &right].map(|replica| replica.shared.sealed_values(&tenant()));
     assert!(safe.has_credentials());
     safe.put(SealedKind::Credentials, owner(), b"word", Duration::from_secs(60)).await;
-    assert!(others.get(SealedKind::Credentials, owner()).await.is_none(), "there is no session");
+    assert!(get(&others, SealedKind::Credentials, owner()).await.is_none(), "there is no session");
     let session = left.put(1001, "a").await;
     safe.put(SealedKind::Credentials, owner(), b"word", Duration::from_secs(60)).await;
-    assert!(others.get(SealedKind::Credentials, owner()).await.is_none(), "it is another one");
+    assert!(get(&others, SealedKind::Credentials, owner()).await.is_none(), "it is another one");
     let owner = Owner { agent: agent(1001), session: Some(session.made) };
     for drawer in SealedKind::ALL {
-        assert!(others.get(drawer, owner).await.is_none());
+        assert!(get(&others, drawer, owner).await.is_none());
         safe.put(drawer, owner, b"word", Duration::from_secs(60)).await;
-        let plain = others.get(drawer, owner).await.expect("told");
-        assert_eq!(&**plain, b"word");
+        assert_eq!(get(&others, drawer, owner).await.as_deref(), Some(&b"word"[..]));
         let key = format!("test:{{acme}}:{}:1001", drawer.name());
         let left: i64 = ask(&server, &["PTTL", &key]).await;
         assert!((50_000..=60_000).contains(&left), "{left}");
     }
     others.remove(SealedKind::Rejected, agent(1001)).await;
-    assert!(safe.get(SealedKind::Rejected, owner).await.is_none());
+    assert!(get(&safe, SealedKind::Rejected, owner).await.is_none());
     // The end of a session takes along what it was made with.
-    assert!(safe.get(SealedKind::Credentials, owner).await.is_some());
+    assert!(get(&safe, SealedKind::Credentials, owner).await.is_some());
     left.store.sign_out(agent(1001), &session, EndOf::Session).await.expect("ended");
-    assert!(safe.get(SealedKind::Credentials, owner).await.is_none());
+    assert!(get(&safe, SealedKind::Credentials, owner).await.is_none());
 }
 
 /// What is remembered of it was sealed with a key that is not there any more.
@@ -279,7 +284,7 @@ async fn a_password_that_redis_loses_after_a_change_of_keys_is_shared_again() {
     }
     let _: u64 = ask(&server, &["DEL", key]).await;
     keyring.replace(&[new]);
-    while safe.get(SealedKind::Credentials, owner).await.is_none() {
+    while get(&safe, SealedKind::Credentials, owner).await.is_none() {
         assert!(begun.elapsed() < Duration::from_secs(20), "shared again");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

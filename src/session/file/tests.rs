@@ -374,6 +374,6 @@ async fn a_value_is_known_before_anybody_waits_for_the_disk() {
     let second = values.put(SealedKind::Changes, owner, b"second", hour);
     second.await;
     first.await;
-    let found = values.get(SealedKind::Changes, owner).await;
+    let found = values.get(SealedKind::Changes, owner).await.expect("read");
     assert_eq!(found.as_deref().map(Vec::as_slice), Some(&b"second"[..]));
 }

@@ -68,8 +68,6 @@ impl Keeping {
                     self.settle();
                     return Ok(());
                 }
-                // The password may be in the store.
-                Err(Obstacle::SessionMissing) if self.is_store_silent().await => {}
                 Err(Obstacle::SessionMissing) => {
                     // The agent may have been signed out meanwhile. Then this ends with another cause.
                     let still = self.session().await?;
@@ -114,8 +112,7 @@ impl Keeping {
     /// configuration after that of a caller.
     async fn may_have_another_password(&self) -> bool {
         match self.tenant.newest().usable_credentials(self.agent).await {
-            Ok(None) => self.is_store_silent().await,
-            Ok(Some(_)) => true,
+            Ok(found) => found.is_some(),
             Err(error) => !error.is_credentials_rejected(),
         }
     }

@@ -59,6 +59,8 @@ type Sealed = (Vec<u8>, Duration);
 pub(super) struct TestDrawers {
     pub(super) sealed: Arc<Mutex<HashMap<(SealedKind, AgentId), Sealed>>>,
     pub(super) puts: Arc<AtomicUsize>,
+    /// Whether nothing can be read.
+    pub(super) is_away: Arc<AtomicBool>,
 }
 
 impl TestStores {
@@ -217,9 +219,11 @@ impl SealedValueStore for TestDrawers {
         Box::pin(async {})
     }
 
-    fn get(&self, drawer: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+    fn get(&self, drawer: SealedKind, agent: AgentId) -> StoreFuture<'_, Option<Vec<u8>>> {
         let found = lock(&self.sealed).get(&(drawer, agent)).map(|(sealed, _)| sealed.clone());
-        Box::pin(async move { found })
+        let is_away = self.is_away.load(Relaxed);
+        let away = || Err(StoreError::Unavailable("away".into()));
+        Box::pin(async move { if is_away { away() } else { Ok(found) } })
     }
 
     fn remove(&self, drawer: SealedKind, agent: AgentId) -> BoxFuture<'_, ()> {

@@ -150,12 +150,12 @@ async fn a_password_that_worked_is_shared_and_goes_with_the_session() {
     // Another replica signs the agent in with it.
     world.gateway.sign_out(1001);
     let theirs = World { gateway: world.gateway.clone(), ..with(&stores, &UNPOLLED, &[]).await };
-    assert!(theirs.tenant.credentials.find(agent(1001)).await.is_some());
-    assert!(theirs.tenant.credentials.find(agent(1002)).await.is_none());
+    assert!(theirs.tenant.credentials.find(agent(1001)).await.expect("read").is_some());
+    assert!(theirs.tenant.credentials.find(agent(1002)).await.expect("read").is_none());
     world.busy(1001).await.expect("signed in anew");
     world.tenant.sign_out(agent(1001), false, &context(), None).await.expect("signed out");
     assert!(!has(SealedKind::Credentials));
-    assert!(theirs.tenant.credentials.find(agent(1001)).await.is_none());
+    assert!(theirs.tenant.credentials.find(agent(1001)).await.expect("read").is_none());
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_password_that_all_know_anyway_or_that_nobody_shall_is_not_shared() {
         let world = with(&stores, &UNPOLLED, credentials).await;
         world.sign_in(1001).await;
         assert_eq!(stores.drawers.puts.load(Relaxed), 0);
-        assert!(world.tenant.credentials.find(agent(1001)).await.is_some());
+        assert!(world.tenant.credentials.find(agent(1001)).await.expect("read").is_some());
     }
 }
 
@@ -179,6 +179,7 @@ async fn a_rejected_password_is_told_and_no_replica_tries_it() {
     let theirs = with(&other, &UNPOLLED, &[]).await;
     for (word, is_known) in [("wrong", true), (PASSWORD, false)] {
         let rejection = theirs.tenant.credentials.rejection(agent(1001), &password(word)).await;
+        let rejection = rejection.expect("read");
         assert_eq!(rejection.is_some(), is_known, "{word}");
         let error = rejection.map(|error| error.is_credentials_rejected());
         assert_eq!(error, is_known.then_some(true));
@@ -197,11 +198,14 @@ async fn a_password_that_no_longer_works_is_forgotten_everywhere_but_another_is_
     world.sign_in(1001).await;
     let wrong = world.tenant.sign_in(agent(1001), password("wrong"), &context(), None).await;
     wrong.expect_err("wrong");
-    assert!(world.tenant.credentials.find(agent(1001)).await.is_some(), "another one");
+    assert!(
+        world.tenant.credentials.find(agent(1001)).await.expect("read").is_some(),
+        "another one"
+    );
     world.refuse(Interface::SignIn, "100-004");
     let now_wrong = world.tenant.sign_in(agent(1001), password(PASSWORD), &context(), None).await;
     now_wrong.expect_err("rejected");
-    assert!(world.tenant.credentials.find(agent(1001)).await.is_none());
+    assert!(world.tenant.credentials.find(agent(1001)).await.expect("read").is_none());
     let has = stores
         .drawers
         .sealed
@@ -222,8 +226,52 @@ async fn a_wrong_password_that_is_shared_does_not_cost_the_bridge_the_right_one(
     stores.sealed_values().put(SealedKind::Credentials, owner, b"wrong", MINUTE).await;
     let tried = world.tenant.sign_in(agent(1001), wrong, &context(), None).await;
     tried.expect_err("wrong");
-    let known = world.tenant.credentials.find(agent(1001)).await.expect("the right one");
+    let known =
+        world.tenant.credentials.find(agent(1001)).await.expect("read").expect("the right one");
     assert_eq!(known.password.expose_secret(), PASSWORD);
+}
+
+#[tokio::test]
+async fn a_password_that_may_be_in_a_store_that_cannot_be_read_is_not_said_to_be_missing() {
+    let stores = TestStores::new(true);
+    let world = with(&stores, &UNPOLLED, &[]).await;
+    world.sign_in(1001).await;
+    // As at another replica.
+    world.tenant.credentials.forget_here(agent(1001));
+    stores.drawers.is_away.store(true, Relaxed);
+    world.gateway.sign_out(1001);
+    let error = world.busy(1001).await.expect_err("no password here");
+    assert!(matches!(error.obstacle(), Some(Obstacle::StoreUnavailable(_))), "{error}");
+    assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it is not given up");
+    stores.drawers.is_away.store(false, Relaxed);
+    world.busy(1001).await.expect("signed in anew");
+}
+
+#[tokio::test]
+async fn only_a_caller_gets_an_agent_signed_in_while_nobody_says_what_was_rejected() {
+    let stores = TestStores::new(true);
+    let world = with(&stores, &UNPOLLED, &[1001]).await;
+    world.busy(1001).await.expect("signed in");
+    let version = world.tenant.sessions.cached(agent(1001)).expect("a session").version;
+    stores.drawers.is_away.store(true, Relaxed);
+    world.gateway.sign_out(1001);
+    let made = world.tenant.make_anew(agent(1001), version).await.result;
+    assert!(matches!(made, Err(Obstacle::StoreUnavailable(_))), "{made:?}");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+    world.busy(1001).await.expect("signed in anew");
+    assert_eq!(world.asked(Interface::SignIn).len(), 2);
+}
+
+#[tokio::test]
+async fn whether_another_replica_has_lost_a_sign_out_is_unknown_while_the_store_cannot_be_read() {
+    let stores = TestStores::new(false);
+    let world = with(&stores, &UNPOLLED, &[1001]).await;
+    world.sign_in(1001).await;
+    let made = world.tenant.sessions.cached(agent(1001)).expect("a session").made;
+    stores.drawers.is_away.store(true, Relaxed);
+    assert!(world.tenant.unclear_sign_out(agent(1001), made).await.is_err());
+    stores.drawers.is_away.store(false, Relaxed);
+    assert_eq!(world.tenant.unclear_sign_out(agent(1001), made).await, Ok(None));
 }
 
 #[tokio::test]
