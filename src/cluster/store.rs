@@ -158,9 +158,8 @@ impl SessionStore for SharedStore {
 
     fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let Some(entry) = self.inner.local.entry(agent) else { return };
             // Where it fails, the others know what there was before.
-            let _told = self.inner.write_now(agent, &entry, Stored::UpTo(entry.version)).await;
+            let _told = self.inner.tell_again(agent).await;
         })
     }
 

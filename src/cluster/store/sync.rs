@@ -108,6 +108,23 @@ impl Inner {
         Ok(())
     }
 
+    /// Has all replicas hear once more what is known of an agent. It is compared first, as everywhere: right after an outage,
+    /// what Redis has may be the sign-out that ends it.
+    pub(super) async fn tell_again(&self, agent: AgentId) -> Result<(), LinkError> {
+        if let Some(error) = self.is_down() {
+            return Err(error);
+        }
+        if self.compare(&[agent]).await? > 0 {
+            return Ok(());
+        }
+        let Some(entry) = self.local.entry(agent) else { return Ok(()) };
+        let written = self.write(agent, &entry, Stored::Exactly(entry.version)).await?;
+        if let Written::Overtaken(newer) = written {
+            self.take_in(agent, newer);
+        }
+        Ok(())
+    }
+
     /// Compares what is known of these agents with Redis, and copies the newer version of each to where the older one is.
     /// Returns how many were written. Changes that only this replica knows are compared too, and not just written: the older
     /// one may be the sign-out that ends the newer. So each is written only over what it was compared with.

@@ -175,6 +175,40 @@ async fn a_renewal_is_not_written_over_a_sign_out_that_comes_in_between() {
     }
 }
 
+/// An agent is handed over right after an outage.
+#[tokio::test]
+async fn what_others_are_told_again_is_not_written_over_a_sign_out() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let session = put(&left, 1001, "a").await;
+    right.load(agent(1001)).await.expect("read");
+    full(&server, true).await;
+    right.renew(agent(1001), &session, guid("b")).await.expect("answered").expect("renewed here");
+    full(&server, false).await;
+    left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
+    right.tell_again(agent(1001)).await.expect("told");
+    for store in [&right, &deaf(&server, &[1])] {
+        let loaded = store.load(agent(1001)).await.expect("read");
+        assert!(loaded.is_none() && store.local.is_let_go(agent(1001)));
+    }
+}
+
+#[tokio::test]
+async fn what_redis_has_is_told_again_and_what_it_has_lost_is_written_again() {
+    let server = RedisServer::start().await;
+    let teller = deaf(&server, &[1]);
+    let session = put(&teller, 1001, "a").await;
+    let key = session_key(1001);
+    let before: Vec<u8> = ask(&server, &["HGET", &key, "record"]).await;
+    teller.tell_again(agent(1001)).await.expect("told");
+    let again: Vec<u8> = ask(&server, &["HGET", &key, "record"]).await;
+    assert_ne!(before, again, "sealed, written and published once more");
+    let _: u64 = ask(&server, &["DEL", &key]).await;
+    teller.tell_again(agent(1001)).await.expect("told");
+    let loaded = deaf(&server, &[1]).load(agent(1001)).await.expect("read");
+    assert_eq!(loaded.map(|loaded| loaded.version), Some(session.version));
+}
+
 /// Redis lets nobody look whether there is one, and then it does.
 #[tokio::test]
 async fn a_password_that_could_not_be_shared_is_shared_with_the_next_push() {
