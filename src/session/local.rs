@@ -72,8 +72,8 @@ pub enum Taken {
     Older,
     /// There is no room for it.
     Full,
-    /// It was renewed while another process signed the agent out, or the other way round. So what is known now is an end
-    /// that is newer than both, and that nobody else knows yet.
+    /// It was renewed, or given up, while another process signed the agent out, or the other way round. So what is known now is
+    /// an end that is newer than both, and that nobody else knows yet.
     SignedOut,
 }
 
@@ -135,15 +135,25 @@ impl Entry {
     }
 
     /// The end that follows if one of two entries is a sign-out and the other a renewal of the session which that has ended:
-    /// whoever renewed it did not know of the sign-out. `None`: the newer one counts.
+    /// whoever renewed it did not know of the sign-out. Also where both end one version, and this one proves more than the
+    /// other: whoever gave the session up did not know that the agent was signed out. `None`: the newer one counts.
     pub fn sign_out_over(&self, other: &Self) -> Option<Self> {
         let (end, renewed) = if self.session.is_none() { (self, other) } else { (other, self) };
-        let session = renewed.session.as_ref()?;
+        let Some(session) = &renewed.session else { return self.proven_over(other) };
         if end.ended != Some(session.made) || end.version > renewed.version {
             return None;
         }
         let end = Self::signed_out(renewed.version.saturating_add(1), session.made);
         Some(Self { unsynced: true, ..end })
+    }
+
+    fn proven_over(&self, other: &Self) -> Option<Self> {
+        let proof = |end: &Self| (end.ended.is_some(), end.signed_out);
+        if self.version != other.version || proof(self) <= proof(other) {
+            return None;
+        }
+        let end = Self::end(self.version.saturating_add(1), self.signed_out);
+        Some(Self { ended: self.ended, unsynced: true, ..end })
     }
 
     /// Whether it is an end that is of no use to anybody else any more.

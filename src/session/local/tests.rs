@@ -118,3 +118,30 @@ async fn a_session_that_was_signed_out_ends_however_often_it_is_renewed_and_no_o
         assert!(taken != both || (local.is_let_go(agent(1001)) && now.ended == Some(made)));
     }
 }
+
+/// One process has only given the session up, or heard that a Guid was refused.
+#[tokio::test]
+async fn of_two_ends_of_one_version_the_one_that_proves_more_stays() {
+    let plain = |version| Entry::end(version, false);
+    let refused = |version| Entry::end(version, true);
+    let proven = |version| Entry::signed_out(version, 10);
+    let is_only_here = |entry: Entry| Entry { unsynced: true, ..entry };
+    let both = Taken::SignedOut;
+    for (known, offered, taken, left) in [
+        (proven(11), plain(11), both, is_only_here(proven(12))),
+        (proven(11), refused(11), both, is_only_here(proven(12))),
+        (refused(11), plain(11), both, is_only_here(refused(12))),
+        (is_only_here(plain(11)), proven(11), Taken::Yes, proven(11)),
+        (proven(11), proven(11), Taken::Older, proven(11)),
+        // That may be the end of another session.
+        (proven(11), plain(12), Taken::Yes, plain(12)),
+    ] {
+        let local = Local::new(NonZeroUsize::MIN);
+        local.offer(agent(1001), known.clone());
+        let case = format!("{known:?} {offered:?}");
+        assert_eq!(local.offer(agent(1001), offered), taken, "{case}");
+        let now = local.entry(agent(1001)).expect("known");
+        let told = |entry: &Entry| (entry.version, entry.signed_out, entry.ended, entry.unsynced);
+        assert_eq!(told(&now), told(&left), "{case}");
+    }
+}

@@ -110,6 +110,38 @@ async fn a_session_that_was_signed_out_at_one_replica_ends_at_all_though_another
     }
 }
 
+/// One has given the session up, and the other knows that the agent was signed out.
+#[tokio::test]
+async fn a_sign_out_counts_also_where_another_replica_has_ended_that_version_already() {
+    for (is_away, is_sign_out_first) in [(false, false), (false, true), (true, false), (true, true)]
+    {
+        let server = RedisServer::start().await;
+        let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+        let session = put(&left, 1001, "a").await;
+        right.load(agent(1001)).await.expect("read");
+        full(&server, is_away).await;
+        if is_sign_out_first {
+            left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
+            right.remove(agent(1001), session.version).await.expect("ended");
+        } else {
+            right.remove(agent(1001), session.version).await.expect("ended");
+            left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
+        }
+        full(&server, false).await;
+        let order = if is_sign_out_first { [&left, &right] } else { [&right, &left] };
+        for store in [order[0], order[1], order[0]] {
+            store.reconcile().await.expect("compared");
+        }
+        let late = deaf(&server, &[1]);
+        assert!(late.load(agent(1001)).await.expect("read").is_none());
+        for store in [&left, &right, &late] {
+            let known = store.local.entry(agent(1001)).expect("known");
+            assert_eq!((known.ended, known.signed_out), (Some(session.made), true));
+            assert!(!known.unsynced);
+        }
+    }
+}
+
 /// While Redis was away, the gateway has refused a Guid that another replica had renewed.
 #[tokio::test]
 async fn a_sign_out_that_was_refused_for_an_old_guid_does_not_end_the_newer_one() {
