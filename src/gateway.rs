@@ -279,10 +279,10 @@ impl Gateway {
         self.route.first_for(agent)
     }
 
-    /// Whether the requests for all agents go to the first of the `base_urls`. Then no call is refused only because it went
-    /// to a site that does not know the session.
-    pub fn is_at_first_address(&self) -> bool {
-        self.route.is_at_first()
+    /// Whether a site that refuses a Guid must have known its session, if there was one: the one at the first of the
+    /// `base_urls`, while the requests for all agents go there. `address`, an index into them, is the one that has answered.
+    pub fn knows_all_sessions(&self, address: usize) -> bool {
+        address == 0 && self.route.is_at_first()
     }
 
     async fn send(
@@ -333,8 +333,9 @@ impl Gateway {
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Prevented(error, _)) => return Err(error),
-                Ok(reply) => {
+                Ok(mut reply) => {
                     span::asked(span, endpoint.address());
+                    reply.answered_by = Some(pick.index);
                     return Ok(reply);
                 }
             }

@@ -41,6 +41,8 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// The envelope, whatever the HTTP status.
     pub envelope: Result<Envelope, Unreadable>,
+    /// The address that it came from, an index into `base_urls`, if it came from one of them.
+    pub answered_by: Option<usize>,
     /// What the gateway says about the further use of the connection.
     pub(super) keep_alive: KeepAlive,
     /// Whether the answer was read to its end, so that the connection can be used again.
@@ -68,6 +70,7 @@ impl Reply {
             is_guid_bad,
             retry_after: retry_after(&headers),
             envelope: body.and_then(|body| envelope(&headers, body)),
+            answered_by: None,
             keep_alive: KeepAlive::read(&headers),
             is_whole,
             exchanged: None,

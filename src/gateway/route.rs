@@ -124,8 +124,7 @@ impl Route {
         chosen.map_or(0, |(index, _)| index)
     }
 
-    /// Whether the requests for all agents go to the first address. Then no call is refused only because it went to a site
-    /// that does not know the session.
+    /// Whether the requests for all agents go to the first address, unless it cannot be reached.
     pub(super) fn is_at_first(&self) -> bool {
         let [first, _, ..] = &*self.addresses else { return true };
         first.is_calm.load(Ordering::Relaxed) || first.breaker().share(Instant::now()) == WHOLE

@@ -49,6 +49,8 @@ pub(super) struct AdmittedCall {
     /// The session that it was sent with, by its [`made`](Session::made). `None` while it has not been sent, or a sign-in
     /// follows.
     pub(super) made: Option<u64>,
+    /// The address of the gateway that has answered it last, an index into `base_urls`.
+    pub(super) answered_by: Option<usize>,
     /// Whether the sign-in that it makes is for the agent's keeper alone: no caller wants the agent back.
     pub(super) is_for_keeper: bool,
 }
@@ -201,6 +203,7 @@ impl AdmittedCall {
     ) -> Result<Envelope, CallError> {
         let asked = self.ask(command, (Some(session), None), stage, untouched).await;
         let mut reply = asked?;
+        self.answered_by = reply.answered_by;
         reply.set_cookies(&session.cookies);
         if let Some(guid) = reply.guid.take() {
             self.store_guid(session, guid).await;

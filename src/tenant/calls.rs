@@ -374,6 +374,7 @@ impl Tenant {
                 lock,
                 sent,
                 made,
+                answered_by: None,
                 is_for_keeper: false,
             };
             work(call, untouched)

@@ -32,10 +32,12 @@ impl AdmittedCall {
         (self.sent, self.made) = (None, None);
         let untouched = Untouched::after(refused.clone());
         // After the agents were moved to another site, owners sign all their agents in again. If
-        // the bridge were quicker, it would take the agent over from its owner. And as long as calls for some agents go to
-        // a standby site, the first site may take the Guid again, and nobody but the owner could hand it in once more.
+        // the bridge were quicker, it would take the agent over from its owner. And where a standby site has refused the
+        // Guid, or calls for some agents go to one, the first site may take it again, and nobody but the owner could hand
+        // it in once more.
+        let knows_all = |address| self.tenant.gateway.knows_all_sessions(address);
         let may_go_on = refused.retcode.kind() == Kind::SessionMoved
-            || !self.tenant.gateway.is_at_first_address();
+            || !self.answered_by.is_some_and(knows_all);
         let is_owners = session.origin == Origin::Registered && may_go_on;
         let only_stored = command.interface.only_reads() || is_owners;
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;

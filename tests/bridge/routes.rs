@@ -13,7 +13,7 @@ use ccgateway_bridge::{
 };
 use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options, Simulator};
 use ccgateway_test_support::{
-    AGENT, Refusal, Setup, TestBridge, asked, gateway,
+    AGENT, ClosedPort, Refusal, Setup, TestBridge, asked, gateway,
     lossy::{Loss, LossyProxy, Own},
     origin, refused, until, until_asked, within,
 };
@@ -192,6 +192,24 @@ async fn a_registered_guid_outlasts_a_site_that_does_not_know_it() {
     }
     let sign_ins = [&bridge.gateway, &second].map(|site| asked(site, Interface::SignIn).len());
     assert_eq!(sign_ins, [0; 2]);
+}
+
+/// The first address counts as good all the time, and only the second one has answered.
+#[tokio::test]
+async fn a_registered_guid_outlasts_a_refusal_by_a_standby_site_that_nobody_has_changed_to() {
+    let closed = ClosedPort::new();
+    let (tenant, first) = ("breaker.failures = 0\n".into(), Some(closed.addr));
+    let setup = Setup { tenant, first, credentials: vec![AGENT], ..<_>::default() };
+    let bridge = TestBridge::with(setup).await;
+    let owners = "00000000-dead-4437-84c3-ab9e9dae20f5.AgentGateway0";
+    bridge.register(AGENT, owners).await.expect("registered");
+    let before = bridge.session(AGENT).await.guid_version;
+    for _ in 0..2 {
+        let status = bridge.set_busy(AGENT).await.expect_err("not known at the second site");
+        assert_eq!(Refusal::from(status).metadata["outcome"], "refused");
+    }
+    assert!(bridge.asked(Interface::SignIn).is_empty());
+    assert_eq!(bridge.session(AGENT).await.guid_version, before);
 }
 
 #[tokio::test]
