@@ -83,13 +83,17 @@ impl Reply {
         self.amounts_to() == Exchanged::Accepted
     }
 
-    /// What the answer tells of how much the gateway bears.
+    /// What the answer tells of how much the gateway bears. A proxy that has waited too long for it says the same as a time
+    /// limit that has passed here.
     pub(super) fn sample(&self) -> Option<Sample> {
+        let status = self.status.as_u16();
         match (self.amounts_to(), self.exchanged) {
             (Exchanged::Accepted, Some([sent, answered])) => {
                 Some(Sample::Answered { sent, answered })
             }
-            (Exchanged::HttpStatus, _) if matches!(self.status.as_u16(), 429 | 500..) => {
+            (Exchanged::HttpStatus, _)
+                if matches!(status, 429 | 500..) || is_of_time_limit(status) =>
+            {
                 Some(Sample::TooMuch)
             }
             _ => None,

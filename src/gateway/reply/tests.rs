@@ -69,6 +69,8 @@ fn what_was_carried_out_tells_how_long_it_took_and_a_broken_or_busy_gateway_that
         (502, done, None),
         (503, b"", Some("too much")),
         (429, b"", Some("too much")),
+        (408, b"", Some("too much")),
+        (408, refused, None),
         (500, b"<html>", Some("too much")),
         (404, b"", None),
         (302, b"", None),
