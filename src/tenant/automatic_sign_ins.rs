@@ -93,8 +93,8 @@ pub struct SignInQueue {
     pub oldest: Duration,
     /// How many sign-ins are under way.
     pub under_way: usize,
-    /// How many agents leave the queue per second, as measured lately; the configured rate if the
-    /// queue has been empty.
+    /// How many agents leave the queue per second, as measured lately; this replica's even part of the configured rate if
+    /// the queue has been empty.
     pub per_second: f64,
     /// The time until the queue is empty, if no agent joins it.
     pub empty_in: Duration,
@@ -105,7 +105,7 @@ pub struct SignInQueue {
 impl SignIns {
     pub(super) fn new(config: &config::Tenant, shared: Option<Arc<dyn SharedSignIns>>) -> Self {
         let rate = RateLimit::per_second(config.keep.sign_ins_per_second, shared);
-        let queue = Queue::new(rate.interval());
+        let queue = Queue::new(rate.own_interval());
         let places_max = places(&config.limits);
         Self {
             state: Mutex::new(State { queue, is_driven: false }),
@@ -119,7 +119,7 @@ impl SignIns {
     /// Takes over the limits of a changed configuration.
     pub(super) fn change(&self, config: &config::Tenant) {
         self.rate.set_per_second(config.keep.sign_ins_per_second);
-        self.lock().queue.set_interval(self.rate.interval());
+        self.lock().queue.set_interval(self.rate.own_interval());
         let places_max = places(&config.limits);
         pool::resize(&self.places, self.places_max.swap(places_max, Ordering::Relaxed), places_max);
     }
@@ -152,7 +152,7 @@ impl SignIns {
 
     /// The state of the queue.
     pub(super) fn view(&self) -> SignInQueue {
-        let state = self.lock();
+        let state = self.lock_to_estimate();
         let (waiting, interval) = (state.queue.waiting(), state.queue.interval(Instant::now()));
         let count = u32::try_from(waiting).unwrap_or(u32::MAX);
         SignInQueue {
@@ -177,6 +177,15 @@ impl SignIns {
 
     fn count(&self, state: &State) {
         self.entries.store(state.queue.len(), Ordering::Relaxed);
+    }
+
+    /// The queue, with what it can expect by the replicas that there are now. Whoever is told a time that is too short comes
+    /// again and again; one that is too long costs nobody its place.
+    fn lock_to_estimate(&self) -> MutexGuard<'_, State> {
+        let interval = self.rate.own_interval();
+        let mut state = self.lock();
+        state.queue.expect(interval);
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -55,7 +55,8 @@ type Places = VecDeque<(u64, AgentId)>;
 /// How fast the queue moves, measured by the last moments that it got.
 #[derive(Debug)]
 struct MeasuredRate {
-    configured: Duration,
+    /// What is expected before anything is measured.
+    expected: Duration,
     /// The measured time from one place of the queue to the next.
     interval: Duration,
     /// When the queue moved last.
@@ -79,7 +80,7 @@ pub(super) enum Standing {
 const LATE_CALLERS: Duration = Duration::from_secs(30);
 /// The weight of a new measured interval in the average: one part in this many.
 const SMOOTHING: u32 = 16;
-/// The measured interval may differ from the configured one by at most this factor.
+/// The measured interval may differ from the expected one by at most this factor.
 const PACE_RANGE: u32 = 64;
 /// A lane is cleared of stale places when it has this many more than twice the entries.
 const STALE_MAX: usize = 64;
@@ -93,14 +94,21 @@ impl<W: Default> Queue<W> {
             next: Lane::Calls,
             last_number: 0,
             waiting: 0,
-            rate: MeasuredRate { configured: interval, interval, last: None, is_measured: false },
+            rate: MeasuredRate { expected: interval, interval, last: None, is_measured: false },
         }
     }
 
     /// Gets one moment per `interval` from now on.
     pub(super) fn set_interval(&mut self, interval: Duration) {
-        self.rate.configured = interval;
+        self.rate.expected = interval;
         self.rate.stopped();
+    }
+
+    /// Expects one moment per `interval`, unless it is measured how they come.
+    pub(super) fn expect(&mut self, interval: Duration) {
+        if !self.rate.is_measured {
+            self.set_interval(interval);
+        }
     }
 
     /// Gives the agent a place, or prolongs the place that it has. `refused` is the version of a
@@ -272,7 +280,7 @@ impl MeasuredRate {
     fn moved(&mut self, now: Instant, places: u32) {
         if let Some(last) = self.last.replace(now).filter(|_| self.is_measured) {
             let measured = now.saturating_duration_since(last) / places.max(1);
-            let (low, high) = (self.configured / PACE_RANGE, self.configured * PACE_RANGE);
+            let (low, high) = (self.expected / PACE_RANGE, self.expected * PACE_RANGE);
             let measured = measured.clamp(low, high);
             self.interval = (self.interval * (SMOOTHING - 1) + measured) / SMOOTHING;
         }
@@ -280,7 +288,7 @@ impl MeasuredRate {
     }
 
     fn stopped(&mut self) {
-        (self.interval, self.is_measured) = (self.configured, false);
+        (self.interval, self.is_measured) = (self.expected, false);
     }
 
     /// The measured interval, or the time since the last move if that is longer.

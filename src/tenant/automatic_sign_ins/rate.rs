@@ -67,6 +67,12 @@ impl RateLimit {
         Duration::from_nanos(self.interval.load(Ordering::Relaxed))
     }
 
+    /// The time from one moment of this process to its next one, while all who share the limit need as many.
+    pub(super) fn own_interval(&self) -> Duration {
+        let replicas = self.shared.as_ref().map_or(1, |shared| shared.replicas());
+        self.interval().saturating_mul(replicas)
+    }
+
     /// Changes the rate. Moments that were taken before stay.
     pub(super) fn set_per_second(&self, times: u32) {
         self.interval.store(nanoseconds(times), Ordering::Relaxed);

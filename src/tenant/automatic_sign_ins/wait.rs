@@ -66,7 +66,7 @@ impl AdmittedCall {
 
     fn join_queue(&mut self, refused: u64) -> Result<Joined, Obstacle> {
         let (tenant, agent, now) = (self.tenant.clone(), self.agent, Instant::now());
-        let mut state = tenant.sign_ins.lock();
+        let mut state = tenant.sign_ins.lock_to_estimate();
         let standing = state.queue.ask(agent, Lane::Calls, refused, now);
         let Some(entry) = state.queue.entry(agent) else { return Err(CallError::Internal.into()) };
         let is_withdrawn = entry.waiters.grant.as_ref().is_some_and(|grant| grant.is_withdrawn);
@@ -143,7 +143,7 @@ impl SignIns {
     /// Puts an agent whose session is lost in the queue, for its keeper.
     fn ask_for_keeper(&self, agent: AgentId, lost: u64) -> oneshot::Receiver<Settled> {
         let (keeper, settled) = oneshot::channel();
-        let mut state = self.lock();
+        let mut state = self.lock_to_estimate();
         state.queue.ask(agent, Lane::Keepers, lost, Instant::now());
         if let Some(entry) = state.queue.entry(agent) {
             entry.waiters.keeper = Some(keeper);

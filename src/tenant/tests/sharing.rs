@@ -13,6 +13,7 @@ use super::{
     safekeeping::TestStores,
     world::{
         FAST, PASSWORD, Setup, UNPOLLED, World, agent, context, password, prompt, refusal, until,
+        within,
     },
 };
 use crate::{
@@ -455,10 +456,31 @@ async fn a_session_that_comes_late_is_not_put_over_a_newer_one() {
 async fn a_caller_who_cannot_wait_for_another_replica_is_told_so() {
     let others = Others::answering([Some(THEIRS)]);
     let world = with(&others, &[1001]).await;
-    let hurried = super::world::within(Duration::from_secs(1));
+    let hurried = within(Duration::from_secs(1));
     let command = say_busy(None, None);
     let error =
         world.tenant.command(agent(1001), command, &hurried, None).await.expect_err("waited");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(_))), "{error}");
     assert!(world.asked(Interface::SignIn).is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_is_told_when_the_turn_comes_by_this_replicas_part_of_the_rate() {
+    let others = Others::default();
+    others.sign_ins.takes_all_moments.store(true, Relaxed);
+    let (lines, credentials) =
+        ([UNPOLLED[0], ("keep.sign_ins_per_second", "1")], &[1001, 1002][..]);
+    let setup = Setup { lines: &lines, credentials, replicas: Some(&others), ..<_>::default() };
+    let world = World::of(setup).await;
+    let _first = busy(&world);
+    until("it waits", || world.tenant.sign_in_queue().waiting == 1).await;
+    let (command, hurried) = (say_busy(None, None), within(Duration::from_secs(1)));
+    let error =
+        world.tenant.command(agent(1002), command, &hurried, None).await.expect_err("too soon");
+    // There are two replicas.
+    let second = Duration::from_secs(2);
+    assert!(
+        matches!(error.obstacle(), Some(Obstacle::SignInsQueued { due_in }) if *due_in == second),
+        "{error:?}"
+    );
 }

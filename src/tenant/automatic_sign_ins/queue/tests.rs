@@ -242,3 +242,19 @@ fn half_of_the_places_before_an_agent_may_be_of_the_other_lane() {
     assert_eq!(due_in(&mut queue, 12, Lane::Calls, now), 3 * INTERVAL);
     assert_eq!(due_in(&mut queue, 10, Lane::Keepers, now), 11 * INTERVAL);
 }
+
+#[test]
+fn what_is_expected_changes_with_the_replicas_until_it_is_measured() {
+    let (mut queue, mut now) = (queue(), Instant::now());
+    for id in 1..=100 {
+        queue.ask(agent(id), Lane::Calls, 0, now);
+    }
+    queue.expect(3 * INTERVAL);
+    assert_eq!(due_in(&mut queue, 11, Lane::Calls, now), 30 * INTERVAL);
+    for _ in 0..50 {
+        now += INTERVAL;
+        pop(&mut queue, now);
+    }
+    queue.expect(3 * INTERVAL);
+    assert!(queue.interval(now) < 2 * INTERVAL, "the others need fewer");
+}

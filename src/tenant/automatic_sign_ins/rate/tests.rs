@@ -181,3 +181,11 @@ async fn a_replica_that_gets_no_moments_for_long_takes_some_by_itself() {
     assert!(taken[0] >= 5_000, "others may need them as much: {taken:?}");
     assert!(taken[3] <= 30_000, "{taken:?}");
 }
+
+#[tokio::test]
+async fn each_replica_expects_an_even_part_of_the_rate() {
+    let (limit, _others) = shared(10, []);
+    assert_eq!(limit.own_interval(), 3 * limit.interval());
+    let alone = RateLimit::per_second(10, None);
+    assert_eq!(alone.own_interval(), alone.interval());
+}
