@@ -186,6 +186,28 @@ impl Failure {
         self
     }
 
+    /// Whether the same call may succeed after a while: a bridge says when, and whatever else failed was on the way to one.
+    pub(super) fn may_pass(&self) -> bool {
+        if !self.reason.is_empty() {
+            return self.retry_delay.is_some();
+        }
+        matches!(
+            self.code,
+            Code::Unavailable
+                | Code::Unknown
+                | Code::Internal
+                | Code::Cancelled
+                | Code::Aborted
+                | Code::DeadlineExceeded
+                | Code::ResourceExhausted
+        )
+    }
+
+    /// The failure in one line.
+    pub(super) fn in_short(&self) -> String {
+        format!("{}: {}", self.headline(), self.message)
+    }
+
     /// What is known about the agent, as the bridge spells it.
     fn outcome(&self) -> Outcome {
         let said = self.metadata.get(OUTCOME).and_then(|said| Outcome::find(said));

@@ -1,6 +1,10 @@
-use std::time::Duration;
+use std::{
+    io::{self, Write as _},
+    mem,
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
 use super::{
@@ -18,8 +22,10 @@ use crate::{
 };
 
 /// The shortest pause before a watch is begun again. Without it, a replica that is shutting down would
-/// get the new watch as well.
+/// get the new watch as well. It doubles with each attempt that comes to nothing.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause, whatever the bridge says, and how long such an attempt may take.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A watch of events. When its stream ends, it begins a new one where the last one stopped.
 struct Watching<'a> {
@@ -32,6 +38,8 @@ struct Watching<'a> {
     until: Option<Instant>,
     /// Whether the bridge has sent anything, so that the watch is accepted.
     begun: bool,
+    /// Whether it has since the last stream ended.
+    goes_on: bool,
 }
 
 /// Prints events until Ctrl-C, or until --deadline passes.
@@ -50,6 +58,7 @@ pub(super) async fn watch(clients: Clients, options: &Options, what: WatchEvents
         position: what.after,
         until: options.deadline.map(|deadline| Instant::now() + deadline),
         begun: false,
+        goes_on: false,
     };
     tokio::select! {
         ending = watching.follow() => ending,
@@ -58,38 +67,57 @@ pub(super) async fn watch(clients: Clients, options: &Options, what: WatchEvents
 }
 
 impl Watching<'_> {
-    /// Follows streams one after the other. A stream ends when its replica stops or its connection
+    /// Follows streams one after the other. A stream ends when its replica stops, or is killed, or its connection
     /// reaches its maximum age; the next one begins after the last event.
     async fn follow(&mut self) -> Ending {
+        let (mut pause, mut is_told) = (SHORTEST_PAUSE, false);
         loop {
             let Err(failure) = self.stream().await else { return Ending::Done };
+            let is_over = self.left().is_some_and(|left| left.is_zero());
             match failure.reason.as_str() {
                 "CONNECTION_AGED" | "SHUTTING_DOWN" => {}
                 // The deadline that the user gave has passed; this is no failure.
                 "DEADLINE" if self.begun => return Ending::Done,
+                // The only replica there is may be restarted.
+                _ if self.begun && !is_over && failure.may_pass() => {}
                 _ => return self.options.failed(&failure),
             }
-            let pause = failure.retry_delay.unwrap_or_default().max(SHORTEST_PAUSE);
-            tokio::time::sleep(pause).await;
+            if mem::take(&mut self.goes_on) {
+                (pause, is_told) = (SHORTEST_PAUSE, false);
+            }
+            // Each stream ends with the age of its connection, and the next one begins at once.
+            if !is_told && failure.reason != "CONNECTION_AGED" {
+                is_told = true;
+                let _unread = writeln!(io::stderr(), "{}; reconnecting", failure.in_short());
+            }
+            let longest = self.left().unwrap_or(LONGEST_PAUSE).max(SHORTEST_PAUSE);
+            let asked_for = failure.retry_delay.unwrap_or_default().clamp(pause, LONGEST_PAUSE);
+            sleep(asked_for.min(longest)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
+    /// The time until --deadline passes.
+    fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
     /// Follows one stream. Returns `Ok` when stdout takes no more, when the bridge ends the stream without
-    /// an error, or when the deadline passes after the watch has begun.
+    /// an error, or when the deadline passes after the stream has begun.
     async fn stream(&mut self) -> Result<(), Failure> {
         let Options { addr, .. } = self.options;
-        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = self.left();
         let attempt = Attempt::new(left);
         let printing = self.print_events(&attempt);
         let printed = match left {
-            Some(left) => tokio::time::timeout(left + GRACE, printing).await.ok(),
+            Some(left) => timeout(left + GRACE, printing).await.ok(),
             None => Some(printing.await),
         };
         match (printed, left) {
             (Some(printed), _) => {
                 printed.map_err(|status| failure::describe(&status, &attempt, addr))
             }
-            (None, Some(left)) if !self.begun => Err(failure::no_answer(&attempt, addr, left)),
+            (None, Some(left)) if !self.goes_on => Err(failure::no_answer(&attempt, addr, left)),
             (None, _) => Ok(()),
         }
     }
@@ -101,9 +129,18 @@ impl Watching<'_> {
             after_sequence: self.position,
             tenant_id: self.options.tenant.clone(),
         });
-        let mut stream = self.clients.events.clone().watch_events(request).await?.into_inner();
+        let mut events = self.clients.events.clone();
+        let opening = events.watch_events(request);
+        let opened = if self.begun {
+            // Where the bridge's machine is gone, nothing else ends the attempt for minutes.
+            let late = |_elapsed| Err(Status::unavailable("no answer to another watch"));
+            timeout(LONGEST_PAUSE, opening).await.unwrap_or_else(late)
+        } else {
+            opening.await
+        };
+        let mut stream = opened?.into_inner();
         while let Some(event) = stream.message().await? {
-            self.begun = true;
+            (self.begun, self.goes_on) = (true, true);
             self.position = Some(event.sequence);
             let json = self.options.json;
             if !json && matches!(event.what, Some(What::Progress(_))) {

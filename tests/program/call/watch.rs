@@ -1,6 +1,6 @@
 //! `watch-events`, and how it ends.
 
-use ccgateway_test_support::{Program, signal, within};
+use ccgateway_test_support::{Program, Setup, signal, within};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{call, check, command, signed_in};
 
-use crate::support::start;
+use crate::support::{setup, start, start_at};
 
 /// A watch in a process of its own.
 async fn watch(program: &Program, args: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
@@ -72,9 +72,53 @@ async fn a_watch_that_is_refused_is_told_from_one_that_breaks_off() {
     let bad = ["--agent", "01"];
     check(&call(&program, "watch-events", &bad).await, 1, &["INVALID_REQUEST"]);
 
-    let (mut child, _lines) = watch(&program, &[]).await;
+    let (mut child, _lines) = watch(&program, &["--deadline", "5s"]).await;
     program.signal("-KILL");
     let status = within("its end", child.wait()).await.expect("waited for");
-    assert_eq!(status.code(), Some(3));
+    assert_eq!(status.code(), Some(2), "no bridge comes before the deadline");
     check(&call(&program, "watch-events", &[]).await, 2, &["Connection refused"]);
+}
+
+/// The next message that is so.
+async fn until_told(
+    lines: &mut Lines<BufReader<ChildStdout>>,
+    is_so: impl Fn(&Value) -> bool,
+) -> Value {
+    let told = async {
+        loop {
+            let line = lines.next_line().await.expect("readable").expect("it goes on");
+            let message = serde_json::from_str(&line).expect("JSON");
+            if is_so(&message) {
+                return message;
+            }
+        }
+    };
+    within("a message", told).await
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_with_the_bridge_that_is_started_next_until_one_refuses_it() {
+    let mut program = start("", &[]).await;
+    let (addr, site) = (program.grpc, program.site.clone());
+    let again = |settings| Setup { listen: Some(addr), ..setup(settings) };
+    let (mut child, mut lines) = watch(&program, &["--json"]).await;
+    let mut errors = BufReader::new(child.stderr.take().expect("piped")).lines();
+    program.kill().await;
+    let said = within("what it does", errors.next_line()).await.expect("readable");
+    let said = said.expect("a line");
+    assert!(said.ends_with("; reconnecting"), "{said}");
+
+    let mut program = start_at(Some(&site), &again("")).await;
+    until_told(&mut lines, |message| message["begin"].is_object()).await;
+    signed_in(&program, "1001").await;
+    until_told(&mut lines, |message| message["agent_id"] == "1001").await;
+    program.kill().await;
+
+    let rules =
+        "callers.all = { principals = [\"anonymous\"], tenants = [\"*\"], rights = [\"read\"] }";
+    let _program = start_at(Some(&site), &again(rules)).await;
+    let refused = until_told(&mut lines, |message| message["error"].is_object()).await;
+    assert_eq!(refused["error"]["reason"], "CALLER_NOT_ALLOWED", "{refused}");
+    let status = within("its end", child.wait()).await.expect("waited for");
+    assert_eq!(status.code(), Some(1));
 }
