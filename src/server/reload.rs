@@ -324,3 +324,6 @@ impl ReloadableListener {
         self.address == listener.address && self.context.tls.is_some() == listener.tls.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;
