@@ -157,7 +157,7 @@ async fn a_request_goes_on_to_the_next_address_and_the_following_ones_begin_ther
     simulator.misbehave(accepting(None));
     let client = Client::of(&format!("{refusing},{}", simulator.base_url()), "dynamic");
     let gateway = &client.gateway;
-    let first = || (gateway.current(agent()), gateway.is_at_first_address());
+    let first = || (gateway.current(agent()), gateway.knows_all_sessions(0));
     assert_eq!(first(), (0, true));
     client.ask(&SAY_BUSY, Stage::Answer, &mut NoSeat).await.expect("accepted");
     assert_eq!(first(), (1, false));
