@@ -17,6 +17,7 @@ mod failures;
 #[doc(hidden)]
 pub mod fuzzing;
 mod known_change;
+mod method;
 mod observed;
 pub mod proto;
 mod request_head;
@@ -36,15 +37,14 @@ use std::{
     time::Duration,
 };
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::details::ERROR_DOMAIN;
 pub(crate) use self::error_report::code_name;
 pub use self::failures::{Failure, Failures};
+pub use self::method::{Method, methods};
 pub use self::observed::Observed;
-pub use self::request_head::{ENCODING, Encoding, RequestHead, RequestKind};
+pub use self::request_head::{ENCODING, Encoding, RequestHead};
 pub use self::stream_end::StreamEnd;
 pub use self::unhandled::{Unhandled, WHAT_IS_SPOKEN};
 use self::{
@@ -59,7 +59,6 @@ use self::{
 };
 use crate::{
     config::{self, Overrides},
-    telemetry::metrics::Method,
     tenant::Tenants,
 };
 
@@ -111,23 +110,6 @@ impl DefaultDeadline {
 #[derive(Debug, thiserror::Error)]
 #[error("reflection cannot be served: {0}")]
 pub struct ReflectionError(#[from] tonic_reflection::server::Error);
-
-/// Every method of the contract, as the descriptors list them.
-pub fn methods() -> Vec<Method> {
-    // Made at build time, and a test decodes it.
-    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
-    let mut methods = Vec::new();
-    for file in files.file {
-        for service in &file.service {
-            methods.extend(service.method.iter().map(|method| Method {
-                service: format!("{}.{}", file.package(), service.name()),
-                name: method.name().to_owned(),
-                streams: method.server_streaming(),
-            }));
-        }
-    }
-    methods
-}
 
 /// Builds the services of the contract, and `reflection` if a listener wants it. Also returns
 /// what answers the requests that reach no method.
@@ -185,18 +167,4 @@ fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionError> {
     };
     routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_method_is_found_in_the_descriptors() {
-        let methods = methods();
-        let found = |name: &str| methods.iter().find(|method| method.name == name);
-        let service = "ccgateway.agent.v1.AgentState";
-        assert!(found("SetBusy").is_some_and(|set| set.service == service && !set.streams));
-        assert!(found("WatchEvents").is_some_and(|watch| watch.streams));
-    }
 }

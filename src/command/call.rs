@@ -183,7 +183,7 @@ mod tests {
         let call = Method::augment_subcommands(Command::new("call"));
         let mut subcommands: Vec<_> = call.get_subcommands().map(Command::get_name).collect();
         for method in rpc::methods() {
-            let subcommand = kebab(&method.name);
+            let subcommand = kebab(method.name);
             assert!(methods.contains(&format!("`{}`", method.name)), "{}", method.name);
             assert!(shell.contains(&format!("`{subcommand}`")), "{subcommand}");
             assert!(subcommands.contains(&subcommand.as_str()), "{subcommand}");

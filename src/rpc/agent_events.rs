@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use self::feed::Feed;
 use super::{
-    Shared,
+    Method, Shared,
     call_log::CallLog,
     check::Checker,
     proto::{
@@ -56,11 +56,10 @@ impl AgentEvents for AgentEventsRpc {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Responses>, Status> {
-        let method = "ccgateway.agent.v1.AgentEvents/WatchEvents";
         let ending = request.extensions().get().cloned();
         let connection =
             ending.map_or_else(CancellationToken::new, |ConnectionEnding(token)| token);
-        let (arrival, record, message) = self.0.arrival(Right::Watch, method, request);
+        let (arrival, record, message) = self.0.arrival(Right::Watch, Method::WatchEvents, request);
         match self.open(arrival, connection, &message).await {
             Ok((feed, end, place)) => {
                 let (shared, record) = (self.0.clone(), Some(record));

@@ -6,7 +6,7 @@ use secrecy::zeroize::Zeroizing;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Shared,
+    Method, Shared,
     check::Checker,
     proto::{
         GetSessionRequest, GetSessionResponse, RegisterSessionRequest, RegisterSessionResponse,
@@ -32,32 +32,28 @@ impl AgentSession for AgentSessionRpc {
         &self,
         request: Request<RegisterSessionRequest>,
     ) -> Result<Response<RegisterSessionResponse>, Status> {
-        let method = "ccgateway.agent.v1.AgentSession/RegisterSession";
-        self.0.answer(Right::Session, method, request, register_session).await
+        self.0.answer(Right::Session, Method::RegisterSession, request, register_session).await
     }
 
     async fn sign_in(
         &self,
         request: Request<SignInRequest>,
     ) -> Result<Response<SignInResponse>, Status> {
-        let method = "ccgateway.agent.v1.AgentSession/SignIn";
-        self.0.answer(Right::Session, method, request, sign_in).await
+        self.0.answer(Right::Session, Method::SignIn, request, sign_in).await
     }
 
     async fn sign_out(
         &self,
         request: Request<SignOutRequest>,
     ) -> Result<Response<SignOutResponse>, Status> {
-        let method = "ccgateway.agent.v1.AgentSession/SignOut";
-        self.0.answer(Right::Session, method, request, sign_out).await
+        self.0.answer(Right::Session, Method::SignOut, request, sign_out).await
     }
 
     async fn get_session(
         &self,
         request: Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
-        let method = "ccgateway.agent.v1.AgentSession/GetSession";
-        self.0.answer(Right::Read, method, request, get_session).await
+        self.0.answer(Right::Read, Method::GetSession, request, get_session).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Shared, batch,
+    Method, Shared, batch,
     check::Checker,
     known_change,
     proto::{
@@ -85,87 +85,71 @@ impl AgentState for AgentStateRpc {
         &self,
         request: Request<SetBusyRequest>,
     ) -> Result<Response<SetBusyResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/SetBusy", request, Checker::say_busy).await
+        self.change(Method::SetBusy, request, Checker::say_busy).await
     }
 
     async fn cancel_busy(
         &self,
         request: Request<CancelBusyRequest>,
     ) -> Result<Response<CancelBusyResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/CancelBusy", request, |_, _| {
-            Command::plain(&CANCEL_BUSY)
-        })
-        .await
+        self.change(Method::CancelBusy, request, |_, _| Command::plain(&CANCEL_BUSY)).await
     }
 
     async fn set_idle(
         &self,
         request: Request<SetIdleRequest>,
     ) -> Result<Response<SetIdleResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/SetIdle", request, |_, _| {
-            Command::plain(&SAY_FREE)
-        })
-        .await
+        self.change(Method::SetIdle, request, |_, _| Command::plain(&SAY_FREE)).await
     }
 
     async fn set_after_call_work(
         &self,
         request: Request<SetAfterCallWorkRequest>,
     ) -> Result<Response<SetAfterCallWorkResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/SetAfterCallWork", request, |_, _| {
-            Command::plain(&WORK)
-        })
-        .await
+        self.change(Method::SetAfterCallWork, request, |_, _| Command::plain(&WORK)).await
     }
 
     async fn cancel_after_call_work(
         &self,
         request: Request<CancelAfterCallWorkRequest>,
     ) -> Result<Response<CancelAfterCallWorkResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/CancelAfterCallWork", request, |_, _| {
-            Command::plain(&CANCEL_WORK)
-        })
-        .await
+        self.change(Method::CancelAfterCallWork, request, |_, _| Command::plain(&CANCEL_WORK)).await
     }
 
     async fn set_resting(
         &self,
         request: Request<SetRestingRequest>,
     ) -> Result<Response<SetRestingResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/SetResting", request, Checker::rest).await
+        self.change(Method::SetResting, request, Checker::rest).await
     }
 
     async fn cancel_resting(
         &self,
         request: Request<CancelRestingRequest>,
     ) -> Result<Response<CancelRestingResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/CancelResting", request, |_, _| {
-            Command::plain(&CANCEL_REST)
-        })
-        .await
+        self.change(Method::CancelResting, request, |_, _| Command::plain(&CANCEL_REST)).await
     }
 
     async fn get_state(
         &self,
         request: Request<GetStateRequest>,
     ) -> Result<Response<GetStateResponse>, Status> {
-        let method = "ccgateway.agent.v1.AgentState/GetState";
-        self.0.answer(Right::Read, method, request, get_state).await
+        self.0.answer(Right::Read, Method::GetState, request, get_state).await
     }
 
     async fn batch_set_busy(
         &self,
         request: Request<BatchSetBusyRequest>,
     ) -> Result<Response<BatchSetBusyResponse>, Status> {
-        self.0.answer(Right::Write, batch::SET_BUSY, request, batch::set_busy).await
+        self.0.answer(Right::Write, Method::BatchSetBusy, request, batch::set_busy).await
     }
 
     async fn get_state_change(
         &self,
         request: Request<GetStateChangeRequest>,
     ) -> Result<Response<GetStateChangeResponse>, Status> {
-        let method = "ccgateway.agent.v1.AgentState/GetStateChange";
-        self.0.answer(Right::Read, method, request, known_change::get_state_change).await
+        let work = known_change::get_state_change;
+        self.0.answer(Right::Read, Method::GetStateChange, request, work).await
     }
 }
 
@@ -173,7 +157,7 @@ impl AgentStateRpc {
     /// Sends a change to the gateway, and waits for the confirming event if the caller wants it.
     async fn change<Q: Change, A: From<StateChange>>(
         &self,
-        method: &'static str,
+        method: Method,
         request: Request<Q>,
         command: impl FnOnce(&mut Checker, &Q) -> Command,
     ) -> Result<Response<A>, Status> {

@@ -10,6 +10,7 @@ use prost::Message as _;
 use tracing::debug;
 
 use super::{
+    Method,
     about::{About, visible},
     audited::AuditedAgents,
     check::{BATCH_MAX, Checker},
@@ -29,9 +30,6 @@ use crate::{
     telemetry::{audit::AuditedAgent, trace::SpanKind},
     tenant::{Accepted, Answer, CallPlace, ChangeId, Context, Tenant},
 };
-
-/// The method's full name.
-pub(super) const SET_BUSY: &str = "ccgateway.agent.v1.AgentState/BatchSetBusy";
 
 impl Addressed for BatchSetBusyRequest {
     fn tenant_id(&self) -> &str {
@@ -111,7 +109,7 @@ pub(super) async fn set_busy(
                 let agent_id = visible(&agent_id, ID_MAX);
                 let tenant_id = batch.tenant.id().to_string();
                 debug!(ccgw.tenant.id = tenant_id, ccgw.agent.id = agent_id, %error, "one of a batch failed");
-                let about = About { method: SET_BUSY, tenant_id, agent_id };
+                let about = About { method: Method::BatchSetBusy.name(), tenant_id, agent_id };
                 let to = Recipient { about: &about, gateway: batch.tenant.gateway(), left: None };
                 let refused = status::refuse(&error, &to, overrides);
                 batch.audit((place, &about.agent_id), Some((&error, &refused)));

@@ -49,8 +49,7 @@ pub(super) struct Started {
 
 /// Where a call is counted.
 pub(super) struct Counted {
-    /// None if the method does not belong to the contract.
-    pub(super) method: Option<Arc<CallMetrics>>,
+    pub(super) method: Arc<CallMetrics>,
     /// None if the caller names no tenant of the configuration.
     pub(super) tenant: Option<Arc<Tenant>>,
 }
@@ -62,9 +61,7 @@ impl CallLog {
     pub(super) fn new(about: About, caller: Option<Caller>, started: Started) -> Self {
         let (peer, access) = caller.map(|caller| (caller.peer, caller.access)).unzip();
         let Started { counted, span, .. } = &started;
-        if let Some(method) = &counted.method {
-            method.begin();
-        }
+        counted.method.begin();
         span.set("rpc.system.name", || "grpc");
         span.set("rpc.method", || about.method);
         span.set("ccgw.tenant.id", || about.tenant_id.clone());
@@ -202,9 +199,7 @@ impl CallLog {
     fn end(&mut self, code: Code) {
         self.written = true;
         let Started { at, counted, span, .. } = &self.started;
-        if let Some(method) = &counted.method {
-            method.end(code.into(), at.elapsed());
-        }
+        counted.method.end(code.into(), at.elapsed());
         // Streams are left out. They regularly end with an error, when their connection has reached
         // its age.
         if let Some(tenant) = counted.tenant.as_ref().filter(|_| !counted.streams()) {
@@ -277,7 +272,7 @@ impl CallLog {
 impl Counted {
     /// Whether the answer is a stream.
     fn streams(&self) -> bool {
-        self.method.as_ref().is_some_and(|method| method.streams())
+        self.method.streams()
     }
 }
 

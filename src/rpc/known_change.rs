@@ -1,8 +1,8 @@
 //! `GetStateChange`: what became of a change, by the id that its caller gave it.
 
 use super::{
+    Method,
     about::About,
-    batch,
     check::Checker,
     error_report::Recipient,
     proto::{
@@ -43,8 +43,9 @@ pub(super) async fn get_state_change(
     let found = tenant.find_change(id, call.context.deadline).await;
     let found = found.and_then(|found| found.ok_or(Obstacle::RequestIdUnknown));
     let KnownChange { agent, interface, ended } = found.map_err(CallError::unasked)?;
-    let method = if of_batch.is_some() { batch::SET_BUSY } else { method_of(interface) };
-    let about = About { method, tenant_id: tenant.id().to_string(), agent_id: agent.to_string() };
+    let method = if of_batch.is_some() { Method::BatchSetBusy } else { method_of(interface) };
+    let (tenant_id, agent_id) = (tenant.id().to_string(), agent.to_string());
+    let about = About { method: method.name(), tenant_id, agent_id };
     let what = match ended {
         None => What::UnderWay(UnderWay {}),
         Some(ended) => came_to(&ended, &about, tenant, &call.shared.overrides),
@@ -63,18 +64,18 @@ fn came_to(ended: &Ended, about: &About, tenant: &Tenant, overrides: &Overrides)
 }
 
 /// The method that asks the gateway for this.
-fn method_of(interface: &'static Interface) -> &'static str {
+fn method_of(interface: &'static Interface) -> Method {
     let methods: [(&Interface, _); 9] = [
-        (&SIGN_IN, "ccgateway.agent.v1.AgentSession/SignIn"),
-        (&SIGN_OUT, "ccgateway.agent.v1.AgentSession/SignOut"),
-        (&FORCE_SIGN_OUT, "ccgateway.agent.v1.AgentSession/SignOut"),
-        (&CANCEL_BUSY, "ccgateway.agent.v1.AgentState/CancelBusy"),
-        (&SAY_FREE, "ccgateway.agent.v1.AgentState/SetIdle"),
-        (&WORK, "ccgateway.agent.v1.AgentState/SetAfterCallWork"),
-        (&CANCEL_WORK, "ccgateway.agent.v1.AgentState/CancelAfterCallWork"),
-        (&REST, "ccgateway.agent.v1.AgentState/SetResting"),
-        (&CANCEL_REST, "ccgateway.agent.v1.AgentState/CancelResting"),
+        (&SIGN_IN, Method::SignIn),
+        (&SIGN_OUT, Method::SignOut),
+        (&FORCE_SIGN_OUT, Method::SignOut),
+        (&CANCEL_BUSY, Method::CancelBusy),
+        (&SAY_FREE, Method::SetIdle),
+        (&WORK, Method::SetAfterCallWork),
+        (&CANCEL_WORK, Method::CancelAfterCallWork),
+        (&REST, Method::SetResting),
+        (&CANCEL_REST, Method::CancelResting),
     ];
     let method = methods.iter().find(|(of, _)| std::ptr::eq(*of, interface));
-    method.map_or("ccgateway.agent.v1.AgentState/SetBusy", |(_, method)| method)
+    method.map_or(Method::SetBusy, |(_, method)| *method)
 }

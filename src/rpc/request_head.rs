@@ -5,9 +5,9 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE, request::Parts};
 
-use super::{about::visible, timeout};
+use super::{Method, about::visible, timeout};
 use crate::call::{Obstacle, Unreadable};
 
 /// How the messages of a request may be compressed.
@@ -19,22 +19,13 @@ pub enum Encoding {
     Gzip,
 }
 
-/// How the request of a method is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestKind {
-    /// As one message.
-    Message,
-    /// As a stream of messages.
-    Stream,
-}
-
 /// What the head of a request says that reaches a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHead {
     /// How its messages may be compressed.
     pub encoding: Encoding,
-    /// How it is read.
-    pub kind: RequestKind,
+    /// The method.
+    pub method: Method,
 }
 
 /// The header that says how messages are compressed.
@@ -42,32 +33,6 @@ pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// The encodings that the bridge reads, for `grpc-accept-encoding`.
 pub(super) const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip");
 
-/// Every method whose request is a single message.
-pub(super) const METHODS: [&str; 18] = [
-    "ccgateway.agent.v1.AgentEvents/WatchEvents",
-    "ccgateway.agent.v1.AgentSession/GetSession",
-    "ccgateway.agent.v1.AgentSession/RegisterSession",
-    "ccgateway.agent.v1.AgentSession/SignIn",
-    "ccgateway.agent.v1.AgentSession/SignOut",
-    "ccgateway.agent.v1.AgentState/BatchSetBusy",
-    "ccgateway.agent.v1.AgentState/CancelAfterCallWork",
-    "ccgateway.agent.v1.AgentState/CancelBusy",
-    "ccgateway.agent.v1.AgentState/CancelResting",
-    "ccgateway.agent.v1.AgentState/GetState",
-    "ccgateway.agent.v1.AgentState/GetStateChange",
-    "ccgateway.agent.v1.AgentState/SetAfterCallWork",
-    "ccgateway.agent.v1.AgentState/SetBusy",
-    "ccgateway.agent.v1.AgentState/SetIdle",
-    "ccgateway.agent.v1.AgentState/SetResting",
-    "grpc.health.v1.Health/Check",
-    "grpc.health.v1.Health/List",
-    "grpc.health.v1.Health/Watch",
-];
-/// Every method whose request is a stream.
-const STREAMED_METHODS: [&str; 2] = [
-    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
 /// The longest text of a caller in an error, in bytes.
 const SHOWN_MAX: usize = 64;
 /// Padding is optional in binary metadata.
@@ -78,29 +43,22 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// The method that a path names, and how its request is read.
-pub(super) fn method(path: &str) -> Option<(&'static str, RequestKind)> {
-    let path = path.strip_prefix('/')?;
-    let find = |methods: &[&'static str]| methods.iter().copied().find(|method| *method == path);
-    let unary = find(&METHODS).map(|method| (method, RequestKind::Message));
-    unary.or_else(|| Some((find(&STREAMED_METHODS)?, RequestKind::Stream)))
-}
-
-/// Checks what the protocol requires of a head, in the order in which gRPC servers do.
+/// Checks what the protocol requires of a head, in the order in which gRPC servers do. `method` is what its
+/// path names.
 ///
 /// # Errors
 ///
 /// Why the request reaches no method.
-pub(super) fn check(head: &Parts) -> Result<RequestHead, Obstacle> {
-    let Parts { headers, uri, .. } = head;
+pub(super) fn check(head: &Parts, method: Option<Method>) -> Result<RequestHead, Obstacle> {
+    let headers = &head.headers;
     check_content_type(headers)?;
-    if head.method != Method::POST {
+    if head.method != http::Method::POST {
         return Err(Unreadable::HttpMethod(visible(head.method.as_str(), SHOWN_MAX)).into());
     }
-    let (_, kind) = method(uri.path()).ok_or(Unreadable::MethodUnknown)?;
+    let method = method.ok_or(Unreadable::MethodUnknown)?;
     check_timeout(headers)?;
     check_binary_metadata(headers)?;
-    Ok(RequestHead { encoding: encoding(headers)?, kind })
+    Ok(RequestHead { encoding: encoding(headers)?, method })
 }
 
 /// Only protobuf: a message in another format, such as `application/grpc+json`, could be taken for a
@@ -154,44 +112,20 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Unreadable> {
 mod tests {
     use super::*;
 
-    /// The head of a call, with these headers instead of its own.
-    fn head(method: &str, path: &str, headers: &[(&'static str, &str)]) -> Parts {
-        let request = http::Request::builder().method(method).uri(path);
+    /// Checks the head of a call with these headers instead of its own.
+    fn checked(method: &str, headers: &[(&'static str, &str)]) -> Result<RequestHead, Obstacle> {
+        let request = http::Request::builder().method(method);
         let (mut head, ()) = request.body(()).unwrap().into_parts();
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         for (name, value) in headers {
             head.headers.insert(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        head
+        check(&head, Some(Method::CheckHealth))
     }
-
-    const CHECK: &str = "/grpc.health.v1.Health/Check";
 
     /// Whether a call with this header is let in.
     fn passes(name: &'static str, value: &str) -> bool {
-        check(&head("POST", CHECK, &[(name, value)])).is_ok()
-    }
-
-    #[test]
-    fn every_method_of_the_contract_is_known() {
-        let mut methods: Vec<_> = crate::rpc::methods()
-            .into_iter()
-            .map(|method| format!("{}/{}", method.service, method.name))
-            .collect();
-        methods.sort();
-        let contract: Vec<_> =
-            METHODS.into_iter().filter(|method| method.starts_with("ccgateway.")).collect();
-        assert_eq!(methods, contract);
-    }
-
-    #[test]
-    fn a_path_names_a_method_only_if_it_is_exactly_its_own() {
-        for path in ["", "/", "grpc.health.v1.Health/Check", "//grpc.health.v1.Health/Check"] {
-            assert_eq!(method(path), None, "{path}");
-        }
-        assert_eq!(method(CHECK), Some(("grpc.health.v1.Health/Check", RequestKind::Message)));
-        let reflection = format!("/{}", STREAMED_METHODS[0]);
-        assert_eq!(method(&reflection), Some((STREAMED_METHODS[0], RequestKind::Stream)));
+        checked("POST", &[(name, value)]).is_ok()
     }
 
     #[test]
@@ -213,7 +147,7 @@ mod tests {
             "text/plain; application/grpc",
             "application/grpcx",
         ] {
-            let refused = check(&head("POST", CHECK, &[("content-type", other)]));
+            let refused = checked("POST", &[("content-type", other)]);
             let expected = Unreadable::ContentType(other.into());
             assert!(
                 matches!(&refused, Err(Obstacle::Unreadable(why)) if *why == expected),
@@ -225,7 +159,7 @@ mod tests {
     #[test]
     fn a_call_is_a_post() {
         for method in ["GET", "HEAD", "PUT", "OPTIONS", "PRI"] {
-            let refused = check(&head(method, CHECK, &[]));
+            let refused = checked(method, &[]);
             let expected = Unreadable::HttpMethod(method.into());
             assert!(matches!(&refused, Err(Obstacle::Unreadable(why)) if *why == expected));
         }
@@ -246,9 +180,8 @@ mod tests {
     fn timeouts_and_encodings_are_read_or_refused() {
         assert!(passes("grpc-timeout", "100m"));
         assert!(!passes("grpc-timeout", "soon"));
-        let encoding = |value| {
-            check(&head("POST", CHECK, &[("grpc-encoding", value)])).map(|head| head.encoding)
-        };
+        let encoding =
+            |value| checked("POST", &[("grpc-encoding", value)]).map(|head| head.encoding);
         assert!(matches!(encoding("identity"), Ok(Encoding::Identity)));
         assert!(matches!(encoding("gzip"), Ok(Encoding::Gzip)));
         for other in ["", "deflate", "zstd", "GZIP", "gzip, identity"] {

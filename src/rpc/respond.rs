@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Observed, Shared,
+    Method, Observed, Shared,
     about::{About, visible},
     audited::{Audited, AuditedAgents},
     call_log::{CallLog, Counted, Started},
@@ -122,7 +122,7 @@ impl Shared {
     pub(super) async fn answer<Q, A, W>(
         self: &Arc<Self>,
         right: Right,
-        method: &'static str,
+        method: Method,
         request: Request<Q>,
         work: impl FnOnce(Call, Q) -> W,
     ) -> Result<Response<A>, Status>
@@ -149,7 +149,7 @@ impl Shared {
     pub(super) fn arrival<Q: Addressed>(
         &self,
         right: Right,
-        method: &'static str,
+        method: Method,
         request: Request<Q>,
     ) -> (Arrival, CallLog, Q) {
         let (metadata, mut extensions, message) = request.into_parts();
@@ -160,7 +160,7 @@ impl Shared {
         let named = || visible(message.tenant_id(), ID_MAX);
         let tenant_id = found.map_or_else(named, |tenant| tenant.id().to_string());
         let agent_id = visible(message.agent_id(), ID_MAX);
-        let about = About { method, tenant_id, agent_id };
+        let about = About { method: method.name(), tenant_id, agent_id };
         // A malformed one does not come so far (`request_head`).
         let timeout = metadata.get(timeout::HEADER);
         let timeout = timeout.and_then(|value| timeout::parse(value.as_encoded_bytes()));
@@ -169,8 +169,11 @@ impl Shared {
         let started = Started {
             at,
             timeout,
-            counted: Counted { method: metrics.calls.of(method), tenant: found.cloned() },
-            span: tracer.begin(method, metadata.as_ref(), at),
+            counted: Counted {
+                method: metrics.calls.of(Some(method.number())),
+                tenant: found.cloned(),
+            },
+            span: tracer.begin(method.name(), metadata.as_ref(), at),
         };
         let peer = caller.as_ref().map(|caller| caller.peer);
         let access = caller.as_ref().map(|caller| caller.access.clone());

@@ -1,9 +1,9 @@
 //! Answers that tonic gives by itself, for calls that did not reach a method.
 
-use http::{HeaderMap, HeaderName, Response, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Response};
 use tonic::{Code, Status, body::Body};
 
-use super::unhandled::Unhandled;
+use super::{Method, unhandled::Unhandled};
 use crate::{
     access::Caller,
     call::{CallError, Unreadable},
@@ -20,7 +20,7 @@ impl Unhandled {
     /// lookups are enough for most answers.
     pub fn complete(
         &self,
-        path: Option<&PathAndQuery>,
+        method: Method,
         caller: &Caller,
         response: Response<Body>,
     ) -> Response<Body> {
@@ -29,8 +29,7 @@ impl Unhandled {
             return response;
         }
         let Some(why) = why(headers) else { return response };
-        let path = path.map_or("", PathAndQuery::path);
-        let record = self.record(path, &HeaderMap::new(), Some(caller.clone()));
+        let record = self.record(Some(method), &HeaderMap::new(), Some(caller.clone()));
         record.refuse(&CallError::unasked(why.into()), &self.0).into_http()
     }
 }

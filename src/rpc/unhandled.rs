@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
     request::Parts,
 };
@@ -17,7 +17,7 @@ use tonic::{Status, body::Body};
 use tracing::warn;
 
 use super::{
-    DefaultDeadline, Shared,
+    DefaultDeadline, Method, Shared,
     about::About,
     call_log::{CallLog, Counted, Started},
     request_head::{self, ACCEPTED_ENCODINGS, RequestHead},
@@ -49,8 +49,6 @@ It does not serve gRPC-Web, Connect, REST or HTTP/1.
 
 /// The method's name in logs and metrics, if the path names no method.
 const UNKNOWN: &str = "unknown";
-/// The paths of health's methods begin so.
-const HEALTH: &str = "/grpc.health.v1.Health/";
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -64,9 +62,9 @@ impl Unhandled {
         self.0.default_deadline.clone()
     }
 
-    /// Checks the head of a request, before anything else is done with it. Only health may be asked
-    /// for by callers whom nobody knows: balancers ask for it, and it tells of tenants only those who may
-    /// use them.
+    /// Checks the head of a request, before anything else is done with it. `method` is what its path names.
+    /// Only health may be asked for by callers whom nobody knows: balancers ask for it, and it tells of tenants
+    /// only those who may use them.
     ///
     /// # Errors
     ///
@@ -74,11 +72,12 @@ impl Unhandled {
     pub fn check(
         &self,
         head: &Parts,
+        method: Option<Method>,
         identified: Result<(), Unidentified>,
     ) -> Result<RequestHead, CallError> {
-        let read = request_head::check(head).map_err(CallError::unasked)?;
+        let read = request_head::check(head, method).map_err(CallError::unasked)?;
         match identified {
-            Err(why) if !head.uri.path().starts_with(HEALTH) => {
+            Err(why) if !read.method.is_health() => {
                 Err(CallError::unasked(Obstacle::CallerUnknown(why)))
             }
             _ => Ok(read),
@@ -104,7 +103,7 @@ impl Unhandled {
         let response = self.refuse_stream(head, error).into_http();
         match error.obstacle() {
             Some(Obstacle::Unreadable(why)) => {
-                with_http(response, why, head.method == Method::HEAD)
+                with_http(response, why, head.method == http::Method::HEAD)
             }
             _ => response,
         }
@@ -113,7 +112,7 @@ impl Unhandled {
     /// Refuses a request that is a stream, after its answer has begun.
     pub fn refuse_stream(&self, head: &Parts, error: &CallError) -> Status {
         let caller = head.extensions.get::<Caller>().cloned();
-        self.record(head.uri.path(), &head.headers, caller).refuse(error, &self.0)
+        self.record(Method::of(head.uri.path()), &head.headers, caller).refuse(error, &self.0)
     }
 
     /// Records a request of `peer` that h2 has refused by itself, or whose connection ended before
@@ -133,7 +132,7 @@ impl Unhandled {
 
     /// Counts more such requests.
     pub fn count_undispatched(&self, requests: u64) {
-        let Some(metrics) = self.0.observed.metrics.calls.of(UNKNOWN) else { return };
+        let metrics = self.0.observed.metrics.calls.of(None);
         for _ in 0..requests {
             metrics.begin();
             metrics.end(reason::HTTP2_REFUSED.code.into(), Duration::ZERO);
@@ -147,33 +146,32 @@ impl Unhandled {
 
     fn note(&self, peer: SocketAddr, why: Unreadable) {
         let (arrived, access) = (Instant::now(), Access::nobody().into());
-        let record = self.record("", &HeaderMap::new(), Some(Caller { peer, arrived, access }));
+        let record = self.record(None, &HeaderMap::new(), Some(Caller { peer, arrived, access }));
         let _nobody_hears_it = record.refuse(&CallError::unasked(why.into()), &self.0);
     }
 
     /// The record of a request that reaches no method.
     pub(super) fn record(
         &self,
-        path: &str,
+        method: Option<Method>,
         headers: &HeaderMap,
         caller: Option<Caller>,
     ) -> CallLog {
-        let method = request_head::method(path).map_or(UNKNOWN, |(method, _)| method);
+        let name = method.map_or(UNKNOWN, Method::name);
         let at = caller.as_ref().map_or_else(Instant::now, |caller| caller.arrived);
         let only = caller.as_ref().and_then(|caller| caller.access.only_tenant());
         let tenant = only.and_then(|id| self.0.tenants.named(id));
         let tenant_id = tenant.as_ref().map(|tenant| tenant.id().to_string()).unwrap_or_default();
-        let about = About { method, tenant_id, agent_id: String::new() };
+        let about = About { method: name, tenant_id, agent_id: String::new() };
         let observed = &self.0.observed;
-        let calls = &observed.metrics.calls;
         let counted = Counted {
-            method: calls.of(method).or_else(|| calls.of(UNKNOWN)),
+            method: observed.metrics.calls.of(method.map(Method::number)),
             // Health checks, for example, belong to no tenant.
-            tenant: tenant.filter(|_| method.starts_with("ccgateway.")),
+            tenant: tenant.filter(|_| method.is_some_and(Method::is_of_contract)),
         };
         let timeout = own_timeout(headers);
         let started =
-            Started { at, timeout, counted, span: observed.tracer.begin(method, headers, at) };
+            Started { at, timeout, counted, span: observed.tracer.begin(name, headers, at) };
         CallLog::new(about, caller, started)
     }
 }

@@ -22,13 +22,13 @@ use super::{
     request_reader::{RequestReader, Sender},
     request_stream::{RefusedStatus, StreamRefusal},
     send_buffers::{Chunk, Reader},
-    streams::{AnswerKind, EndConditions, StreamBody, Streams, is_reflection},
+    streams::{AnswerKind, EndConditions, StreamBody, Streams},
     token_bucket::TokenBucket,
 };
 use crate::{
     access::{Access, Caller, ConnectionIdentity, Identified},
-    call::{CallError, ConnectionEnding, Obstacle, Share, Unidentified, Unreadable},
-    rpc::{ENCODING, Encoding, RequestHead, RequestKind, Unhandled},
+    call::{CallError, ConnectionEnding, Obstacle, Share, Unidentified},
+    rpc::{ENCODING, Encoding, Method, RequestHead, Unhandled},
 };
 
 /// The services, as one connection calls them. A call clones only this `Arc`, whose count other
@@ -98,7 +98,7 @@ struct PendingRequest {
     head: Parts,
     body: Incoming,
     encoding: Encoding,
-    kind: RequestKind,
+    method: Method,
 }
 
 impl Calls {
@@ -185,22 +185,18 @@ impl Connection {
         head.extensions.insert(caller.clone());
         // Nobody needs the token any more.
         head.headers.remove(AUTHORIZATION);
-        let unhandled = &self.services.unhandled;
-        let is_hidden = is_reflection(head.uri.path()) && !self.peer.identity.may_reflect();
-        let checked = if is_hidden {
-            Err(CallError::unasked(Unreadable::MethodUnknown.into()))
-        } else {
-            unhandled.check(&head, identified)
-        };
-        let request = match checked {
-            Ok(RequestHead { encoding, kind }) => PendingRequest { head, body, encoding, kind },
+        let is_served =
+            |method: &Method| !method.is_reflection() || self.peer.identity.may_reflect();
+        let method = Method::of(head.uri.path()).filter(is_served);
+        let request = match self.services.unhandled.check(&head, method, identified) {
+            Ok(RequestHead { encoding, method }) => PendingRequest { head, body, encoding, method },
             Err(error) => {
                 return PendingCall { connection: self, caller }.refuse(&head, body, &error);
             }
         };
         let begun = self.clone();
         let work = PendingCall { connection: self, caller };
-        match AnswerKind::of(request.head.uri.path()) {
+        match AnswerKind::of(request.method) {
             AnswerKind::Once => Box::pin(work.answer(request, begun.served.begin())),
             kind => {
                 let call = kind.keeps_busy().then(|| begun.served.begin());
@@ -303,22 +299,17 @@ impl PendingCall {
     ) -> Result<Response<Body>, Infallible> {
         let Caller { peer, arrived, .. } = self.caller;
         let Services { routes, request_reader, unhandled, .. } = &self.connection.services;
-        let PendingRequest { mut head, body, encoding, kind } = request;
-        let path = head.uri.path_and_query().cloned();
-        let body = match kind {
-            RequestKind::Message => {
-                let sender = Sender { peer: peer.ip(), arrived };
-                let answer_by = || unhandled.answer_by(&head.headers, arrived);
-                let read = request_reader.read_message(encoding, sender, body, answer_by);
-                match read.await {
-                    Ok(body) => body,
-                    Err(why) => return Ok(unhandled.refuse(&head, &CallError::unasked(why))),
-                }
-            }
-            RequestKind::Stream => {
-                let refusal = StreamRefusal::new(unhandled.clone(), &head);
-                *refused = Some(refusal.status());
-                request_reader.read_stream(encoding, peer.ip(), body, refusal)
+        let PendingRequest { mut head, body, encoding, method } = request;
+        let body = if method.is_reflection() {
+            let refusal = StreamRefusal::new(unhandled.clone(), &head);
+            *refused = Some(refusal.status());
+            request_reader.read_stream(encoding, peer.ip(), body, refusal)
+        } else {
+            let sender = Sender { peer: peer.ip(), arrived };
+            let answer_by = || unhandled.answer_by(&head.headers, arrived);
+            match request_reader.read_message(encoding, sender, body, answer_by).await {
+                Ok(body) => body,
+                Err(why) => return Ok(unhandled.refuse(&head, &CallError::unasked(why))),
             }
         };
         if encoding != Encoding::Identity {
@@ -326,7 +317,7 @@ impl PendingCall {
             head.headers.remove(ENCODING);
         }
         let response = routes.clone().call(Request::from_parts(head, body)).await?;
-        Ok(unhandled.complete(path.as_ref(), &self.caller, response))
+        Ok(unhandled.complete(method, &self.caller, response))
     }
 
     /// Wraps a complete answer.

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     call::Obstacle,
     config,
-    rpc::StreamEnd,
+    rpc::{Method, StreamEnd},
     tenant::{PeerPlace, PeerPlaces, Resource, Usage},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Streams {
     reflection: Arc<Reflection>,
 }
 
-/// What a path's answer is.
+/// What a method's answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerKind {
     /// One message.
@@ -138,20 +138,15 @@ impl Streams {
     }
 }
 
-/// Whether a path is one of reflection, of any version.
-pub(super) fn is_reflection(path: &str) -> bool {
-    path.starts_with("/grpc.reflection.")
-}
-
 // === impl AnswerKind ===
 
 impl AnswerKind {
-    /// What the answer of `path` is.
-    pub(super) fn of(path: &str) -> Self {
-        match path {
-            "/ccgateway.agent.v1.AgentEvents/WatchEvents" => Self::Events,
-            "/grpc.health.v1.Health/Watch" => Self::Health,
-            _ if is_reflection(path) => Self::Reflection,
+    /// What the answer of `method` is.
+    pub(super) fn of(method: Method) -> Self {
+        match method {
+            Method::WatchEvents => Self::Events,
+            Method::WatchHealth => Self::Health,
+            Method::Reflect | Method::ReflectAlpha => Self::Reflection,
             _ => Self::Once,
         }
     }

@@ -67,7 +67,7 @@ const SECONDS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 impl Metrics {
-    /// Metrics for these methods and for these codes, in the order of the codes' numbers.
+    /// Metrics for these methods and for these codes, in the order of their numbers.
     pub fn new(methods: &[Method], codes: &'static [Code]) -> Self {
         let mut registry = Registry::default();
         let build = Info::new(vec![("version", version::NUMBER), ("commit", version::COMMIT)]);
@@ -128,12 +128,12 @@ impl Metrics {
 }
 
 /// A method of the contract.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method {
     /// For example `ccgateway.agent.v1.AgentState`.
-    pub service: String,
+    pub service: &'static str,
     /// For example `SetBusy`.
-    pub name: String,
+    pub name: &'static str,
     /// Whether its answer is a stream.
     pub streams: bool,
 }

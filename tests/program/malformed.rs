@@ -205,11 +205,19 @@ async fn malformed_metadata_is_refused_before_the_message_is_read() {
 #[tokio::test]
 async fn another_http_method_than_post_is_not_allowed() {
     let program = start("", &[]).await;
+    // Where there is no reflection, its methods are as unknown as any other.
+    let off = start("server.reflection = false", &[]).await;
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
-        for path in [SET_BUSY, CHECK_HEALTH, REFLECTION, "/"] {
+        for (program, path) in [
+            (&program, SET_BUSY),
+            (&program, CHECK_HEALTH),
+            (&program, REFLECTION),
+            (&off, REFLECTION),
+            (&program, "/"),
+        ] {
             let mut request = Request::grpc(path, &framed(0, &message(path)));
             request.method = method.parse().expect("a method");
-            let answer = refuse(&program, request, Code::InvalidArgument, "NOT_GRPC", method).await;
+            let answer = refuse(program, request, Code::InvalidArgument, "NOT_GRPC", method).await;
             assert_eq!((answer.http, &answer.headers["allow"]), (405, &"POST".parse().unwrap()));
         }
     }

@@ -1,5 +1,5 @@
 //! Metrics of gRPC calls.
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -16,7 +16,9 @@ use super::{
 /// Metrics of gRPC calls, with the names and labels that dashboards for gRPC expect.
 #[derive(Debug)]
 pub struct Calls {
-    methods: HashMap<String, Arc<CallMetrics>>,
+    /// By number.
+    methods: Vec<Arc<CallMetrics>>,
+    unknown: Arc<CallMetrics>,
 }
 
 /// The metrics of one method. They are looked up once, so that a call needs no lookup by labels.
@@ -35,16 +37,16 @@ pub struct CallMetrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabels {
     grpc_type: &'static str,
-    grpc_service: String,
-    grpc_method: String,
+    grpc_service: &'static str,
+    grpc_method: &'static str,
 }
 
 #[expect(clippy::struct_field_names)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     grpc_type: &'static str,
-    grpc_service: String,
-    grpc_method: String,
+    grpc_service: &'static str,
+    grpc_method: &'static str,
     grpc_code: &'static str,
 }
 
@@ -61,16 +63,16 @@ impl Calls {
         registry.register_with_unit("grpc_server_handling", help, Unit::Seconds, took.clone());
 
         let method = |method: &Method| {
-            let Method { service, name, streams } = method;
+            let Method { service, name, streams } = *method;
             let labels = MethodLabels {
-                grpc_type: if *streams { "server_stream" } else { "unary" },
-                grpc_service: service.clone(),
-                grpc_method: name.clone(),
+                grpc_type: if streams { "server_stream" } else { "unary" },
+                grpc_service: service,
+                grpc_method: name,
             };
             let code = |code: &Code| CodeLabels {
                 grpc_type: labels.grpc_type,
-                grpc_service: service.clone(),
-                grpc_method: name.clone(),
+                grpc_service: service,
+                grpc_method: name,
                 grpc_code: code.name,
             };
             let metrics = CallMetrics {
@@ -78,21 +80,19 @@ impl Calls {
                 open: open.get_or_create(&labels).clone(),
                 handled: late::by_code(&handled, codes.iter().map(code)),
                 seconds: Late::new(&took, labels.clone()),
-                streams: *streams,
+                streams,
             };
-            (format!("{service}/{name}"), Arc::new(metrics))
+            Arc::new(metrics)
         };
-        let mut methods: HashMap<_, _> = methods.iter().map(method).collect();
-        // For calls of a method that does not exist.
-        let unknown = Method { service: "unknown".into(), name: "unknown".into(), streams: false };
-        methods.insert("unknown".into(), method(&unknown).1);
-        Self { methods }
+        let unknown = Method { service: "unknown", name: "unknown", streams: false };
+        Self { methods: methods.iter().map(method).collect(), unknown: method(&unknown) }
     }
 
-    /// The metrics of a method, for example `ccgateway.agent.v1.AgentState/SetBusy`. Those of
-    /// `unknown` are for calls of methods that do not exist.
-    pub fn of(&self, method: &str) -> Option<Arc<CallMetrics>> {
-        self.methods.get(method).cloned()
+    /// The metrics of the method with this number; those of `unknown` for calls of any other, and of methods that
+    /// do not exist.
+    pub fn of(&self, number: Option<usize>) -> Arc<CallMetrics> {
+        let known = number.and_then(|number| self.methods.get(number));
+        known.unwrap_or(&self.unknown).clone()
     }
 }
 
