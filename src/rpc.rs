@@ -20,6 +20,7 @@ mod known_change;
 mod method;
 mod observed;
 pub mod proto;
+mod reflection;
 mod request_head;
 mod respond;
 mod status;
@@ -44,6 +45,7 @@ pub(crate) use self::error_report::code_name;
 pub use self::failures::{Failure, Failures};
 pub use self::method::{Method, methods};
 pub use self::observed::Observed;
+pub use self::reflection::reflect;
 pub use self::request_head::{ENCODING, Encoding, RequestHead};
 pub use self::stream_end::StreamEnd;
 pub use self::unhandled::{Unhandled, WHAT_IS_SPOKEN};
@@ -52,8 +54,8 @@ use self::{
     agent_session::AgentSessionRpc,
     agent_state::AgentStateRpc,
     proto::{
-        FILE_DESCRIPTOR_SET, agent_events_server::AgentEventsServer,
-        agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer, health,
+        agent_events_server::AgentEventsServer, agent_session_server::AgentSessionServer,
+        agent_state_server::AgentStateServer,
     },
     unhandled::RefusalsTold,
 };
@@ -105,25 +107,13 @@ impl DefaultDeadline {
     }
 }
 
-/// Reflection cannot be served. Only wrong descriptors can cause that, and they are made at build
-/// time.
-#[derive(Debug, thiserror::Error)]
-#[error("reflection cannot be served: {0}")]
-pub struct ReflectionError(#[from] tonic_reflection::server::Error);
-
-/// Builds the services of the contract, and `reflection` if a listener wants it. Also returns
-/// what answers the requests that reach no method.
-///
-/// # Errors
-///
-/// [`ReflectionError`] if a descriptor is wrong.
+/// Builds the services of the contract. Also returns what answers the requests that reach no method.
 pub fn services(
     tenants: Tenants,
     overrides: Overrides,
     server: &config::Server,
-    reflection: bool,
     observed: Arc<Observed>,
-) -> Result<(RoutesBuilder, Unhandled), ReflectionError> {
+) -> (RoutesBuilder, Unhandled) {
     let shared = Arc::new(Shared {
         tenants,
         overrides,
@@ -145,26 +135,5 @@ pub fn services(
         .add_service(
             AgentEventsServer::new(AgentEventsRpc(shared)).max_decoding_message_size(limit),
         );
-    if reflection {
-        add_reflection(&mut routes)?;
-    }
-    Ok((routes, unhandled))
-}
-
-/// Adds both versions of reflection, for tools of any age. It includes the types of error details,
-/// since a tool can only decode details whose types it finds here.
-fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionError> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(health::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(
-                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-            )
-            .include_reflection_service(false)
-    };
-    routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
-    Ok(())
+    (routes, unhandled)
 }

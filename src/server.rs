@@ -190,9 +190,6 @@ pub enum StartError {
         /// How many tenants there would be.
         tenants: usize,
     },
-    /// The reflection service cannot be built.
-    #[error(transparent)]
-    Reflection(#[from] rpc::ReflectionError),
 }
 
 /// The signals that stop the bridge's parts. They are given in this order.
@@ -254,7 +251,6 @@ impl Bridge {
         let certificates = Certificates::of(&config);
         let division = config.division();
         let Config { server, host_limit, tenants, traces, retcodes, admin, .. } = config;
-        let serves_reflection = config.listeners.values().any(|listener| listener.reflection);
         let rules = config.callers.rules(tenants.keys().cloned().collect());
         let policies = Policies::new(rules, config.issuers, None)?;
         let of = |(name, listener): (&ListenerName, &config::Listener)| {
@@ -283,7 +279,7 @@ impl Bridge {
         };
         let tenants = start_tenants(tenants, &common.common(), &work)?;
         let (mut routes, unhandled) =
-            rpc::services(tenants.clone(), retcodes, &server, serves_reflection, observed.clone())?;
+            rpc::services(tenants.clone(), retcodes, &server, observed.clone());
         let default_deadline = unhandled.default_deadline();
         tenants.all().iter().for_each(Tenant::share_polls);
         let health = Health::serving(&mut routes, tenants.clone());

@@ -39,7 +39,7 @@ impl Unhandled {
 fn why(headers: &HeaderMap) -> Option<Unreadable> {
     let status = Status::from_header_map(headers)?;
     match status.code() {
-        // Reflection is switched off.
+        // Reflection cannot be served.
         Code::Unimplemented => Some(Unreadable::MethodUnknown),
         Code::Internal => Some(Unreadable::Malformed(status.message().to_owned())),
         // Health and reflection answer without details, which is fine.

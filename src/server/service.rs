@@ -28,7 +28,7 @@ use super::{
 use crate::{
     access::{Access, Caller, ConnectionIdentity, Identified},
     call::{CallError, ConnectionEnding, Obstacle, Share, Unidentified},
-    rpc::{ENCODING, Encoding, Method, RequestHead, Unhandled},
+    rpc::{ENCODING, Encoding, Method, RequestHead, Unhandled, reflect},
 };
 
 /// The services, as one connection calls them. A call clones only this `Arc`, whose count other
@@ -316,7 +316,12 @@ impl PendingCall {
             // What is passed on is not compressed any more.
             head.headers.remove(ENCODING);
         }
-        let response = routes.clone().call(Request::from_parts(head, body)).await?;
+        let request = Request::from_parts(head, body);
+        let response = if method.is_reflection() {
+            reflect(request.map(Body::new)).await?
+        } else {
+            routes.clone().call(request).await?
+        };
         Ok(unhandled.complete(method, &self.caller, response))
     }
 
