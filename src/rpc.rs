@@ -12,6 +12,7 @@ mod call_log;
 mod check;
 mod codec;
 mod details;
+mod dispatch;
 mod error_report;
 mod failures;
 #[doc(hidden)]
@@ -38,14 +39,12 @@ use std::{
     time::Duration,
 };
 
-use tonic::service::{Routes, RoutesBuilder};
-
 pub use self::details::ERROR_DOMAIN;
+pub use self::dispatch::Dispatch;
 pub(crate) use self::error_report::code_name;
 pub use self::failures::{Failure, Failures};
 pub use self::method::{Method, methods};
 pub use self::observed::Observed;
-pub use self::reflection::reflect;
 pub use self::request_head::{ENCODING, Encoding, RequestHead};
 pub use self::stream_end::StreamEnd;
 pub use self::unhandled::{Unhandled, WHAT_IS_SPOKEN};
@@ -54,8 +53,10 @@ use self::{
     agent_session::AgentSessionRpc,
     agent_state::AgentStateRpc,
     proto::{
-        agent_events_server::AgentEventsServer, agent_session_server::AgentSessionServer,
+        agent_events_server::AgentEventsServer,
+        agent_session_server::AgentSessionServer,
         agent_state_server::AgentStateServer,
+        health::health_server::{Health, HealthServer},
     },
     unhandled::RefusalsTold,
 };
@@ -107,13 +108,15 @@ impl DefaultDeadline {
     }
 }
 
-/// Builds the services of the contract. Also returns what answers the requests that reach no method.
-pub fn services(
+/// Builds the services of the contract, beside that of health. Also returns what answers the requests that
+/// reach no method.
+pub fn services<H: Health>(
     tenants: Tenants,
     overrides: Overrides,
     server: &config::Server,
+    health: HealthServer<H>,
     observed: Arc<Observed>,
-) -> (RoutesBuilder, Unhandled) {
+) -> (Dispatch<H>, Unhandled) {
     let shared = Arc::new(Shared {
         tenants,
         overrides,
@@ -123,17 +126,14 @@ pub fn services(
     });
     let unhandled = Unhandled::new(shared.clone());
     let limit = server.limits.message_size;
-    let mut routes = Routes::builder();
-    routes
-        .add_service(
-            AgentStateServer::new(AgentStateRpc(shared.clone())).max_decoding_message_size(limit),
-        )
-        .add_service(
-            AgentSessionServer::new(AgentSessionRpc(shared.clone()))
-                .max_decoding_message_size(limit),
-        )
-        .add_service(
-            AgentEventsServer::new(AgentEventsRpc(shared)).max_decoding_message_size(limit),
-        );
-    (routes, unhandled)
+    let state = AgentStateServer::new(AgentStateRpc(shared.clone()));
+    let session = AgentSessionServer::new(AgentSessionRpc(shared.clone()));
+    let events = AgentEventsServer::new(AgentEventsRpc(shared));
+    let dispatch = Dispatch {
+        state: state.max_decoding_message_size(limit),
+        session: session.max_decoding_message_size(limit),
+        events: events.max_decoding_message_size(limit),
+        health,
+    };
+    (dispatch, unhandled)
 }

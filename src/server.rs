@@ -278,11 +278,11 @@ impl Bridge {
             observed: observed.clone(),
         };
         let tenants = start_tenants(tenants, &common.common(), &work)?;
-        let (mut routes, unhandled) =
-            rpc::services(tenants.clone(), retcodes, &server, observed.clone());
+        let (health, health_service) = Health::serving(tenants.clone());
+        let (dispatch, unhandled) =
+            rpc::services(tenants.clone(), retcodes, &server, health_service, observed.clone());
         let default_deadline = unhandled.default_deadline();
         tenants.all().iter().for_each(Tenant::share_polls);
-        let health = Health::serving(&mut routes, tenants.clone());
         let ServerShares { connection_limits, request_reader, streams, .. } = &shares;
         let (connection_limits, request_reader, streams) =
             (connection_limits.clone(), request_reader.clone(), streams.clone());
@@ -316,8 +316,7 @@ impl Bridge {
         let (buffers, close) = (connection_limits.send_buffers.clone(), stages.close.clone());
         let lingering_tasks = connection_limits.lingering_tasks.clone();
         tokio::spawn(async move { close.run_until_cancelled(buffers.watch()).await });
-        let services =
-            Services { routes: routes.routes().prepare(), request_reader, streams, unhandled };
+        let services = Services { dispatch, request_reader, streams, unhandled };
         let limits = server.connections.clone();
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
         in_force.policies.put_in_force(&[]);

@@ -28,7 +28,7 @@ static SERVICE: LazyLock<Result<Service, Error>> = LazyLock::new(service);
 const PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// Answers a request of either version, for tools of any age: v1alpha has the same messages as v1.
-pub fn reflect(mut request: Request<Body>) -> Answering {
+pub(super) fn reflect(mut request: Request<Body>) -> Answering {
     *request.uri_mut() = Uri::from_static(PATH);
     match &*SERVICE {
         Ok(service) => service(request),

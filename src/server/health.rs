@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream::unfold};
 use tokio::{sync::watch, time::sleep};
-use tonic::{Request, Response, Status, server::NamedService, service::RoutesBuilder};
+use tonic::{Request, Response, Status, server::NamedService};
 
 use crate::{
     access::{Access, Caller},
@@ -36,7 +36,7 @@ enum HealthPhase {
 
 /// The service.
 #[derive(Clone, Debug)]
-struct Service {
+pub(super) struct Service {
     phase: Arc<watch::Sender<HealthPhase>>,
     tenants: Tenants,
 }
@@ -76,11 +76,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 // === impl Health ===
 
 impl Health {
-    /// Adds the health service to `routes`. The server is reported as serving.
-    pub(super) fn serving(routes: &mut RoutesBuilder, tenants: Tenants) -> Self {
+    /// Also returns the service. The server is reported as serving.
+    pub(super) fn serving(tenants: Tenants) -> (Self, HealthServer<Service>) {
         let phase = Arc::new(watch::Sender::new(HealthPhase::Serving));
-        routes.add_service(HealthServer::new(Service { phase: phase.clone(), tenants }));
-        Self(phase)
+        let service = HealthServer::new(Service { phase: phase.clone(), tenants });
+        (Self(phase), service)
     }
 
     /// Reports everything as not serving.

@@ -14,11 +14,11 @@ use hyper::{
     service::Service,
 };
 use tokio::time::Instant;
-use tonic::{body::Body, service::Routes};
-use tower_service::Service as _;
+use tonic::body::Body;
 
 use super::{
     connection_slots::{OpenCall, ServedConnection},
+    health,
     request_reader::{RequestReader, Sender},
     request_stream::{RefusedStatus, StreamRefusal},
     send_buffers::{Chunk, Reader},
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     access::{Access, Caller, ConnectionIdentity, Identified},
     call::{CallError, ConnectionEnding, Obstacle, Share, Unidentified},
-    rpc::{ENCODING, Encoding, Method, RequestHead, Unhandled, reflect},
+    rpc::{Dispatch, ENCODING, Encoding, Method, RequestHead, Unhandled},
 };
 
 /// The services, as one connection calls them. A call clones only this `Arc`, whose count other
@@ -54,7 +54,7 @@ pub(super) struct Peer {
 /// The services, with the checks that come before them.
 #[derive(Clone, Debug)]
 pub(super) struct Services {
-    pub(super) routes: Routes,
+    pub(super) dispatch: Dispatch<health::Service>,
     pub(super) request_reader: Arc<RequestReader>,
     pub(super) streams: Arc<Streams>,
     pub(super) unhandled: Unhandled,
@@ -298,7 +298,7 @@ impl PendingCall {
         refused: &mut Option<RefusedStatus>,
     ) -> Result<Response<Body>, Infallible> {
         let Caller { peer, arrived, .. } = self.caller;
-        let Services { routes, request_reader, unhandled, .. } = &self.connection.services;
+        let Services { dispatch, request_reader, unhandled, .. } = &self.connection.services;
         let PendingRequest { mut head, body, encoding, method } = request;
         let body = if method.is_reflection() {
             let refusal = StreamRefusal::new(unhandled.clone(), &head);
@@ -316,12 +316,7 @@ impl PendingCall {
             // What is passed on is not compressed any more.
             head.headers.remove(ENCODING);
         }
-        let request = Request::from_parts(head, body);
-        let response = if method.is_reflection() {
-            reflect(request.map(Body::new)).await?
-        } else {
-            routes.clone().call(request).await?
-        };
+        let response = dispatch.call(method, Request::from_parts(head, body)).await?;
         Ok(unhandled.complete(method, &self.caller, response))
     }
 

@@ -31,7 +31,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status};
 
 use crate::hides_secrets;
 
@@ -106,10 +106,10 @@ impl Collector {
         let (sender, exports) = unbounded_channel();
         let asked = Arc::new(AtomicUsize::default());
         let server = TraceServer { conduct, asked: asked.clone(), exports: sender };
-        let routes = Routes::new(TraceServiceServer::new(server));
+        let service = TraceServiceServer::new(server);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, tls.clone(), routes.clone()));
+                tokio::spawn(serve(stream, tls.clone(), service.clone()));
             }
         });
         Self { addr, certificate, asked, exports }
@@ -144,8 +144,12 @@ fn searched(export: Export) -> Export {
     export
 }
 
-async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, routes: Routes) {
-    let service = TowerToHyperService::new(routes);
+async fn serve(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    service: TraceServiceServer<TraceServer>,
+) {
+    let service = TowerToHyperService::new(service);
     let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     // A client that disconnects is no failure here.
     let _ended = match tls {
