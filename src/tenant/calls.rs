@@ -1,7 +1,8 @@
 //! How each call begins: it takes its places, waits for the agent's turn, and goes on in a task.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use futures_util::poll;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -391,9 +392,13 @@ impl Tenant {
         if self.work.cutoff.is_given() {
             return Err(self.why_it_stops());
         }
-        // The queue first: usually the call does not have to wait, and then needs neither a timer nor the
-        // lock of the signal. A call that gets its turn while the bridge ends is still not sent, since the
-        // signal is checked again before that.
+        let mut queue = pin!(queue);
+        // Usually the call does not have to wait, and then needs no timer.
+        if let Poll::Ready(at_once) = poll!(queue.as_mut()) {
+            return Ok(at_once);
+        }
+        // The queue first: a call that gets its turn while the bridge ends is still not sent, since the signal
+        // is checked again before that.
         tokio::select! {
             biased;
             waited = timeout_at(deadline.start_by(), queue) => {
