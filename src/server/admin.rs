@@ -9,6 +9,7 @@ mod html;
 mod log;
 mod page;
 mod reload;
+mod reports;
 mod sites;
 mod token;
 
@@ -24,12 +25,13 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::Mutex};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     connection::{Connection, Connections},
     hosts::Hosts,
+    reports::Reports,
     token::Token,
 };
 use super::{ReloadControl, status::StatusSource};
@@ -43,13 +45,19 @@ type Answer = (StatusCode, &'static str, String);
 
 /// What can be requested.
 enum Page<'a> {
-    Status,
-    StatusJson,
+    Report(Report),
     Health,
     Readiness,
-    Metrics,
     Log(&'a LogControl),
     Reload(&'a ReloadControl),
+}
+
+/// What grows with the number of tenants.
+#[derive(Clone, Copy)]
+enum Report {
+    Status,
+    StatusJson,
+    Metrics,
 }
 
 /// How long the head of a request, or the filter of a PUT, may take.
@@ -87,8 +95,7 @@ struct Pages {
     source: Arc<StatusSource>,
     hosts: Hosts,
     token: Token,
-    /// Held while a large answer is made, so that these keep one thread busy at the most.
-    large_answers: Mutex<()>,
+    reports: Reports,
 }
 
 /// Serves the admin port until the bridge closes.
@@ -102,7 +109,7 @@ pub(super) async fn serve(
         source: source.clone(),
         hosts: Hosts::new(config.hosts),
         token: Token::new(config.token),
-        large_answers: Mutex::default(),
+        reports: Reports::default(),
     });
     let connections = Connections::new();
     let ending = close.clone();
@@ -145,27 +152,46 @@ impl Pages {
             refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return refusal;
         }
-        let _turn = if page.is_large() {
-            connection.answers_at_length();
-            Some(self.large_answers.lock().await)
-        } else {
-            None
-        };
         let refresh = refresh(&request);
-        let mut response = response(page.answer(request, source).await);
+        let mut response = response(self.answer(page, request, connection).await);
         response.headers_mut().extend(refresh.map(|time| (REFRESH, time)));
         response
+    }
+
+    async fn answer(
+        &self,
+        page: Page<'_>,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Answer {
+        match page {
+            Page::Report(report) => {
+                connection.answers_at_length();
+                let (source, format) = (self.source.clone(), format(&request));
+                let made = self.reports.make(move || report.of(&source, format)).await;
+                made.unwrap_or_else(failed)
+            }
+            Page::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Page::Readiness => {
+                let verbose = request.uri().query() == Some("verbose");
+                let (status, text) = self.source.readiness.answer(verbose);
+                (status, TEXT, text)
+            }
+            Page::Log(log) if request.method() == Method::PUT => log::change(log, request).await,
+            Page::Log(log) => log::show(log),
+            Page::Reload(reload) => reload::answer(reload, &request).await,
+        }
     }
 }
 
 impl<'a> Page<'a> {
     fn at(path: &str, source: &'a StatusSource) -> Option<Self> {
         Some(match path {
-            "/" => Self::Status,
-            "/status.json" => Self::StatusJson,
+            "/" => Self::Report(Report::Status),
+            "/status.json" => Self::Report(Report::StatusJson),
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
-            "/metrics" => Self::Metrics,
+            "/metrics" => Self::Report(Report::Metrics),
             // Not there in a process that does not log.
             "/log" => Self::Log(source.exposition.controls.log.as_ref()?),
             "/reload" => Self::Reload(source.exposition.controls.reload.as_ref()?),
@@ -182,11 +208,6 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Whether the answer grows with the number of tenants.
-    fn is_large(&self) -> bool {
-        matches!(self, Self::Status | Self::StatusJson | Self::Metrics)
-    }
-
     /// The answer to a request that may be a web page's ([`Hosts`]), or has not brought the [`Token`].
     /// Probes get their status all the same: it says nothing that a page could want.
     fn refused(self, status: StatusCode, why: &str, source: &StatusSource) -> Answer {
@@ -197,34 +218,30 @@ impl<'a> Page<'a> {
         };
         (status, TEXT, why.to_owned())
     }
+}
 
-    async fn answer(self, request: Request<Incoming>, source: &StatusSource) -> Answer {
+impl Report {
+    /// Reads everything from its sources. Metrics are written in this format.
+    fn of(self, source: &StatusSource, format: Format) -> Answer {
         match self {
             Self::Status => (StatusCode::OK, HTML, page::page(&source.status())),
             Self::StatusJson => match serde_json::to_string_pretty(&source.status()) {
                 Ok(text) => (StatusCode::OK, JSON, text + "\n"),
                 Err(error) => failed(error),
             },
-            Self::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-            Self::Readiness => {
-                let verbose = request.uri().query() == Some("verbose");
-                let (status, text) = source.readiness.answer(verbose);
-                (status, TEXT, text)
-            }
-            Self::Metrics => {
-                let accept = request.headers().get_all(ACCEPT).iter();
-                let accept: Vec<_> = accept.filter_map(|accept| accept.to_str().ok()).collect();
-                let format = Format::accepted(&accept);
-                match source.exposition.text(format) {
-                    Ok(text) => (StatusCode::OK, format.content_type(), text),
-                    Err(error) => failed(error),
-                }
-            }
-            Self::Log(log) if request.method() == Method::PUT => log::change(log, request).await,
-            Self::Log(log) => log::show(log),
-            Self::Reload(reload) => reload::answer(reload, &request).await,
+            Self::Metrics => match source.exposition.text(format) {
+                Ok(text) => (StatusCode::OK, format.content_type(), text),
+                Err(error) => failed(error),
+            },
         }
     }
+}
+
+/// The format of metrics that the client accepts.
+fn format(request: &Request<Incoming>) -> Format {
+    let accept = request.headers().get_all(ACCEPT).iter();
+    let accept: Vec<_> = accept.filter_map(|accept| accept.to_str().ok()).collect();
+    Format::accepted(&accept)
 }
 
 fn failed(error: impl Display) -> Answer {
