@@ -1,7 +1,7 @@
 //! `/metrics` on the admin port.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::SystemTime,
 };
 
@@ -163,9 +163,9 @@ async fn counters_that_alerts_use_begin_at_zero() {
     let bridge = TestBridge::start().await;
     let series = bridge.scrape().await;
     for name in [
-        &*request("sayBusy", "no_answer"),
-        &request("getAgentEvent", "unreachable"),
+        &*request("login", "unreachable"),
         &request("login", "credentials_rejected"),
+        &request("forceLogin", "no_guid"),
         "ccgw_calls_total{tenant=\"acme\",grpc_code=\"OK\"}",
         "ccgw_calls_over_limit_total{tenant=\"acme\",share=\"requests\"}",
         "ccgw_event_gaps_total{tenant=\"acme\"}",
@@ -174,6 +174,31 @@ async fn counters_that_alerts_use_begin_at_zero() {
         "ccgw_store_failures_total",
     ] {
         assert_eq!(series.get(name), Some(&0.0), "{name}");
+    }
+}
+
+/// A tenant that is idle would have a hundred series otherwise. An interface that comes into use begins with answers,
+/// nearly always.
+#[tokio::test]
+async fn an_interface_has_its_series_once_it_is_used() {
+    let bridge = TestBridge::start().await;
+    let interfaces = async || -> BTreeSet<String> {
+        let series = bridge.scrape().await.into_keys();
+        let interface = |name: String| {
+            let labels = name.strip_prefix("ccgw_gateway_requests_total{")?;
+            Some(labels.split_once("interface=\"")?.1.split_once('"')?.0.to_owned())
+        };
+        series.filter_map(interface).collect()
+    };
+    let sign_ins = BTreeSet::from(["forceLogin", "login"].map(str::to_owned));
+    assert_eq!(interfaces().await, sign_ins);
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.set_busy(AGENT).await.expect("busy");
+    assert!(!interfaces().await.contains("rest"), "it is not used");
+    let series = bridge.scrape().await;
+    assert_eq!(series.get(&request("sayBusy", "ok")), Some(&1.0));
+    for result in ["unreachable", "no_answer", "given_up", "bad_reply", "http_status"] {
+        assert_eq!(series.get(&request("sayBusy", result)), Some(&0.0), "{result}");
     }
 }
 

@@ -10,7 +10,7 @@ pub trait Label: Copy + Debug {
 }
 
 /// A label whose values are numbered, so that a metric is found by an index.
-pub trait Numbered: Label {
+pub trait Numbered: Label + 'static {
     /// How many values there are.
     const COUNT: usize;
 

@@ -25,22 +25,24 @@ pub struct Requests {
 
 /// One tenant's part. `I` is an interface of the gateway, and `R` is the result of a request.
 #[derive(Debug)]
-pub struct RequestMetrics<I, R> {
+pub struct RequestMetrics<I, R: 'static> {
     tenant: Arc<str>,
     families: Requests,
     connections: Gauge,
-    /// By the number of the interface.
-    found: Box<[Found]>,
-    labels: PhantomData<fn(I, R)>,
+    /// The results that an interface has a series of once it is used.
+    results: &'static [R],
+    /// By the number of the interface. Nothing is exported of one that was never used.
+    found: Box<[OnceLock<Found>]>,
+    interfaces: PhantomData<fn(I)>,
 }
 
-/// The metrics of one interface. Each is looked up by its labels when it is used for the first time, so
-/// that results which never occurred are not exported.
+/// The metrics of one interface.
 #[derive(Debug)]
 struct Found {
-    /// By the number of the result.
+    /// By the number of the result. Each is looked up by its labels when it occurs for the first time, so that results
+    /// which never occurred are not exported.
     answered: Box<[OnceLock<Counter>]>,
-    seconds: OnceLock<Histogram>,
+    seconds: Histogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,21 +78,23 @@ impl Requests {
         families
     }
 
-    /// A tenant's part. The results in `from_the_start` get a series at once, with the value 0.
-    /// Alerts use the increase of some of them, and a series that begins with 1 shows no increase.
+    /// A tenant's part. An interface gets a series for each of `results` with its first request, and those in
+    /// `from_the_start` are there at once, with the value 0. Alerts use the increase of some of them, and a
+    /// series that begins with 1 shows no increase.
     pub fn of<I: Numbered, R: Numbered>(
         &self,
         tenant: &str,
+        results: &'static [R],
         from_the_start: impl IntoIterator<Item = (I, R)>,
     ) -> RequestMetrics<I, R> {
         let tenant: Arc<str> = tenant.into();
         let connections = TenantLabels { tenant: tenant.clone() };
         let connections = self.connections.get_or_create(&connections).clone();
-        let families = self.clone();
-        let found = iter::repeat_with(|| Found::of(R::COUNT)).take(I::COUNT).collect();
-        let metrics = RequestMetrics { tenant, families, connections, found, labels: PhantomData };
+        let (families, interfaces) = (self.clone(), PhantomData);
+        let found = iter::repeat_with(OnceLock::new).take(I::COUNT).collect();
+        let metrics = RequestMetrics { tenant, families, connections, results, found, interfaces };
         for (interface, result) in from_the_start {
-            metrics.answered(interface, result);
+            metrics.counter(interface, result);
         }
         metrics
     }
@@ -99,41 +103,33 @@ impl Requests {
 impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
     /// Counts a request with its result and the time that it took.
     pub fn request(&self, interface: I, result: R, took: Duration) {
-        if let Some(answered) = self.answered(interface, result) {
-            answered.inc();
+        let Some(found) = self.found.get(interface.number()) else { return };
+        let found = found.get_or_init(|| self.begin(interface));
+        if let Some(answered) = found.answered.get(result.number()) {
+            answered.get_or_init(|| self.counter(interface, result)).inc();
         }
-        if let Some(seconds) = self.seconds(interface) {
-            seconds.observe(took.as_secs_f64());
-        }
+        found.seconds.observe(took.as_secs_f64());
     }
 
-    fn answered(&self, interface: I, result: R) -> Option<&Counter> {
-        let found = self.found.get(interface.number())?.answered.get(result.number())?;
-        let find = || self.families.answered.get_or_create(&self.labels(interface, result)).clone();
-        Some(found.get_or_init(find))
+    /// The metrics of an interface that is used for the first time.
+    fn begin(&self, interface: I) -> Found {
+        for result in self.results {
+            self.counter(interface, *result);
+        }
+        let answered = iter::repeat_with(OnceLock::new).take(R::COUNT).collect();
+        let labels = InterfaceLabels { tenant: self.tenant.clone(), interface: interface.as_str() };
+        Found { answered, seconds: self.families.seconds.get_or_create_owned(&labels) }
     }
 
-    fn seconds(&self, interface: I) -> Option<&Histogram> {
-        let found = &self.found.get(interface.number())?.seconds;
-        let (tenant, name) = (&self.tenant, interface.as_str());
-        let labels = || InterfaceLabels { tenant: tenant.clone(), interface: name };
-        Some(found.get_or_init(|| self.families.seconds.get_or_create(&labels()).clone()))
+    /// The counter of a result, which is exported from now on.
+    fn counter(&self, interface: I, result: R) -> Counter {
+        let (interface, result) = (interface.as_str(), result.as_str());
+        let labels = RequestLabels { tenant: self.tenant.clone(), interface, result };
+        self.families.answered.get_or_create_owned(&labels)
     }
 
     /// The gauge of open connections to the tenant's gateway.
     pub fn connections(&self) -> &Gauge {
         &self.connections
-    }
-
-    fn labels(&self, interface: I, result: R) -> RequestLabels {
-        let (interface, result) = (interface.as_str(), result.as_str());
-        RequestLabels { tenant: self.tenant.clone(), interface, result }
-    }
-}
-
-impl Found {
-    fn of(results: usize) -> Self {
-        let answered = iter::repeat_with(OnceLock::new).take(results).collect();
-        Self { answered, seconds: OnceLock::new() }
     }
 }
