@@ -77,7 +77,7 @@ use crate::{
         metrics::{Numbered, Requests},
         trace::Span,
     },
-    tls,
+    tls::{self, SystemRoots},
 };
 
 /// One tenant's gateway. Its connections are not shared with other tenants.
@@ -160,13 +160,14 @@ impl Gateway {
     /// # Errors
     ///
     /// [`BuildError`] if TLS cannot be set up as the tenant's configuration says.
-    pub fn new(
+    pub(crate) fn new(
         id: &TenantId,
         tenant: &config::Tenant,
         requests: &Requests,
+        system_roots: &SystemRoots,
     ) -> Result<Self, BuildError> {
         let counts = (Arc::new(metrics::of(requests, id)), Arc::default());
-        Self::build(id, tenant, counts, Resolver::default())
+        Self::build(id, tenant, system_roots, counts, Resolver::default())
     }
 
     /// A client of the same tenant's gateway as another configuration describes it. It goes on counting, and begins no
@@ -175,18 +176,25 @@ impl Gateway {
     /// # Errors
     ///
     /// As [`Gateway::new`].
-    pub fn changed(&self, tenant: &config::Tenant) -> Result<Self, BuildError> {
+    pub(crate) fn changed(
+        &self,
+        tenant: &config::Tenant,
+        system_roots: &SystemRoots,
+    ) -> Result<Self, BuildError> {
         let counts = (self.metrics.clone(), self.sums.clone());
-        Self::build(&self.id, tenant, counts, self.resolver.clone())
+        Self::build(&self.id, tenant, system_roots, counts, self.resolver.clone())
     }
 
     fn build(
         id: &TenantId,
         tenant: &config::Tenant,
+        system_roots: &SystemRoots,
         (metrics, sums): (Arc<RequestMetrics>, Arc<Sums>),
         resolver: Resolver,
     ) -> Result<Self, BuildError> {
-        let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
+        let servers = tenant.base_urls.len();
+        let tls =
+            tls::client_config_with(&tenant.tls, servers, system_roots).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
         let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust, resolver.clone());
         let endpoint = |url| {

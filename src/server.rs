@@ -83,6 +83,7 @@ use crate::{
         trace::{Tracer, TracerError},
     },
     tenant::{Common, DetachedWork, Hosts, Replicas, ServerCalls, Tenant, Tenants},
+    tls::SystemRoots,
 };
 
 /// A bridge that answers calls.
@@ -415,6 +416,7 @@ impl CommonParts {
             stores: &self.stores,
             replicas: self.replicas.as_deref(),
             metrics: &self.observed.metrics,
+            system_roots: SystemRoots::default(),
         }
     }
 }

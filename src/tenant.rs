@@ -97,6 +97,7 @@ use crate::{
     session::{Session, SessionState, SessionStore, Stores},
     state::AgentState,
     telemetry::metrics::Metrics,
+    tls::SystemRoots,
 };
 
 /// One tenant, as calls see it. A change of its configuration makes another version of it
@@ -131,7 +132,7 @@ pub struct Tenant {
 }
 
 /// What all tenants share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Common<'a> {
     /// The server's places for calls.
     pub calls: &'a ServerCalls,
@@ -143,6 +144,8 @@ pub struct Common<'a> {
     pub replicas: Option<&'a dyn Replicas>,
     /// The bridge's metrics.
     pub metrics: &'a Metrics,
+    /// For tenants that begin or change together.
+    pub(crate) system_roots: SystemRoots,
 }
 
 /// A command that the gateway accepted.
@@ -209,7 +212,7 @@ impl Tenant {
         work: DetachedWork,
     ) -> Result<Arc<Self>, BuildError> {
         // First, since nothing else can fail.
-        let gateway = Gateway::new(&id, &config, &common.metrics.requests)?;
+        let gateway = Gateway::new(&id, &config, &common.metrics.requests, &common.system_roots)?;
         let metrics: Arc<TenantMetrics> = Arc::new(common.metrics.tenants.of(id.as_str()));
         let Sharing { events, relay, polls, sign_ins } =
             Sharing::of(common.replicas, &id, &config, &work);

@@ -4,7 +4,7 @@ mod peer_key;
 pub(crate) mod refused;
 mod verifier;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -16,16 +16,43 @@ use rustls::{
 use self::verifier::{Rule, Verifier};
 use crate::config::{ClientTls, Trust};
 
-/// How many TLS sessions are kept to be resumed: eight for each of eight servers. The library's default is
-/// four times that, and takes 16 kB for each tenant.
-const RESUMABLE: usize = 64;
+/// How many TLS sessions with one server are kept to be resumed; the library keeps no more.
+const RESUMABLE: usize = 8;
 
-/// A client's TLS configuration. The error is a text.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// The system's root certificates, read when the first of several clients needs them: that takes milliseconds, and they
+/// take 100 kB.
+#[derive(Debug, Default)]
+pub(crate) struct SystemRoots(OnceLock<Result<Arc<WebPkiServerVerifier>, String>>);
+
+impl SystemRoots {
+    fn authorities(&self) -> Result<Arc<WebPkiServerVerifier>, String> {
+        self.0.get_or_init(|| authorities(system_roots()?)).clone()
+    }
+}
+
+/// The TLS configuration of a client of one server. The error is a text.
 pub(crate) fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let rule = rule(&tls.trust, &provider)?;
-    let verifier = Arc::new(Verifier { rule, provider: provider.clone() });
-    let config = ClientConfig::builder_with_provider(provider)
+    client_config_with(tls, 1, &SystemRoots::default())
+}
+
+/// The TLS configuration of one of many clients, which share the system's roots, for so many servers. The error is a
+/// text.
+pub(crate) fn client_config_with(
+    tls: &ClientTls,
+    servers: usize,
+    system_roots: &SystemRoots,
+) -> Result<ClientConfig, String> {
+    let rule = match &tls.trust {
+        Trust::Pinned(pins) => Rule::Pinned(pins.clone()),
+        Trust::Anything => Rule::Anything,
+        Trust::Roots(roots) => Rule::Authorities(authorities(roots.clone())?),
+        Trust::SystemRoots => Rule::Authorities(system_roots.authorities()?),
+    };
+    let verifier = Arc::new(Verifier { rule, provider: PROVIDER.clone() });
+    let config = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
         .dangerous()
@@ -36,22 +63,16 @@ pub(crate) fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
             .map_err(|e| format!("tls.client_certificate_file and tls.client_key_file: {e}"))?,
     };
-    config.resumption = Resumption::in_memory_sessions(RESUMABLE);
+    // The library makes room for all at once.
+    config.resumption = Resumption::in_memory_sessions(servers * RESUMABLE);
     Ok(config)
 }
 
-fn rule(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Rule, String> {
-    let roots = match trust {
-        Trust::Pinned(pins) => return Ok(Rule::Pinned(pins.clone())),
-        Trust::Anything => return Ok(Rule::Anything),
-        Trust::Roots(roots) => roots.clone(),
-        Trust::SystemRoots => system_roots()?,
-    };
+fn authorities(roots: Vec<CertificateDer<'static>>) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots);
-    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
+    WebPkiServerVerifier::builder_with_provider(Arc::new(store), PROVIDER.clone())
         .build()
-        .map(Rule::Authorities)
         .map_err(|e| format!("no usable root certificate: {e}"))
 }
 
@@ -66,4 +87,21 @@ fn system_roots() -> Result<Vec<CertificateDer<'static>>, String> {
          tls.pinned_sha256",
         if causes.is_empty() { "none found".into() } else { causes.join(", ") },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_roots_are_read_once_for_all_who_share_them() {
+        let tls = ClientTls { trust: Trust::SystemRoots, client: None };
+        let read_before = SystemRoots(OnceLock::from(Err("read before".to_owned())));
+        let error = client_config_with(&tls, 1, &read_before).err();
+        assert_eq!(error.as_deref(), Some("read before"));
+
+        let roots = SystemRoots::default();
+        let _there_may_be_none = client_config_with(&tls, 1, &roots);
+        assert!(roots.0.get().is_some());
+    }
 }

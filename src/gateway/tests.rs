@@ -54,7 +54,7 @@ impl Client {
         let (id, mut tenant) = tenants.pop_first().expect("a tenant");
         tenant.breaker = BREAKER;
         let metrics = Metrics::new(&[], &[]);
-        let gateway = Gateway::new(&id, &tenant, &metrics.requests).expect("a client");
+        let gateway = Gateway::new(&id, &tenant, &metrics.requests, &SystemRoots::default()).expect("a client");
         Self { gateway, metrics }
     }
 

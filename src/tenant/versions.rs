@@ -52,7 +52,7 @@ impl Tenant {
         let gateway = if keeps_connections {
             self.gateway.clone()
         } else {
-            Arc::new(self.gateway.changed(&config)?)
+            Arc::new(self.gateway.changed(&config, &common.system_roots)?)
         };
         Ok(Arc::new(Self {
             gateway,

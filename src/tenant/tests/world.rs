@@ -16,6 +16,7 @@ use crate::{
     tenant::{
         Accepted, Common, Context, DetachedWork, Hosts, Replicas, ServerCalls, SignInAnswer, Tenant,
     },
+    tls::SystemRoots,
 };
 
 pub(super) const PASSWORD: &str = "secret";
@@ -132,6 +133,7 @@ impl World {
             stores,
             replicas,
             metrics: &metrics,
+            system_roots: SystemRoots::default(),
         };
         let tenant = Tenant::new(id, config, &common, work.clone()).expect("a tenant");
         Self { gateway, tenant, work, metrics }
@@ -165,6 +167,7 @@ impl World {
             stores: &Stores::Embedded,
             replicas: None,
             metrics: &self.metrics,
+            system_roots: SystemRoots::default(),
         };
         self.tenant.changed(config, false, &common).expect("a version")
     }
