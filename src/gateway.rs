@@ -35,7 +35,10 @@ mod transport_cause;
 mod transport_failure;
 mod wire;
 
-use std::{ptr, sync::Arc};
+use std::{
+    ptr,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -61,6 +64,7 @@ pub use self::{
     sign_in_body::{InitialState, SignIn},
 };
 use self::{
+    breaker::Change,
     connector::Connector,
     endpoint::Endpoint,
     metrics::{RequestMetrics, Sums},
@@ -85,8 +89,9 @@ use crate::{
 pub struct Gateway {
     id: TenantId,
     route: Arc<Route>,
-    /// Probes tripped addresses as long as the gateway exists.
-    _probing: AbortOnDropHandle<()>,
+    probing: Probing,
+    /// Probes tripped addresses as long as the gateway exists. There is no such task before one has tripped.
+    prober: OnceLock<AbortOnDropHandle<()>>,
     timeouts: config::Timeouts,
     /// Whether an accepted sign-in has to bring a Guid.
     has_guids: bool,
@@ -154,8 +159,7 @@ impl Seat for NoSeat {
 pub struct BuildError(String);
 
 impl Gateway {
-    /// Builds a client of the tenant's gateway. Opens no connection. Must be called within a tokio
-    /// runtime.
+    /// Builds a client of the tenant's gateway. Opens no connection.
     ///
     /// # Errors
     ///
@@ -212,10 +216,17 @@ impl Gateway {
             metrics: metrics.clone(),
             sums: sums.clone(),
         };
-        let probing = AbortOnDropHandle::new(tokio::spawn(probing.run()));
-        let has_guids = tenant.auth_mode != AuthMode::None;
-        let id = id.clone();
-        Ok(Self { id, route, _probing: probing, timeouts, has_guids, metrics, sums, resolver })
+        Ok(Self {
+            id: id.clone(),
+            route,
+            probing,
+            prober: OnceLock::new(),
+            timeouts,
+            has_guids: tenant.auth_mode != AuthMode::None,
+            metrics,
+            sums,
+            resolver,
+        })
     }
 
     /// Sends a request and reads its answer.
@@ -320,8 +331,9 @@ impl Gateway {
             let asked = endpoint.exchange(request, limit, caller_wait, untouched).await;
             let sample = (request.interface().timeout_class, request.agent);
             // A question that follows a failure would count that failure twice, or hide it.
-            if request.stage != Stage::ReadBack {
-                self.route.judge(pick, sample, false, &asked);
+            let counts = request.stage != Stage::ReadBack;
+            if counts && self.route.judge(pick, sample, false, &asked) == Some(Change::Tripped) {
+                self.begin_probing();
             }
             if let Some(sample) = sample_of(request.interface(), &asked) {
                 seat.note(pick.index, request.interface().number(), sample);
@@ -350,6 +362,11 @@ impl Gateway {
         }
         let retry_in = self.route.left_out(tried, &mut untouched);
         Err(untouched.unreachable(retry_in))
+    }
+
+    fn begin_probing(&self) {
+        let probe = || AbortOnDropHandle::new(tokio::spawn(self.probing.clone().run()));
+        self.prober.get_or_init(probe);
     }
 }
 

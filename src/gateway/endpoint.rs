@@ -31,8 +31,6 @@ pub(super) struct Endpoint {
     address: Address,
     connector: Connector,
     idle: Arc<Idle>,
-    /// Closes idle connections as long as the endpoint exists.
-    _closing: AbortOnDropHandle<()>,
     /// Counts the open connections.
     open: Gauge,
     health: Health,
@@ -40,11 +38,18 @@ pub(super) struct Endpoint {
 
 #[derive(Debug)]
 struct Idle {
-    /// The connection that was used last is taken first, so that surplus ones become old.
-    connections: Mutex<Vec<Connection>>,
+    kept: Mutex<Kept>,
     timeout: Duration,
     /// When the next old one may be replaced.
     next_replacement: Mutex<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The connection that was used last is taken first, so that surplus ones become old.
+    connections: Vec<Connection>,
+    /// Closes them in time; `None` while there are none. An endpoint that is not used has no task.
+    closing: Option<AbortOnDropHandle<()>>,
 }
 
 /// The longest time between two looks for connections that have been idle for too long.
@@ -66,16 +71,9 @@ impl Endpoint {
     pub(super) fn new(base_url: &Uri, connector: Connector, timeout: Duration) -> Option<Self> {
         let address = Address::new(base_url)?;
         let (timeout, next_replacement) = (timeout.min(LIFE), Mutex::new(Instant::now()));
-        let idle = Arc::new(Idle { connections: Mutex::default(), timeout, next_replacement });
-        let closing = AbortOnDropHandle::new(tokio::spawn(close_old(Arc::downgrade(&idle))));
-        Some(Self {
-            address,
-            connector,
-            idle,
-            _closing: closing,
-            open: Gauge::default(),
-            health: Health::default(),
-        })
+        let idle = Arc::new(Idle { kept: Mutex::default(), timeout, next_replacement });
+        let (open, health) = (Gauge::default(), Health::default());
+        Some(Self { address, connector, idle, open, health })
     }
 
     /// The same, with its open connections counted in `open`.
@@ -241,9 +239,9 @@ impl Endpoint {
 impl Idle {
     /// Of the connections like this, the one that was used last. Closes those that can carry no further request.
     fn take(&self, is_wanted: impl Fn(&Connection, Instant) -> bool) -> Option<Connection> {
-        let (mut connections, now) = (self.connections(), Instant::now());
-        while let Some(at) = connections.iter().rposition(|known| is_wanted(known, now)) {
-            let connection = connections.remove(at);
+        let (mut kept, now) = (self.kept(), Instant::now());
+        while let Some(at) = kept.connections.iter().rposition(|known| is_wanted(known, now)) {
+            let connection = kept.connections.remove(at);
             if let Some(rest) = connection.idle_time(self.timeout, now) {
                 return Some(connection.after(rest));
             }
@@ -264,33 +262,38 @@ impl Idle {
         may
     }
 
-    fn keep(&self, connection: Option<Connection>) {
+    fn keep(self: &Arc<Self>, connection: Option<Connection>) {
         let Some(connection) = connection else { return };
-        let (mut connections, now) = (self.connections(), connection.idle_since);
+        let (mut kept, now) = (self.kept(), connection.idle_since);
         let is_replaced =
-            connection.is_old(now) && connections.iter().any(|known| !known.is_old(now));
+            connection.is_old(now) && kept.connections.iter().any(|known| !known.is_old(now));
         if !is_replaced {
-            connections.push(connection);
+            kept.connections.push(connection);
+            let close = || AbortOnDropHandle::new(tokio::spawn(close_old(Arc::downgrade(self))));
+            kept.closing.get_or_insert_with(close);
         }
     }
 
     /// Closes the connections that have been idle for this long.
     fn close_idle_for(&self, time: Duration) {
-        let now = Instant::now();
-        self.connections().retain(|known| known.idle_time(time, now).is_some());
+        let (mut kept, now) = (self.kept(), Instant::now());
+        kept.connections.retain(|known| known.idle_time(time, now).is_some());
+        if kept.connections.is_empty() {
+            kept.closing = None;
+        }
     }
 
-    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes idle connections in time even if no calls come, until the endpoint is dropped.
+/// Closes idle connections in time even if no calls come. Aborted when there are none.
 async fn close_old(idle: Weak<Idle>) {
     while let Some(timeout) = idle.upgrade().map(|idle| idle.timeout) {
         sleep(LOOK_MAX.min(timeout / 2)).await;
         let Some(idle) = idle.upgrade() else { return };
-        idle.close_idle_for(idle.timeout);
+        idle.close_idle_for(timeout);
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{call::Stage, id::AgentId, telemetry::trace::Trace};
 
 /// Asks, without a Guid, what changes nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Probing {
     pub(super) route: Arc<Route>,
     /// That of [`interface_of`](super::probe::interface_of).

@@ -186,15 +186,16 @@ impl Route {
         true
     }
 
-    /// Takes in what became of a request of this class for this agent, maybe for what the gateway does not have.
+    /// Takes in what became of a request of this class for this agent, maybe for what the gateway does not have. Returns
+    /// what that changes for its address.
     pub(super) fn judge(
         &self,
         pick: Pick,
         (class, agent): (TimeoutClass, AgentId),
         is_unknown_there: bool,
         asked: &Result<Reply, Failure>,
-    ) {
-        let Some(address) = self.addresses.get(pick.index) else { return };
+    ) -> Option<Change> {
+        let address = self.addresses.get(pick.index)?;
         let health = address.endpoint.health();
         match asked {
             Ok(reply) => health.answered(reply, is_unknown_there),
@@ -204,15 +205,13 @@ impl Route {
                 | Failure::Late(cause, _)
                 | Failure::Prevented(_, Some(cause)),
             ) => health.failed(cause),
-            Err(Failure::Prevented(_, None)) => return,
+            Err(Failure::Prevented(_, None)) => return None,
         }
-        if let Some(outcome) = outcome_of(class, agent, asked) {
-            self.note(pick, outcome);
-        }
+        self.note(pick, outcome_of(class, agent, asked)?)
     }
 
-    fn note(&self, pick: Pick, outcome: Outcome) {
-        let Some(address) = self.addresses.get(pick.index) else { return };
+    fn note(&self, pick: Pick, outcome: Outcome) -> Option<Change> {
+        let address = self.addresses.get(pick.index)?;
         if matches!(outcome, Outcome::Answered) {
             address.answers.fetch_add(1, Ordering::Relaxed);
         }
@@ -220,20 +219,19 @@ impl Route {
         let before = address.good.fetch_add(u64::from(is_good), Ordering::Relaxed);
         // Sign-ins that began together fail together. An address that has answered anything meanwhile is not to be left.
         if matches!(outcome, Outcome::Ailing(_)) && before != pick.good {
-            return;
+            return None;
         }
         if is_good && address.is_calm.load(Ordering::Relaxed) {
-            return;
+            return None;
         }
         let now = Instant::now();
         let mut others = self.addresses().filter(|(at, _)| *at != pick.index);
         // Where nobody can sign in at either of two addresses, they would take turns for ever if a part were enough.
         let least = if matches!(outcome, Outcome::Ailing(_)) { WHOLE } else { 1 };
         let has_other = others.any(|(_, other)| other.breaker().share(now) >= least);
-        let change = address.note(pick.epoch, outcome, has_other, now);
-        if let Some(change) = change {
-            self.tell(change, address);
-        }
+        let change = address.note(pick.epoch, outcome, has_other, now)?;
+        self.tell(change, address);
+        Some(change)
     }
 
     fn tell(&self, change: Change, address: &Routed) {

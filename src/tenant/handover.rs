@@ -77,9 +77,12 @@ impl Tenant {
             && session.is_some_and(|session| session.origin == Origin::SignedIn)
     }
 
-    /// Starts the task that decides with the other replicas who polls for which agent. It runs
-    /// until the bridge begins to stop.
+    /// Starts the task that decides with the other replicas, if there are any, who polls for which agent. It
+    /// runs until the bridge begins to stop.
     pub fn share_polls(self: &Arc<Self>) {
+        if !self.is_kept_by_replicas() {
+            return;
+        }
         let tenant = self.clone();
         self.work.tasks.spawn(async move {
             tenant.stopping().run_until_cancelled(tenant.polls.run(&tenant)).await;

@@ -104,7 +104,7 @@ async fn open(endpoint: &Endpoint) -> Connection {
 fn keep(endpoint: &Endpoint, mut connection: Connection) -> usize {
     connection.idle_since = Instant::now();
     endpoint.idle.keep(Some(connection));
-    endpoint.idle.connections().len()
+    endpoint.idle.kept().connections.len()
 }
 
 /// Reads a request and answers it. `false` if the connection has ended.
@@ -152,7 +152,7 @@ async fn a_young_connection_carries_one_request_after_the_other_and_is_not_repla
     gateway.endpoint = gateway.endpoint.counted(open.clone());
     for _ in 0..2 {
         gateway.ask().await;
-        assert_eq!((open.get(), gateway.endpoint.idle.connections().len()), (1, 1));
+        assert_eq!((open.get(), gateway.endpoint.idle.kept().connections.len()), (1, 1));
     }
     assert!(gateway.endpoint.idle.may_replace(1), "nothing has been replaced");
 }
@@ -216,12 +216,12 @@ async fn a_connection_that_nobody_uses_is_closed_though_no_call_comes() {
     for _ in 0..9 {
         advance(SECOND).await;
     }
-    assert_eq!(endpoint.idle.connections().len(), 1, "not too early");
+    assert_eq!(endpoint.idle.kept().connections.len(), 1, "not too early");
     // Half of the time later at most.
     for _ in 9..17 {
         advance(SECOND).await;
     }
-    assert_eq!(endpoint.idle.connections().len(), 0);
+    assert_eq!(endpoint.idle.kept().connections.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,7 +229,7 @@ async fn old_connections_are_replaced_one_a_second_and_faster_where_there_are_hu
     let step = Duration::from_millis(1);
     for (open, pause) in [(0, 1000), (99, 1000), (100, 500), (399, 250), (900, 100)] {
         let next_replacement = Mutex::new(Instant::now());
-        let idle = Idle { connections: Mutex::default(), timeout: LONG, next_replacement };
+        let idle = Idle { kept: Mutex::default(), timeout: LONG, next_replacement };
         assert!(idle.may_replace(open), "the first one at once");
         assert!(!idle.may_replace(open), "{open}");
         advance(step * (pause - 1)).await;
@@ -237,4 +237,17 @@ async fn old_connections_are_replaced_one_a_second_and_faster_where_there_are_hu
         advance(step).await;
         assert!(idle.may_replace(open), "{open}");
     }
+}
+
+/// Of thousands of tenants, most are idle.
+#[tokio::test]
+async fn a_task_closes_idle_connections_only_while_there_are_any() {
+    let (gateway, _accepting) = Gateway::of(1);
+    let has_task = || gateway.endpoint.idle.kept().closing.is_some();
+    assert!(!has_task());
+    gateway.ask().await;
+    assert!(has_task());
+    pause();
+    sleep(LIFE + 2 * LOOK_MAX).await;
+    assert!(!has_task());
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ccgateway_sim::{AgentState, Fault, Interface, Misbehaviour};
+use tokio::runtime::Handle;
 
 use super::world::{PASSWORD, Setup, World, agent, context, password, refusal, until, within};
 use crate::{
@@ -31,6 +32,18 @@ async fn a_command_goes_out_under_the_guid_of_the_agents_session() {
     assert_eq!(world.counted("ccgw_queue_wait_seconds_count", ""), 2);
     let counts = world.tenant.counts();
     assert_eq!((counts.requests, counts.sign_ins, counts.polls), (2, 1, 0));
+}
+
+/// There may be thousands.
+#[tokio::test]
+async fn a_tenant_that_is_idle_has_no_task() {
+    let world = World::polling(&[]).await;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    // It has a client of the gateway of its own.
+    let version = world.changed(&[]);
+    version.share_polls();
+    assert_eq!(tasks(), before);
 }
 
 #[tokio::test]
