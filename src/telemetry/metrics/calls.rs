@@ -9,7 +9,7 @@ use prometheus_client::{
 
 use super::{
     Code, Method,
-    late::{self, Late},
+    late::{ByCode, Late, WithCode},
     seconds,
 };
 
@@ -26,9 +26,8 @@ pub struct Calls {
 pub struct CallMetrics {
     started: Counter,
     open: Gauge,
-    /// By the number of the gRPC code.
-    handled: Vec<Late<CodeLabels, Counter>>,
-    seconds: Late<MethodLabels, Histogram>,
+    handled: ByCode<CodeLabels>,
+    seconds: Late<MethodLabels>,
     streams: bool,
 }
 
@@ -50,6 +49,12 @@ struct CodeLabels {
     grpc_code: &'static str,
 }
 
+impl WithCode for CodeLabels {
+    fn with_code(&self, grpc_code: &'static str) -> Self {
+        Self { grpc_code, ..self.clone() }
+    }
+}
+
 impl Calls {
     pub(super) fn new(methods: &[Method], codes: &'static [Code], registry: &mut Registry) -> Self {
         let started = Family::<MethodLabels, Counter>::default();
@@ -69,16 +74,16 @@ impl Calls {
                 grpc_service: service,
                 grpc_method: name,
             };
-            let code = |code: &Code| CodeLabels {
+            let with_code = CodeLabels {
                 grpc_type: labels.grpc_type,
                 grpc_service: service,
                 grpc_method: name,
-                grpc_code: code.name,
+                grpc_code: "",
             };
             let metrics = CallMetrics {
                 started: started.get_or_create(&labels).clone(),
                 open: open.get_or_create(&labels).clone(),
-                handled: late::by_code(&handled, codes.iter().map(code)),
+                handled: ByCode::new(&handled, with_code, codes),
                 seconds: Late::new(&took, labels.clone()),
                 streams,
             };
@@ -111,10 +116,7 @@ impl CallMetrics {
     /// Counts a call that was answered with `code`, `took` after it came.
     pub fn end(&self, code: i32, took: Duration) {
         self.open.dec();
-        let handled = usize::try_from(code).ok().and_then(|code| self.handled.get(code));
-        if let Some(handled) = handled {
-            handled.get().inc();
-        }
+        self.handled.inc(code);
         self.seconds.observe(took.as_secs_f64());
     }
 }

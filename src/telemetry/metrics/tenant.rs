@@ -10,7 +10,7 @@ use prometheus_client::{
 use super::{
     Code, Counters, Label,
     label::TenantLabels,
-    late::{self, Late},
+    late::{ByCode, Late, WithCode},
     seconds, set, sign_ins,
 };
 
@@ -69,16 +69,13 @@ pub trait Vocabulary: Debug + 'static {
 pub struct TenantMetrics<V: Vocabulary> {
     tenant: Arc<str>,
     families: Tenants,
-    queue_seconds: Late<TenantLabels, Histogram>,
-    session_seconds: Late<TenantLabels, Histogram>,
+    queue_seconds: Late<TenantLabels>,
+    session_seconds: Late<TenantLabels>,
     renewals: Counter,
     unstored: Counter,
     events: Counter,
-    event_lag: Late<TenantLabels, Histogram>,
-    /// By the number of the gRPC code.
-    codes: &'static [Code],
-    /// By the number of the gRPC code.
-    calls: Vec<Late<CodeLabels, Counter>>,
+    event_lag: Late<TenantLabels>,
+    calls: ByCode<CodeLabels>,
     overloaded: Counters<V::Share>,
     over_own_share: Counter,
     event_gaps: Counter,
@@ -121,6 +118,12 @@ struct ResultLabels {
 struct OutcomeLabels {
     tenant: Arc<str>,
     outcome: &'static str,
+}
+
+impl WithCode for CodeLabels {
+    fn with_code(&self, grpc_code: &'static str) -> Self {
+        Self { grpc_code, ..self.clone() }
+    }
 }
 
 impl Tenants {
@@ -226,14 +229,13 @@ impl Tenants {
     pub fn of<V: Vocabulary>(&self, tenant: &str) -> TenantMetrics<V> {
         let tenant: Arc<str> = tenant.into();
         let labels = TenantLabels { tenant: tenant.clone() };
-        let code = |code: &Code| CodeLabels { tenant: tenant.clone(), grpc_code: code.name };
+        let with_code = CodeLabels { tenant: tenant.clone(), grpc_code: "" };
         let overloaded = |share| {
             let labels = ShareLabels { tenant: tenant.clone(), share };
             self.overloaded.get_or_create(&labels).clone()
         };
         TenantMetrics {
-            codes: self.codes,
-            calls: late::by_code(&self.calls, self.codes.iter().map(code)),
+            calls: ByCode::new(&self.calls, with_code, self.codes),
             overloaded: Counters::new(V::SHARES, overloaded),
             over_own_share: self.over_own_share.get_or_create(&labels).clone(),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
@@ -254,18 +256,15 @@ impl Tenants {
 impl<V: Vocabulary> TenantMetrics<V> {
     /// Counts a unary call that was answered with this code.
     pub fn answered(&self, code: i32) {
-        let calls = usize::try_from(code).ok().and_then(|code| self.calls.get(code));
-        if let Some(calls) = calls {
-            calls.get().inc();
-        }
+        self.calls.inc(code);
     }
 
     /// The number of unary calls so far, and how many of them failed because of a gateway or the
     /// bridge.
     pub fn calls(&self) -> (u64, u64) {
-        let failed = self.codes.iter().zip(&self.calls).filter(|(code, _)| code.is_failure);
-        let failed = failed.map(|(_, calls)| calls.count()).sum();
-        (self.calls.iter().map(Late::count).sum(), failed)
+        let failed = self.calls.counts().filter(|(code, _)| code.is_failure);
+        let failed = failed.map(|(_, calls)| calls).sum();
+        (self.calls.counts().map(|(_, calls)| calls).sum(), failed)
     }
 
     /// The number of events that polls have brought so far.

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -14,9 +14,10 @@ use crate::{
 };
 
 /// Counts the open calls of each caller. Callers are told apart by a part of their number only, so that the counts take
-/// no lock and little memory, however many there are. So any two are taken for one with a chance of one in 512.
+/// no lock and little memory, however many there are. So any two are taken for one with a chance of one in 512. There are
+/// no counts before the first call.
 #[derive(Debug)]
-pub(super) struct CallerParts([AtomicU32; COUNTS]);
+pub(super) struct CallerParts(LazyLock<Box<[AtomicU32]>>);
 
 /// An open call of a caller; counted until it is dropped.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ const KEPT: usize = 16;
 
 impl CallerParts {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(std::array::from_fn(|_| AtomicU32::default())))
+        Arc::new(Self(LazyLock::new(|| (0..COUNTS).map(|_| AtomicU32::default()).collect())))
     }
 
     /// Counts a call.
