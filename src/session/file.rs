@@ -1,7 +1,7 @@
 //! Sessions in a file, so that they outlive the process. No other process shares the file.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::ready,
     io,
     num::NonZeroUsize,
@@ -74,8 +74,7 @@ struct Inner {
     /// `None`: sessions are stored without encryption.
     keyring: Option<Arc<Keyring>>,
     credentials: bool,
-    /// One for each tenant; an index never changes its meaning.
-    slots: RwLock<Slots>,
+    parts: RwLock<Parts>,
     queue: Mutex<Queue>,
     changed: Notify,
     closing: CancellationToken,
@@ -100,6 +99,14 @@ struct Slot {
 }
 
 type Slots = Vec<Arc<Slot>>;
+
+/// The parts of all tenants.
+#[derive(Debug)]
+struct Parts {
+    /// One for each tenant; an index never changes its meaning.
+    slots: Slots,
+    indexes: HashMap<TenantId, usize>,
+}
 
 /// What has to be written; bounded by the number of agents.
 #[derive(Debug)]
@@ -224,7 +231,7 @@ impl SessionFile {
             volume,
             keyring,
             credentials,
-            slots: RwLock::new(slots),
+            parts: RwLock::new(Parts::of(slots)),
             queue: Mutex::new(Queue { items: HashSet::new(), number: 1 }),
             changed: Notify::new(),
             closing: CancellationToken::new(),
@@ -265,18 +272,21 @@ impl SessionFile {
     }
 
     fn part(&self, tenant: &TenantId) -> Option<FilePart> {
-        let slots = self.0.inner.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let (index, slot) = slots.iter().enumerate().find(|(_, slot)| slot.tenant == *tenant)?;
-        Some(FilePart { file: self.clone(), index, slot: slot.clone() })
+        let parts = self.0.inner.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let index = *parts.indexes.get(tenant)?;
+        let slot = parts.slots.get(index)?.clone();
+        Some(FilePart { file: self.clone(), index, slot })
     }
 
     /// Makes room for a tenant that was not there when the file was opened. The file has none of its
     /// sessions: those of tenants that are not configured are left out at the start.
     fn add(&self, tenant: &TenantId, capacity: NonZeroUsize) -> FilePart {
         let slot = Arc::new(Slot::new(tenant.clone(), capacity));
-        let mut slots = self.0.inner.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.push(slot.clone());
-        FilePart { file: self.clone(), index: slots.len() - 1, slot }
+        let mut parts = self.0.inner.parts.write().unwrap_or_else(PoisonError::into_inner);
+        let index = parts.slots.len();
+        parts.slots.push(slot.clone());
+        parts.indexes.insert(tenant.clone(), index);
+        FilePart { file: self.clone(), index, slot }
     }
 
     /// Whether what is stored is encrypted.
@@ -330,6 +340,16 @@ impl SessionFile {
         inner.closing.cancel();
         let mut progress = inner.progress.subscribe();
         let _late = timeout(CLOSE_WITHIN, progress.wait_for(|progress| progress.closed)).await;
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    fn of(slots: Slots) -> Self {
+        let index = |(index, slot): (usize, &Arc<Slot>)| (slot.tenant.clone(), index);
+        let indexes = slots.iter().enumerate().map(index).collect();
+        Self { slots, indexes }
     }
 }
 
@@ -544,7 +564,7 @@ impl Inner {
 
     /// All slots so far.
     fn slots(&self) -> Slots {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.parts.read().unwrap_or_else(PoisonError::into_inner).slots.clone()
     }
 
     fn path(&self) -> &Path {

@@ -1,7 +1,7 @@
 //! Reads the file when the process starts, or when it is opened again after a failure.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     mem,
     num::NonZeroUsize,
     path::Path,
@@ -79,14 +79,6 @@ pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Slots {
 /// The reason for setting a file aside if no key opens this many of its rows.
 fn no_key(rows: usize) -> String {
     format!("no key in store.encryption_key_files opens {rows} of its rows")
-}
-
-fn see_versions(slots: &[Arc<Slot>], content: &Content) {
-    for (tenant, version) in &content.versions {
-        if let Some(slot) = slots.iter().find(|slot| slot.tenant.as_str() == tenant) {
-            slot.local.saw_version(*version);
-        }
-    }
 }
 
 fn fill(
@@ -191,8 +183,13 @@ fn write_anew(
 
 fn take_in(slots: &[Arc<Slot>], content: Content, reading: Reading<'_>) -> Tally {
     let mut tally = Tally::default();
-    see_versions(slots, &content);
-    let slot_of = |key: &Key| slots.iter().find(|slot| slot.tenant.as_str() == key.tenant);
+    let slots: HashMap<_, _> = slots.iter().map(|slot| (slot.tenant.as_str(), slot)).collect();
+    for (tenant, version) in &content.versions {
+        if let Some(slot) = slots.get(tenant.as_str()) {
+            slot.local.saw_version(*version);
+        }
+    }
+    let slot_of = |key: &Key| slots.get(key.tenant.as_str());
     let (sessions, others): (Vec<_>, Vec<_>) = content
         .rows
         .into_iter()
