@@ -8,6 +8,7 @@
 pub(crate) mod captured;
 mod control;
 mod http2;
+mod json;
 pub(super) mod lost_lines;
 
 use std::io::{IsTerminal as _, stderr};
@@ -79,11 +80,10 @@ pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError
     let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(lines);
     let (filter, handle) = reload::Layer::new(filter);
     let control = LogControl::new(handle, directives, writer.error_counter(), unwritten);
-    let lines = fmt::layer().with_writer(writer);
     let lines = if json {
-        lines.json().flatten_event(true).with_current_span(false).boxed()
+        json::layer().with_writer(writer).boxed()
     } else {
-        lines.with_ansi(terminal).boxed()
+        fmt::layer().with_writer(writer).with_ansi(terminal).boxed()
     };
     let refusals = Refusals.with_filter(Refusals::filter());
     tracing_subscriber::registry().with(lines.with_filter(filter)).with(refusals).try_init()?;
