@@ -4,6 +4,7 @@
 //! and destinations when they create the parts that they report through.
 
 pub mod audit;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod trace;

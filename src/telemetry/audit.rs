@@ -5,34 +5,27 @@
 use std::{
     fmt,
     fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tracing::warn;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-use super::log::lost_lines::{Lines, Unwritten};
+use super::lines::{LineWriter, write_lines};
 
 /// The audit log. All clones write to the same file.
 #[derive(Clone)]
 pub struct Audit(Arc<Inner>);
 
 struct Inner {
-    writer: NonBlocking,
-    waiting: Waiting,
-    /// Lines that came after the thread that writes them had ended.
-    unqueued: ErrorCounter,
-    /// Lines that could not be written, or found no room: the disk is too slow.
-    unwritten: Unwritten,
+    lines: LineWriter,
     reopens: Arc<AtomicU64>,
-    worker: Mutex<Option<WorkerGuard>>,
 }
 
 /// One call. Fields that are not known are left out.
@@ -104,25 +97,9 @@ struct Reopening {
     done: u64,
     /// For which one it was said that it could not be.
     said: u64,
-    /// Whether the last line was written in part.
+    /// Whether its last line is only a part of one.
     is_torn: bool,
 }
-
-/// How many bytes of lines wait for the disk.
-#[derive(Clone, Default)]
-struct Waiting(Arc<AtomicUsize>);
-
-/// Where lines go that have waited.
-struct Dequeued<W> {
-    to: W,
-    waiting: Waiting,
-}
-
-/// How many bytes of lines may wait for the disk. A line has a few hundred bytes, but that of a batch may have
-/// a hundred kilobytes.
-const WAITING_MAX: usize = 16 * 1024 * 1024;
-/// How many lines may wait.
-const QUEUE: usize = 16_384;
 
 // === impl Audit ===
 
@@ -136,54 +113,33 @@ impl Audit {
         let reopens = Arc::<AtomicU64>::default();
         let file = open(path)?;
         let (path, asked, is_torn) = (path.to_owned(), reopens.clone(), is_torn(path));
-        let file = Reopening { path, file, asked, done: 0, said: 0, is_torn };
-        Ok(Self::over(file, reopens))
-    }
-
-    fn over(to: impl Write + Send + 'static, reopens: Arc<AtomicU64>) -> Self {
-        let waiting = Waiting::default();
-        let (lines, unwritten) = Lines::to(Dequeued { to, waiting: waiting.clone() });
-        let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true);
-        let (writer, worker) = builder.finish(lines);
-        let unqueued = writer.error_counter();
-        Self(Arc::new(Inner {
-            writer,
-            waiting,
-            unqueued,
-            unwritten,
-            reopens,
-            worker: Mutex::new(Some(worker)),
-        }))
+        let mut file = Reopening { path, file, asked, done: 0, said: 0, is_torn };
+        let lines = LineWriter::start("audit", move |lines| file.write(lines))?;
+        Ok(Self(Arc::new(Inner { lines, reopens })))
     }
 
     /// Adds a line. Nobody waits for the disk: a line that finds no room is lost, and counted.
     pub fn write(&self, line: &AuditLine<'_>) {
         if let Ok(mut json) = serde_json::to_vec(line) {
             json.push(b'\n');
-            if !self.0.waiting.add(&json) {
-                return self.0.unwritten.note();
-            }
-            // A failure is counted where it happens.
-            let _queued = self.0.writer.clone().write_all(&json);
+            self.0.lines.add(&json);
         }
     }
 
-    /// Waits about a second for the queued lines to be written. Lines that come later are lost.
+    /// Waits about a second for the lines to be written that wait. Lines that come later are lost.
     pub async fn close(&self) {
-        let worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // It waits for its thread when it is dropped.
-        let _panic = spawn_blocking(move || drop(worker)).await;
+        let audit = self.clone();
+        let _panic = spawn_blocking(move || audit.0.lines.end()).await;
     }
 
-    /// Opens the file anew before the next line, so that it can be renamed before.
+    /// Opens the file anew before the next lines, so that it can be renamed before.
     pub fn reopen(&self) {
         self.0.reopens.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many lines were lost since the start.
     pub fn lines_lost(&self) -> u64 {
-        let unqueued = self.0.unqueued.dropped_lines().try_into().unwrap_or(u64::MAX);
-        self.0.unwritten.count().saturating_add(unqueued)
+        self.0.lines.lost()
     }
 }
 
@@ -193,68 +149,15 @@ impl fmt::Debug for Audit {
     }
 }
 
-// === impl Waiting ===
-
-impl Waiting {
-    /// Adds a line, if there is room for it.
-    fn add(&self, line: &[u8]) -> bool {
-        let with =
-            |waiting: usize| Some(waiting + Self::weight(line)).filter(|sum| *sum <= WAITING_MAX);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).is_ok()
-    }
-
-    fn remove(&self, line: &[u8]) {
-        self.0.fetch_sub(Self::weight(line), Ordering::Relaxed);
-    }
-
-    /// What a line counts for. A short one counts for its place in the queue, so that whatever has been added
-    /// finds one.
-    fn weight(line: &[u8]) -> usize {
-        line.len().max(WAITING_MAX / QUEUE)
-    }
-}
-
-// === impl Dequeued ===
-
-impl<W: Write> Write for Dequeued<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to.write(bytes)
-    }
-
-    /// Writes a whole line, which waits no more then, also if that fails.
-    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        let written = self.to.write_all(line);
-        self.waiting.remove(line);
-        written
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
 // === impl Reopening ===
 
-impl Write for Reopening {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    /// Writes a line. If only a part of the one before was written, it begins a new line.
-    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        self.open_if_asked();
-        if self.is_torn {
-            self.write_whole(b"\n")?;
-        }
-        self.write_whole(line)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 impl Reopening {
+    /// Writes lines. Returns how many were lost.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        self.open_if_asked();
+        write_lines(&mut self.file, &mut self.is_torn, lines)
+    }
+
     fn open_if_asked(&mut self) {
         let asked = self.asked.load(Ordering::Relaxed);
         if asked == self.done {
@@ -262,28 +165,13 @@ impl Reopening {
         }
         match open(&self.path) {
             Ok(file) => (self.done, self.is_torn, self.file) = (asked, is_torn(&self.path), file),
-            // The old file is better than none. It is tried again with the next line.
+            // The old file is better than none. It is tried again with the next lines.
             Err(error) if self.said != asked => {
                 self.said = asked;
                 warn!(%error, "audit.file could not be opened anew; lines go to the file that was open before, until it can");
             }
             Err(_said) => {}
         }
-    }
-
-    fn write_whole(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    bytes = bytes.get(written..).unwrap_or_default();
-                    self.is_torn = !bytes.is_empty();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -9,20 +9,22 @@ pub(crate) mod captured;
 mod control;
 mod http2;
 mod json;
-pub(super) mod lost_lines;
 
-use std::io::{IsTerminal as _, stderr};
+use std::{
+    io::{self, IsTerminal as _, stderr},
+    sync::Arc,
+};
 
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
+use self::http2::Refusals;
 pub use self::{
     control::{FilterError, LogControl, LogView},
     http2::refusals,
 };
-use self::{http2::Refusals, lost_lines::Lines};
+use super::lines::{LineWriter, write_lines};
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,9 @@ pub enum TelemetryError {
     /// The filter cannot be read.
     #[error("log.filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// There is no thread to write lines.
+    #[error("the log has no thread: {0}")]
+    Thread(#[from] io::Error),
     /// Logging has already been started in this process.
     #[error("logging cannot be started: {0}")]
     Taken(#[from] tracing_subscriber::util::TryInitError),
@@ -50,7 +55,7 @@ pub enum Format {
 #[derive(Debug)]
 #[must_use = "lines that are still queued are lost without it"]
 pub struct Logging {
-    _writer: WorkerGuard,
+    lines: Arc<LineWriter>,
     control: LogControl,
 }
 
@@ -61,13 +66,19 @@ impl Logging {
     }
 }
 
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.lines.end();
+    }
+}
+
 /// Starts logging for the whole process, with these filter directives. Lines are queued for a
 /// thread that writes them. If the reader of the log is slow or stops, lines are lost, but no call
 /// waits.
 ///
 /// # Errors
 ///
-/// [`TelemetryError`] if the filter cannot be read, or logging was started before.
+/// [`TelemetryError`] if the filter cannot be read, there is no thread, or logging was started before.
 pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError> {
     let filter = EnvFilter::builder().parse(directives)?;
     let terminal = stderr().is_terminal();
@@ -76,16 +87,17 @@ pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError
         Format::Human => false,
         Format::Json => true,
     };
-    let (lines, unwritten) = Lines::to(stderr());
-    let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(lines);
+    let mut is_torn = false;
+    let write = move |lines: &[u8]| write_lines(&mut stderr(), &mut is_torn, lines);
+    let lines = Arc::new(LineWriter::start("log", write)?);
     let (filter, handle) = reload::Layer::new(filter);
-    let control = LogControl::new(handle, directives, writer.error_counter(), unwritten);
-    let lines = if json {
-        json::layer().with_writer(writer).boxed()
+    let control = LogControl::new(handle, directives, lines.clone());
+    let layer = if json {
+        json::layer().with_writer(lines.clone()).boxed()
     } else {
-        fmt::layer().with_writer(writer).with_ansi(terminal).boxed()
+        fmt::layer().with_writer(lines.clone()).with_ansi(terminal).boxed()
     };
     let refusals = Refusals.with_filter(Refusals::filter());
-    tracing_subscriber::registry().with(lines.with_filter(filter)).with(refusals).try_init()?;
-    Ok(Logging { _writer: guard, control })
+    tracing_subscriber::registry().with(layer.with_filter(filter)).with(refusals).try_init()?;
+    Ok(Logging { lines, control })
 }

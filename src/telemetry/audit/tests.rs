@@ -1,4 +1,4 @@
-use std::{fs, sync::mpsc, time::Duration};
+use std::{fs, time::Duration};
 
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -31,55 +31,6 @@ fn methods(text: &str) -> Vec<String> {
         Some(line["method"].as_str()?.to_owned())
     };
     text.lines().map(|line| method(line).unwrap_or_else(|| line.to_owned())).collect()
-}
-
-/// A disk that stands still until the sender is dropped. Notes how long its lines are.
-struct Stuck {
-    stands: mpsc::Receiver<()>,
-    lengths: Arc<Mutex<Vec<usize>>>,
-}
-
-impl Write for Stuck {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _moves = self.stands.recv();
-        self.lengths.lock().unwrap().push(line.len());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-async fn until_written(lengths: &Mutex<Vec<usize>>, count: usize) {
-    let written = async {
-        while lengths.lock().unwrap().len() < count {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(20), written).await.expect("the lines to be written");
-}
-
-#[tokio::test]
-async fn what_waits_for_a_disk_that_stands_still_is_bounded_in_bytes() {
-    for (length, lines) in [(64 * 1024, 1000), (1, 2 * QUEUE)] {
-        let (moves, stands) = mpsc::channel();
-        let lengths = Arc::<Mutex<Vec<usize>>>::default();
-        let audit = Audit::over(Stuck { stands, lengths: lengths.clone() }, Arc::default());
-        let method = "x".repeat(length);
-        for _ in 0..lines {
-            write(&audit, &method);
-        }
-        let lost = usize::try_from(audit.lines_lost()).unwrap();
-        assert!(lost > 0 && lost < lines, "{lost} of {lines}");
-        drop(moves);
-        until_written(&lengths, lines - lost).await;
-        let bytes: usize = lengths.lock().unwrap().iter().sum();
-        assert!(bytes <= WAITING_MAX, "{bytes} have waited");
-        write(&audit, &method);
-        until_written(&lengths, lines - lost + 1).await;
-        assert_eq!(audit.lines_lost(), lost as u64, "there is room again");
-    }
 }
 
 #[tokio::test]

@@ -8,10 +8,9 @@ use std::{
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Level, enabled, level_filters::LevelFilter, warn};
-use tracing_appender::non_blocking::ErrorCounter;
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, reload};
 
-use super::lost_lines::Unwritten;
+use crate::telemetry::lines::LineWriter;
 
 /// Changes what is logged while the process runs. All clones share one state.
 #[derive(Clone)]
@@ -20,9 +19,7 @@ pub struct LogControl(Arc<Inner>);
 struct Inner {
     handle: reload::Handle<EnvFilter, Registry>,
     configured: String,
-    /// Lines that were dropped since the queue was full: the reader of the log is too slow.
-    unread: ErrorCounter,
-    unwritten: Unwritten,
+    lines: Arc<LineWriter>,
     state: Mutex<State>,
 }
 
@@ -78,12 +75,11 @@ impl LogControl {
     pub(super) fn new(
         handle: reload::Handle<EnvFilter, Registry>,
         configured: &str,
-        unread: ErrorCounter,
-        unwritten: Unwritten,
+        lines: Arc<LineWriter>,
     ) -> Self {
         let (filter, configured) = (configured.to_owned(), configured.to_owned());
         let state = Mutex::new(State { filter, temporary: None });
-        Self(Arc::new(Inner { handle, configured, unread, unwritten, state }))
+        Self(Arc::new(Inner { handle, configured, lines, state }))
     }
 
     /// The current settings.
@@ -100,8 +96,7 @@ impl LogControl {
     /// How many lines were lost since the start, because nobody read them in time or writing
     /// failed.
     pub fn lines_lost(&self) -> u64 {
-        let unread = self.0.unread.dropped_lines().try_into().unwrap_or(u64::MAX);
-        self.0.unwritten.count().saturating_add(unread)
+        self.0.lines.lost()
     }
 
     /// Applies another filter. With `time` it is temporary, and afterwards the last filter that was
@@ -216,59 +211,16 @@ impl fmt::Debug for LogControl {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::mpsc};
-
-    use tracing_appender::non_blocking::NonBlockingBuilder;
-
     use super::*;
-    use crate::telemetry::log::lost_lines::Lines;
-
-    /// A writer that takes a line only when it is told to.
-    struct Stalled(mpsc::Receiver<()>);
-
-    impl io::Write for Stalled {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            // Dropping the sender at the end of the test releases it.
-            let _ended = self.0.recv();
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
-    fn lines_that_nobody_reads_are_counted() {
-        let (go_on, stalled) = mpsc::channel();
-        let builder = NonBlockingBuilder::default().buffered_lines_limit(1);
-        let (mut writer, guard) = builder.finish(Stalled(stalled));
+    fn lines_that_are_lost_are_counted() {
+        let lines = Arc::new(LineWriter::start("log", |_lines| 3).unwrap());
         let (_layer, handle) = reload::Layer::new(EnvFilter::new("info"));
-        let unwritten = Unwritten::default();
-        let control = LogControl::new(handle, "info", writer.error_counter(), unwritten);
+        let control = LogControl::new(handle, "info", lines.clone());
         assert_eq!(control.lines_lost(), 0);
-        // At most one line is being written and one waits.
-        for _ in 0..10 {
-            io::Write::write_all(&mut writer, b"line\n").unwrap();
-        }
-        assert!((8..=9).contains(&control.lines_lost()), "{}", control.lines_lost());
-        drop(go_on);
-        drop(guard);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn lines_to_a_device_that_is_full_are_counted() {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let (lines, unwritten) = Lines::to(full);
-        let (mut writer, guard) = NonBlockingBuilder::default().finish(lines);
-        let (_layer, handle) = reload::Layer::new(EnvFilter::new("info"));
-        let control = LogControl::new(handle, "info", writer.error_counter(), unwritten);
-        for _ in 0..10 {
-            io::Write::write_all(&mut writer, b"line\n").unwrap();
-        }
-        // Waits until the writing of all lines has been tried.
-        drop(guard);
-        assert_eq!(control.lines_lost(), 10);
+        lines.add(b"line\n");
+        lines.end();
+        assert_eq!(control.lines_lost(), 3);
     }
 }
