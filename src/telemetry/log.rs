@@ -15,11 +15,15 @@ use std::{
     sync::Arc,
 };
 
+use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, fmt,
+    layer::{Filter, SubscriberExt as _},
+    reload,
+    util::SubscriberInitExt as _,
 };
 
-use self::http2::Refusals;
+use self::http2::Listening;
 pub use self::{
     control::{FilterError, LogControl, LogView},
     http2::refusals,
@@ -92,12 +96,22 @@ pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError
     let lines = Arc::new(LineWriter::start("log", write)?);
     let (filter, handle) = reload::Layer::new(filter);
     let control = LogControl::new(handle, directives, lines.clone());
-    let layer = if json {
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = if json {
         json::layer().with_writer(lines.clone()).boxed()
     } else {
         fmt::layer().with_writer(lines.clone()).with_ansi(terminal).boxed()
     };
-    let refusals = Refusals.with_filter(Refusals::filter());
-    tracing_subscriber::registry().with(layer.with_filter(filter)).with(refusals).try_init()?;
+    subscriber(layer, filter).try_init()?;
     Ok(Logging { lines, control })
 }
+
+/// Shows `layer` what the filter lets through, and hears h2.
+fn subscriber(
+    layer: impl Layer<Registry> + Send + Sync,
+    filter: impl Filter<Registry> + Send + Sync + 'static,
+) -> impl Subscriber + Send + Sync {
+    tracing_subscriber::registry().with(layer.with_filter(Listening(filter)))
+}
+
+#[cfg(test)]
+mod tests;

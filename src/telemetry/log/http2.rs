@@ -3,18 +3,20 @@
 use std::{cell::RefCell, fmt, mem};
 
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata,
     field::{Field, Visit},
+    level_filters::LevelFilter,
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
 };
-use tracing_subscriber::{
-    Layer,
-    filter::Targets,
-    layer::{Context, Filter},
-};
+use tracing_subscriber::layer::{Context, Filter};
 
-/// Listens to h2's log, whatever of it is shown.
+/// Shows what another filter does, and listens to h2's log, whatever of it is shown.
+///
+/// A layer that listens would need a filter of its own. Where two filters differ about a line, as they would
+/// about nearly all, both are asked each time that it is reached.
 #[derive(Debug)]
-pub(super) struct Refusals;
+pub(super) struct Listening<F>(pub(super) F);
 
 /// Finds the cause in one of h2's lines.
 struct Cause(Option<String>);
@@ -34,23 +36,62 @@ pub fn refusals() -> Vec<String> {
     CAUSES.with_borrow_mut(mem::take)
 }
 
-impl Refusals {
-    /// Shows it the lines that it listens to, and no others.
-    pub(super) fn filter<S: Subscriber>() -> impl Filter<S> {
-        Targets::new().with_target("h2::server", Level::DEBUG)
+impl<S, F: Filter<S>> Filter<S> for Listening<F> {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        is_heard(metadata) || self.0.enabled(metadata, context)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if is_heard(metadata) { Interest::sometimes() } else { self.0.callsite_enabled(metadata) }
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, context: &Context<'_, S>) -> bool {
+        let is_shown = || self.0.event_enabled(event, context);
+        if !is_heard(event.metadata()) {
+            return is_shown();
+        }
+        hear(event);
+        self.0.enabled(event.metadata(), context) && is_shown()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.0.max_level_hint().map(|level| level.max(LevelFilter::DEBUG))
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(id, values, context);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        self.0.on_enter(id, context);
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        self.0.on_exit(id, context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        self.0.on_close(id, context);
     }
 }
 
-impl<S: Subscriber> Layer<S> for Refusals {
-    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        // First, since somebody may send thousands of such requests.
-        if CAUSES.with_borrow(Vec::len) >= KEPT {
-            return;
-        }
-        let mut cause = Cause(None);
-        event.record(&mut cause);
-        CAUSES.with_borrow_mut(|causes| causes.extend(cause.0));
+/// Whether it is a line in which h2 may say why it has refused a request.
+fn is_heard(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && *metadata.level() <= Level::DEBUG && metadata.target() == "h2::server"
+}
+
+fn hear(event: &Event<'_>) {
+    // First, since somebody may send thousands of such requests.
+    if CAUSES.with_borrow(Vec::len) >= KEPT {
+        return;
     }
+    let mut cause = Cause(None);
+    event.record(&mut cause);
+    CAUSES.with_borrow_mut(|causes| causes.extend(cause.0));
 }
 
 impl Visit for Cause {
@@ -70,24 +111,4 @@ fn cause(line: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_repeats_nothing_that_the_peer_has_sent() {
-        for (line, expected) in [
-            ("malformed headers: missing method", Some("missing method")),
-            (
-                "malformed headers: malformed authority (\"a:b@c (d): e\"): invalid authority",
-                Some("malformed authority: invalid authority"),
-            ),
-            (
-                "malformed headers: malformed path (\"/a b\"): invalid uri character",
-                Some("malformed path: invalid uri character"),
-            ),
-            ("server connection bound", None),
-        ] {
-            assert_eq!(cause(line).as_deref(), expected, "{line}");
-        }
-    }
-}
+mod tests;
