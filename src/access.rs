@@ -15,7 +15,10 @@ mod right;
 mod rules;
 pub mod tokens;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
@@ -34,10 +37,32 @@ pub use self::{
 /// request without it is refused.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The remote address of the connection.
-    pub peer: SocketAddr,
+    /// The peer of the connection.
+    pub peer: Arc<PeerAddress>,
     /// When the request's headers were read.
     pub arrived: Instant,
     /// What the caller may do.
     pub access: Arc<Access>,
+}
+
+/// The remote address of a connection.
+#[derive(Debug)]
+pub struct PeerAddress {
+    /// The address.
+    pub addr: SocketAddr,
+    /// The same as text, which the line of each call has.
+    pub shown: Box<str>,
+}
+
+impl PeerAddress {
+    /// The address without its port.
+    pub fn ip(&self) -> IpAddr {
+        self.addr.ip()
+    }
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(addr: SocketAddr) -> Self {
+        Self { addr, shown: addr.to_string().into() }
+    }
 }

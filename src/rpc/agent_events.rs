@@ -90,7 +90,7 @@ impl AgentEventsRpc {
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 
         // Callers without an address share one, so that they are limited too.
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let place = tenant.enter_watches(peer).map_err(CallError::unasked)?;
         let last_report = timeout.map(|timeout| Deadline::new(at, timeout).answer_by());
         let end = StreamEnd::new(End {

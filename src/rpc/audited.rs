@@ -26,7 +26,7 @@ pub(super) struct AuditedAgents(Arc<Mutex<Vec<AuditedAgent>>>);
 /// How a call has ended.
 pub(super) struct Ended<'a> {
     pub(super) caller: Option<&'a str>,
-    pub(super) peer: Option<String>,
+    pub(super) peer: Option<&'a str>,
     pub(super) trace_id: Option<String>,
     pub(super) elapsed_ms: f64,
 }

@@ -1,6 +1,6 @@
 //! One log line for each call.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -14,7 +14,7 @@ use super::{
     status::{self, Refused},
 };
 use crate::{
-    access::{Access, Caller},
+    access::{Access, Caller, PeerAddress},
     call::{CallError, Deadline, Obstacle, Outcome, Share, Wait},
     telemetry::{
         metrics::{CallMetrics, Metrics},
@@ -29,7 +29,7 @@ const CONTRACT: &str = "ccgateway.agent.v1.";
 /// Logs, counts and traces one call. Does so too if the caller goes away and this is dropped.
 pub(super) struct CallLog {
     about: About,
-    peer: Option<SocketAddr>,
+    peer: Option<Arc<PeerAddress>>,
     /// What its caller may do, and so who it is.
     access: Option<Arc<Access>>,
     started: Started,
@@ -66,9 +66,9 @@ impl CallLog {
         span.set("rpc.method", || about.method);
         span.set("ccgw.tenant.id", || about.tenant_id.clone());
         span.set("ccgw.agent.id", || about.agent_id.clone());
-        if let Some(peer) = peer {
+        if let Some(peer) = &peer {
             span.set("network.peer.address", || peer.ip().to_string());
-            span.set("network.peer.port", || i64::from(peer.port()));
+            span.set("network.peer.port", || i64::from(peer.addr.port()));
         }
         Self { about, peer, access, started, audited: None, written: false }
     }
@@ -238,10 +238,10 @@ impl CallLog {
     /// Adds the call to the audit log, if it belongs there.
     fn audit(&self, code: &str, failed: Option<&Failed<'_>>) {
         if let Some(audited) = &self.audited {
-            let (peer, caller, trace) = self.shown();
+            let (_, caller, trace) = self.shown();
             let ended = Ended {
                 caller,
-                peer: peer.map(|peer| peer.to_string()),
+                peer: self.peer(),
                 trace_id: trace.map(|trace| trace.to_string()),
                 elapsed_ms: self.elapsed_ms(),
             };
@@ -252,11 +252,15 @@ impl CallLog {
     /// The peer, the caller and the trace id for the log line.
     fn shown(
         &self,
-    ) -> (Option<field::DisplayValue<SocketAddr>>, Option<&str>, Option<field::DisplayValue<TraceId>>)
+    ) -> (Option<field::DisplayValue<&str>>, Option<&str>, Option<field::DisplayValue<TraceId>>)
     {
         let caller = self.access.as_ref().map(|access| access.shown());
         let caller = caller.filter(|caller| !caller.is_empty());
-        (self.peer.map(field::display), caller, self.trace_id())
+        (self.peer().map(field::display), caller, self.trace_id())
+    }
+
+    fn peer(&self) -> Option<&str> {
+        self.peer.as_ref().map(|peer| &*peer.shown)
     }
 
     /// The trace id for the log line, if the call is traced.

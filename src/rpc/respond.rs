@@ -1,7 +1,7 @@
 //! What every method does around its own work: a deadline and a place before it, a status and a log
 //! line after it.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -77,7 +77,7 @@ pub(super) struct Call {
 pub(super) struct Arrival {
     /// How long the caller waits. `None` if it does not say.
     pub(super) timeout: Option<Duration>,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer: Option<IpAddr>,
     /// When the request came.
     pub(super) at: Instant,
     /// What the caller may do; `None` if its connection has not said who it is.
@@ -110,7 +110,7 @@ impl Arrival {
     /// Whose share of what the tenant's callers have in common the call takes.
     fn caller(&self) -> CallerId {
         let known = self.access.as_ref().and_then(|access| access.number());
-        let of_address = || self.peer.map(|peer| CallerId::of_address(peer.ip()));
+        let of_address = || self.peer.map(CallerId::of_address);
         known.map(CallerId::known).or_else(of_address).unwrap_or(CallerId::BRIDGE)
     }
 }
@@ -175,7 +175,7 @@ impl Shared {
             },
             span: tracer.begin(method.name(), metadata.as_ref(), at),
         };
-        let peer = caller.as_ref().map(|caller| caller.peer);
+        let peer = caller.as_ref().map(|caller| caller.peer.ip());
         let access = caller.as_ref().map(|caller| caller.access.clone());
         let audit = self.observed.audit.as_ref().filter(|_| right.changes());
         let audited = audit.map(|audit| Audited::new(audit.clone(), &message));

@@ -24,7 +24,7 @@ use super::{
     timeout,
 };
 use crate::{
-    access::{Access, Caller},
+    access::{Access, Caller, PeerAddress},
     call::{CallError, Deadline, Obstacle, Unidentified, Unreadable},
     reason,
 };
@@ -119,15 +119,15 @@ impl Unhandled {
     /// a service got it. Nothing else is known of it but the cause, if h2 has told it. Such a request
     /// is of a client that somebody has to correct, and its caller is told little; so now and then one
     /// is told here at a level that is shown.
-    pub fn note_undispatched(&self, peer: SocketAddr, cause: Option<String>) {
+    pub fn note_undispatched(&self, peer: &Arc<PeerAddress>, cause: Option<String>) {
         if let Some(cause) = cause.as_deref().filter(|_| self.0.refusals.may_tell()) {
             warn!(
-                %peer,
+                peer = %peer.shown,
                 error = cause,
                 "HTTP/2 has refused a request for its headers; others within a minute are only counted"
             );
         }
-        self.note(peer, Unreadable::RefusedByHttp2(cause));
+        self.note(peer.clone(), Unreadable::RefusedByHttp2(cause));
     }
 
     /// Counts more such requests.
@@ -141,10 +141,10 @@ impl Unhandled {
 
     /// Records a request of `peer` that was HTTP/1.
     pub fn note_http_1(&self, peer: SocketAddr) {
-        self.note(peer, Unreadable::Http1);
+        self.note(Arc::new(peer.into()), Unreadable::Http1);
     }
 
-    fn note(&self, peer: SocketAddr, why: Unreadable) {
+    fn note(&self, peer: Arc<PeerAddress>, why: Unreadable) {
         let (arrived, access) = (Instant::now(), Access::nobody().into());
         let record = self.record(None, &HeaderMap::new(), Some(Caller { peer, arrived, access }));
         let _nobody_hears_it = record.refuse(&CallError::unasked(why.into()), &self.0);

@@ -1,6 +1,6 @@
 //! One caller's connection, from its first byte until it has a slot.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -101,7 +101,7 @@ impl Handshake<'_> {
                 let Self { place, peer, context, .. } = self;
                 drop(place);
                 let identity = ConnectionIdentity::new(context.policy.clone(), seen, chain);
-                let peer = Peer { addr: peer, identity };
+                let peer = Peer { address: Arc::new(peer.into()), identity };
                 // Boxed, so that the future of a handshake is not as large as that of a connection.
                 Box::pin(serve_http2(AfterPreface::from(reader), peer, slot, context)).await
             }

@@ -1,6 +1,5 @@
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -26,7 +25,7 @@ use super::{
     token_bucket::TokenBucket,
 };
 use crate::{
-    access::{Access, Caller, ConnectionIdentity, Identified},
+    access::{Access, Caller, ConnectionIdentity, Identified, PeerAddress},
     call::{CallError, ConnectionEnding, Obstacle, Share, Unidentified},
     rpc::{Dispatch, ENCODING, Encoding, Method, RequestHead, Unhandled},
 };
@@ -47,7 +46,7 @@ struct Connection {
 /// The peer of a connection.
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub(super) addr: SocketAddr,
+    pub(super) address: Arc<PeerAddress>,
     pub(super) identity: ConnectionIdentity,
 }
 
@@ -160,7 +159,7 @@ impl Connection {
         let (head, arrived) = (&request.head, request.arrived);
         let answer_by = || unhandled.answer_by(&head.headers, arrived);
         let verifying = self.peer.identity.verify(&token);
-        let sender = Sender { peer: self.peer.addr.ip(), arrived };
+        let sender = Sender { peer: self.peer.address.ip(), arrived };
         match request_reader.in_place(sender, verifying, answer_by).await {
             Ok(verified) => {
                 let access = verified.unwrap_or(Err(Unidentified::KeysMissing));
@@ -181,7 +180,7 @@ impl Connection {
             Ok(access) => (access, Ok(())),
             Err(why) => (Access::nobody().into(), Err(why)),
         };
-        let caller = Caller { peer: self.peer.addr, arrived, access };
+        let caller = Caller { peer: self.peer.address.clone(), arrived, access };
         head.extensions.insert(caller.clone());
         // Nobody needs the token any more.
         head.headers.remove(AUTHORIZATION);
@@ -223,7 +222,7 @@ impl Connection {
         why: Obstacle,
     ) -> Answering {
         let NewRequest { mut head, body, arrived } = request;
-        let caller = Caller { peer: self.peer.addr, arrived, access };
+        let caller = Caller { peer: self.peer.address.clone(), arrived, access };
         head.extensions.insert(caller.clone());
         PendingCall { connection: self, caller }.refuse(&head, body, &CallError::unasked(why))
     }
@@ -259,13 +258,13 @@ impl PendingCall {
     ) -> Result<Response<Answer>, Infallible> {
         let head = &mut request.head;
         let Connection { services, peer, served, .. } = &*self.connection;
-        let peer = peer.addr;
+        let peer = peer.address.ip();
         let Services { streams, request_reader, unhandled, .. } = services;
-        let place = match streams.enter(kind, peer.ip()) {
+        let place = match streams.enter(kind, peer) {
             Ok(place) => place,
             Err(full) => {
                 let refused = unhandled.refuse(head, &CallError::unasked(full));
-                request_reader.discard(peer.ip(), request.body);
+                request_reader.discard(peer, request.body);
                 return Ok(self.once(refused, call));
             }
         };
@@ -297,15 +296,15 @@ impl PendingCall {
         request: PendingRequest,
         refused: &mut Option<RefusedStatus>,
     ) -> Result<Response<Body>, Infallible> {
-        let Caller { peer, arrived, .. } = self.caller;
+        let (peer, arrived) = (self.caller.peer.ip(), self.caller.arrived);
         let Services { dispatch, request_reader, unhandled, .. } = &self.connection.services;
         let PendingRequest { mut head, body, encoding, method } = request;
         let body = if method.is_reflection() {
             let refusal = StreamRefusal::new(unhandled.clone(), &head);
             *refused = Some(refusal.status());
-            request_reader.read_stream(encoding, peer.ip(), body, refusal)
+            request_reader.read_stream(encoding, peer, body, refusal)
         } else {
-            let sender = Sender { peer: peer.ip(), arrived };
+            let sender = Sender { peer, arrived };
             let answer_by = || unhandled.answer_by(&head.headers, arrived);
             match request_reader.read_message(encoding, sender, body, answer_by).await {
                 Ok(body) => body,

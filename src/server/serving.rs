@@ -30,7 +30,7 @@ use super::{
     token_bucket::TokenBucket,
     wire::Wire,
 };
-use crate::{rpc::Unhandled, telemetry::log::refusals};
+use crate::{access::PeerAddress, rpc::Unhandled, telemetry::log::refusals};
 
 /// How long a connection that is evicted or past its age must be idle after GOAWAY before it is
 /// closed.
@@ -57,7 +57,7 @@ pub(super) async fn serve_http2<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (served, addr) = (slot.served.clone(), peer.addr);
+    let (served, addr) = (slot.served.clone(), peer.address.addr);
     let (lent, back) = Lent::new(stream);
     // Boxed, so that its memory is freed when it is done.
     let (end, linger_time) = Box::pin(serve_calls(lent, peer, &served, context)).await;
@@ -123,9 +123,9 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let SharedContext { services, limits, stages, connection_limits } = &context.shared;
-    let addr = peer.addr;
+    let address = peer.address.clone();
     let [requests, resets] = context.rates;
-    let (resets, budget) = if connection_limits.misbehaved.has(addr.ip()) {
+    let (resets, budget) = if connection_limits.misbehaved.has(address.ip()) {
         (resets.least(), FrameBudget::least(context.streams))
     } else {
         (resets, FrameBudget::new(context.streams))
@@ -138,7 +138,7 @@ where
     let mut undispatched_requests = Undispatched {
         requests: &served.requests,
         unhandled,
-        peer: addr,
+        peer: &address,
         noted: 0,
         causes: VecDeque::new(),
     };
@@ -146,7 +146,7 @@ where
     let ended = |ended: hyper::Result<()>| {
         ended.map_err(|error| {
             if is_of_peer(&error) {
-                connection_limits.misbehaved.note(addr.ip());
+                connection_limits.misbehaved.note(address.ip());
             }
             error.to_string()
         })
@@ -201,7 +201,7 @@ fn is_of_peer(error: &hyper::Error) -> bool {
 struct Undispatched<'a> {
     requests: &'a RequestCounts,
     unhandled: &'a Unhandled,
-    peer: SocketAddr,
+    peer: &'a Arc<PeerAddress>,
     /// How many have been reported.
     noted: u64,
     /// Why h2 has refused those that have not been reported.

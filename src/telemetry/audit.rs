@@ -38,7 +38,7 @@ pub struct AuditLine<'a> {
     pub caller: Option<&'a str>,
     /// The address of the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer: Option<String>,
+    pub peer: Option<&'a str>,
     /// The method, in full.
     pub method: &'a str,
     /// The tenant, as the caller named it.
