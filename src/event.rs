@@ -1,8 +1,10 @@
 //! Events: what the gateway reports about agents, and changes of agents' sessions.
 //!
 //! [`Events`] numbers a tenant's events and keeps the latest ones. A [`Watch`] reads on from any number
-//! that is still kept. It holds only its position, so slow readers and many readers take no memory.
+//! that is still kept. It holds only its position, so slow readers and many readers take no memory. An
+//! event wakes only the watches that want it.
 
+mod interest;
 mod log;
 mod read;
 mod relay;

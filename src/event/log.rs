@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Event, Fetched, Moment, What, sequence};
+use super::{Event, Fetched, Moment, What, interest::Interests, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
 /// A tenant's latest events, oldest first, and what its agents are doing according to them.
@@ -54,7 +54,7 @@ pub(super) struct Log {
     events: VecDeque<Arc<Event>>,
     weight: usize,
     /// The highest number so far; before the first event, the number before its own.
-    last: u64,
+    pub(super) last: u64,
     /// The highest number of an event that was dropped, or that may have been before the log began.
     gone: u64,
     /// Numbers without an event, above `gone`: events up to there may never have been in the log.
@@ -68,6 +68,7 @@ pub(super) struct Log {
     /// Whether a store gives the numbers, so that other replicas know most events by the same ones.
     is_shared: bool,
     told: HashMap<AgentId, LastTold>,
+    pub(super) interests: Interests,
 }
 
 /// What an agent's last events told. It stays when the agent's session ends, so there is one for each agent id at most.
@@ -135,6 +136,7 @@ impl Events {
             missing: begin - 1,
             is_shared,
             told: HashMap::new(),
+            interests: Interests::default(),
         };
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
     }
@@ -224,6 +226,7 @@ impl Events {
             log.drop_to(oldest);
         }
         (log.missing, log.last, log.own_since) = (gone, gone, gone.saturating_add(1));
+        log.interests.tell_all(gone);
         self.newest.send_replace(gone);
     }
 
@@ -236,7 +239,7 @@ impl Events {
     /// one has heard of yet.
     pub async fn catch_up_to(&self, number: u64) {
         if self.log().is_shared {
-            let mut newest = self.follow_newest();
+            let mut newest = self.newest.subscribe();
             let _unknown =
                 timeout(CATCH_UP_WITHIN, newest.wait_for(|newest| *newest >= number)).await;
         }
@@ -244,6 +247,7 @@ impl Events {
 
     /// Adds an event, and drops the oldest ones if there is no room.
     fn add(&self, log: &mut Log, event: Event) {
+        let agent = event.agent;
         log.follow(&event);
         log.last = event.sequence;
         log.weight += event.weight();
@@ -255,7 +259,8 @@ impl Events {
             log.weight -= oldest.weight();
             log.drop_to(oldest.sequence);
         }
-        // Done while the log is locked, so that watches see the numbers in order.
+        log.interests.tell(agent, log.last);
+        // Done while the log is locked, so that the numbers come in order.
         self.newest.send_replace(log.last);
     }
 
@@ -308,11 +313,6 @@ impl Events {
         let between = log.from(after + 1).take_while(|event| event.sequence <= to);
         let of_agent = between.filter(|event| event.agent == agent);
         Ok(of_agent.filter_map(|event| Told::by(event)).collect())
-    }
-
-    /// Tells of the number of the newest event whenever it changes.
-    pub(super) fn follow_newest(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {

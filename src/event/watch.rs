@@ -1,9 +1,8 @@
-use std::{collections::HashSet, future::pending, mem, sync::Arc};
-
-use tokio::sync::watch;
+use std::{collections::HashSet, mem, sync::Arc};
 
 use super::{
     Event,
+    interest::Unread,
     log::{Events, Missed},
 };
 use crate::id::AgentId;
@@ -17,7 +16,7 @@ pub struct Watch {
     next: u64,
     /// Whether it has read nothing of this log yet.
     is_new: bool,
-    newest: watch::Receiver<u64>,
+    unread: Arc<Unread>,
 }
 
 /// The agents whose events are read.
@@ -44,9 +43,12 @@ const BATCH_MAX: usize = 64;
 impl Events {
     /// A watch of the events after number `after`; `None`: after the newest.
     pub fn watch(self: &Arc<Self>, agents: Agents, after: Option<u64>) -> Watch {
-        let after = after.unwrap_or_else(|| self.newest());
-        let (next, newest) = (after.saturating_add(1), self.follow_newest());
-        Watch { events: self.clone(), agents, next, is_new: true, newest }
+        let mut log = self.log();
+        let next = after.unwrap_or(log.last).saturating_add(1);
+        let unread = Arc::new(Unread::since(next));
+        log.interests.add(&agents, &unread);
+        drop(log);
+        Watch { events: self.clone(), agents, next, is_new: true, unread }
     }
 }
 
@@ -59,15 +61,12 @@ impl Watch {
             if let Some(batch) = self.take() {
                 return batch;
             }
-            let next = self.next;
-            // The sender lives as long as `events`.
-            if self.newest.wait_for(|newest| *newest >= next).await.is_err() {
-                return pending().await;
-            }
+            self.unread.told().await;
         }
     }
 
-    /// The number of the last event that was read or skipped.
+    /// The number of the last event that was read or skipped. Events that the watch does not want are skipped when it
+    /// [takes](Self::take) the next ones.
     pub fn position(&self) -> u64 {
         self.next - 1
     }
@@ -75,6 +74,12 @@ impl Watch {
     /// The next events, if there are any now.
     pub fn take(&mut self) -> Option<Batch> {
         let log = self.events.log();
+        let Some(unread) = self.unread.take() else {
+            self.next = log.last + 1;
+            return None;
+        };
+        // It wants nothing of what is before, so it has missed nothing where the log does not have that any more.
+        self.next = self.next.max(unread);
         let missed = log.gap(self.next, mem::take(&mut self.is_new));
         let is_first =
             |gap: &u64| log.from(self.next).next().is_none_or(|event| event.sequence >= *gap);
@@ -96,7 +101,16 @@ impl Watch {
                 batch.events.push(event.clone());
             }
         }
+        if self.next <= log.last {
+            self.unread.tell(self.next);
+        }
         (batch.missed.is_some() || !batch.events.is_empty()).then_some(batch)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.events.log().interests.remove(&self.agents, &self.unread);
     }
 }
 

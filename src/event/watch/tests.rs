@@ -1,4 +1,10 @@
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    pin::{Pin, pin},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -75,6 +81,75 @@ async fn a_watch_waits_for_events_of_its_agents() {
     assert!(!reading.is_finished());
     publish(&events, [102]);
     assert_eq!(reading.await.unwrap(), [1_001]);
+}
+
+/// How often a task was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Lets it wait, and counts how often it is woken.
+fn waiting(reading: Pin<&mut impl Future>) -> Arc<Wakes> {
+    let wakes = Arc::new(Wakes::default());
+    let polled = reading.poll(&mut Context::from_waker(&Waker::from(wakes.clone())));
+    assert!(polled.is_pending());
+    wakes
+}
+
+#[tokio::test]
+async fn an_event_wakes_only_the_watches_that_want_it() {
+    let events = events(4);
+    let mut watches = [102, 103].map(|id| events.watch(Agents::These([agent(id)].into()), None));
+    let [first, second] = &mut watches;
+    let mut first = pin!(first.more());
+    let mut second = pin!(second.more());
+    let woken = [waiting(first.as_mut()), waiting(second.as_mut())];
+    let woken = || woken.each_ref().map(|wakes| wakes.0.load(Relaxed));
+    publish(&events, [101; 20]);
+    assert_eq!(woken(), [0, 0]);
+    publish(&events, [102, 102]);
+    assert_eq!(woken(), [1, 0]);
+    let batch = first.await;
+    assert_eq!((batch.missed, sequences(&batch)), (None, vec![BEGIN + 20, BEGIN + 21]));
+    events.tell_gap(BEGIN + 30);
+    assert_eq!(woken(), [1, 1], "a gap may be in any agent's events");
+    assert_eq!(second.await.missed, Some(Missed { count: None, last: BEGIN + 30 }));
+}
+
+#[tokio::test]
+async fn a_watch_of_a_quiet_agent_misses_nothing_where_others_fill_the_log() {
+    let events = events(4);
+    let mut watch = events.watch(Agents::These([agent(102)].into()), None);
+    publish(&events, [101; 4]);
+    assert!(watch.take().is_none());
+    publish(&events, [101; 20]);
+    assert!(watch.take().is_none());
+    assert_eq!(watch.position(), events.newest(), "it may go on from there at another replica");
+    publish(&events, [[101; 9].as_slice(), &[102], &[101; 3]].concat());
+    let batch = watch.take().unwrap();
+    assert_eq!((batch.missed, sequences(&batch)), (None, vec![BEGIN + 33]));
+
+    // Its own event was dropped, with five others.
+    publish(&events, [[101; 9].as_slice(), &[102], &[101; 9]].concat());
+    let batch = watch.take().unwrap();
+    assert_eq!(batch.missed, Some(Missed { count: Some(6), last: BEGIN + 51 }));
+    assert!(batch.events.is_empty());
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_leaves_nothing_behind() {
+    let events = events(4);
+    for agents in [Agents::All, Agents::These([agent(102), agent(103)].into())] {
+        let watch = events.watch(agents, None);
+        let unread = watch.unread.clone();
+        drop(watch);
+        assert_eq!(Arc::strong_count(&unread), 1);
+    }
 }
 
 #[tokio::test]

@@ -64,13 +64,14 @@ impl Feed {
         if why.is_about_the_caller() {
             return self.ready.clear();
         }
-        if let Some(batch) = self.watch.take() {
-            self.ready.extend(translate::batch(&batch));
-        }
         self.report_progress();
     }
 
     fn report_progress(&mut self) {
+        // Other agents' events do not wake the watch, so it may not have come as far as it can.
+        if let Some(batch) = self.watch.take() {
+            self.ready.extend(translate::batch(&batch));
+        }
         let known = self.ready.back().map_or(self.last_sent, |message| message.sequence);
         let position = self.watch.position();
         if position > known {
