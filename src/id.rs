@@ -1,9 +1,11 @@
 //! The ids of tenants, agents and requests. They have different types, so that they cannot be confused.
 
+mod parts;
 mod request_id;
 
 use std::{fmt, ops::RangeInclusive};
 
+pub(crate) use self::parts::Parts;
 pub use self::request_id::{InvalidRequestId, RequestId};
 
 /// A tenant's id: 1 to 63 of `a-z 0-9 - _ .`, starting with a letter or digit. It is used in the

@@ -203,7 +203,7 @@ impl Inner {
             return Ok(self.local.entry(agent));
         };
         self.note_sealed(agent, &bytes);
-        Ok(match self.take(agent, entry.clone()) {
+        Ok(match self.take(agent, &entry) {
             // There is no room to cache it, but it is good.
             Taken::Full => Some(entry),
             Taken::Yes | Taken::Older | Taken::SignedOut => self.local.entry(agent),
@@ -226,7 +226,7 @@ impl Inner {
                 }
                 Err(error) => self.keep_unsynced(agent, &mut entry, &error),
             }
-            if self.take(agent, entry.clone()) == Taken::Full {
+            if self.take(agent, &entry) == Taken::Full {
                 return Err(self.local.full());
             }
             // An entry made from a session always holds it.
@@ -253,7 +253,7 @@ impl Inner {
             }
             Err(error) => self.keep_unsynced(agent, &mut entry, &error),
         }
-        match self.take(agent, entry.clone()) {
+        match self.take(agent, &entry) {
             Taken::Full => Err(self.local.full()),
             Taken::SignedOut => Ok(None),
             Taken::Older if entry.unsynced => Ok(None),
@@ -279,7 +279,7 @@ impl Inner {
         let mut entry = Entry::renewed(version, old, guid, known.ttl);
         match self.write_now(agent, &entry, Stored::UpTo(old.version)).await {
             Ok(Written::Done) => {
-                let taken = self.take(agent, entry.clone());
+                let taken = self.take(agent, &entry);
                 return Ok(entry.session.filter(|_| taken != Taken::SignedOut));
             }
             Ok(Written::Overtaken(newer)) => {
@@ -288,7 +288,7 @@ impl Inner {
             }
             Err(error) => self.keep_unsynced(agent, &mut entry, &error),
         }
-        match self.local.offer_over(agent, entry.clone(), old.version) {
+        match self.local.offer_over(agent, &entry, old.version) {
             Taken::Full => Err(self.local.full()),
             Taken::Yes => Ok(entry.session),
             // Another call has renewed it here meanwhile, or ended it.
@@ -318,13 +318,13 @@ impl Inner {
             let stored = if is_known { Stored::UpTo(version) } else { Stored::Exactly(version) };
             newer = match self.write_now(agent, &end, stored).await {
                 Ok(Written::Done) => {
-                    self.take(agent, end);
+                    self.take(agent, &end);
                     return Ok(());
                 }
                 Ok(Written::Overtaken(newer)) => newer,
                 Err(error) => {
                     self.keep_unsynced(agent, &mut end, &error);
-                    self.take(agent, end);
+                    self.take(agent, &end);
                     return Ok(());
                 }
             };
@@ -382,12 +382,12 @@ impl Inner {
     /// Takes over what Redis has, if it is newer than what is known.
     fn take_in(&self, agent: AgentId, newer: Option<Entry>) {
         if let Some(entry) = newer {
-            self.take(agent, entry);
+            self.take(agent, &entry);
         }
     }
 
     /// Takes in an entry. Where a sign-out and a renewal have crossed, Redis and the others get the end that follows.
-    fn take(&self, agent: AgentId, entry: Entry) -> Taken {
+    fn take(&self, agent: AgentId, entry: &Entry) -> Taken {
         let taken = self.local.offer(agent, entry);
         if taken == Taken::SignedOut {
             self.unsynced.notify_one();

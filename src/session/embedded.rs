@@ -32,8 +32,8 @@ impl EmbeddedStore {
         self.0.replace(agent, version, |end, _| Entry::end(end, false)).is_some()
     }
 
-    fn insert(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
-        let stored = self.0.put(agent, |version| Entry::new(version, new))?;
+    fn insert(&self, agent: AgentId, new: &NewSession) -> Result<Arc<Session>, StoreError> {
+        let stored = self.0.put(agent, new)?;
         // An entry made from a session always holds it.
         stored.session.ok_or_else(|| self.0.full())
     }
@@ -45,7 +45,7 @@ impl EmbeddedStore {
         claim: Claim,
     ) -> Result<Option<Arc<Session>>, StoreError> {
         let entry = Entry::new(claim.version, new);
-        match self.0.offer_over(agent, entry.clone(), claim.replaces) {
+        match self.0.offer_over(agent, &entry, claim.replaces) {
             Taken::Yes => Ok(entry.session),
             Taken::Older | Taken::SignedOut => Ok(None),
             Taken::Full => Err(self.0.full()),
@@ -75,7 +75,7 @@ impl SessionStore for EmbeddedStore {
     }
 
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
-        Box::pin(ready(self.insert(agent, session)))
+        Box::pin(ready(self.insert(agent, &session)))
     }
 
     fn claim(&self, replaces: u64) -> Claim {

@@ -1,39 +1,28 @@
+mod expiry;
+mod known;
+
 use std::{
-    collections::HashMap,
-    mem,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::Instant;
 
+use self::known::{Known, Places};
 use super::{Claim, Guid, NewSession, Origin, Session, StoreError};
-use crate::id::AgentId;
+use crate::id::{AgentId, Parts};
 
-/// What a process knows of sessions by itself.
+/// What a process knows of sessions by itself. Each part of the agents has a lock of its own, and nobody holds two.
 #[derive(Debug)]
 pub struct Local {
-    known: Mutex<Known>,
+    parts: Parts<Mutex<Known>>,
+    places: Arc<Places>,
     /// One for all agents, so that versions grow over a sign-out too.
     last_version: AtomicU64,
-    capacity: AtomicUsize,
-}
-
-/// What is known of all agents. The count of sessions and the time of the next pass are kept up to date
-/// with each change, so that neither a call nor a scrape goes through all entries.
-#[derive(Debug, Default)]
-struct Known {
-    entries: HashMap<AgentId, Entry>,
-    /// Entries that hold a session, expired ones too.
-    sessions: usize,
-    /// Agents with a place reserved, each as often as it is.
-    reserved: Vec<AgentId>,
-    /// No entry can be forgotten before this time; `None`: none ever, as they are now.
-    next_expiry: Option<Instant>,
 }
 
 /// What is known of one agent.
@@ -84,6 +73,9 @@ const END_KEPT: Duration = Duration::from_secs(60 * 60);
 /// How many entries there may be, for each session that there may be, until it is forgotten of whom it is known only that
 /// their owners had sessions.
 const LET_GO_TIMES: usize = 4;
+
+/// How many sessions a call may forget to make room. That takes it less than a millisecond.
+const DROPPED_AT_ONCE: usize = 1_000;
 
 // === impl Entry ===
 
@@ -161,14 +153,12 @@ impl Entry {
         self.session.is_none() && !self.unsynced && self.since.elapsed() >= END_KEPT
     }
 
-    /// Forgets a session whose time is over, but not that it was its owner's: what a caller once gave must not be
-    /// used for the agent any more.
-    fn let_go(&mut self, now: Instant) {
-        let is_over = |session: &Arc<Session>| session.expires_at.is_some_and(|at| at <= now);
+    /// What is left of a session whose time is over: that it was its owner's, since what a caller once gave must not be used
+    /// for the agent any more.
+    fn let_go(&self) -> Option<Self> {
         let owners = self.session.as_ref().filter(|session| session.origin == Origin::Registered);
-        if owners.is_some_and(is_over) {
-            (self.session, self.signed_out, self.unsynced) = (None, true, false);
-        }
+        let end = || Self { session: None, signed_out: true, unsynced: false, ..self.clone() };
+        owners.is_some().then(end)
     }
 
     /// When the entry can be forgotten; `None`: never, as it is now. A sign-out is remembered
@@ -182,102 +172,29 @@ impl Entry {
     }
 }
 
-// === impl Known ===
-
-impl Known {
-    fn set(&mut self, agent: AgentId, entry: Entry) {
-        self.expect_expiry(&entry);
-        self.sessions += usize::from(entry.session.is_some());
-        let before = self.entries.insert(agent, entry);
-        self.sessions -= usize::from(before.is_some_and(|before| before.session.is_some()));
-    }
-
-    /// Forgets what is known of the agent, if it is of this version; tells whether it was.
-    fn remove(&mut self, agent: AgentId, version: u64) -> bool {
-        let Some(entry) = self.entries.get(&agent).filter(|entry| entry.version == version) else {
-            return false;
-        };
-        self.sessions -= usize::from(entry.session.is_some());
-        self.entries.remove(&agent);
-        true
-    }
-
-    /// Forgets what has expired. Goes through all entries only if one of them may have.
-    fn tidy(&mut self, capacity: NonZeroUsize) {
-        let now = Instant::now();
-        if self.next_expiry.is_none_or(|next| next > now) {
-            return;
-        }
-        self.next_expiry = None;
-        let mut entries = mem::take(&mut self.entries);
-        self.sessions = 0;
-        let has_room = entries.len() < capacity.get().saturating_mul(LET_GO_TIMES);
-        entries.retain(|_, entry| {
-            if has_room {
-                entry.let_go(now);
-            }
-            let is_kept = entry.expires_at().is_none_or(|expires_at| expires_at > now);
-            if is_kept {
-                self.expect_expiry(entry);
-                self.sessions += usize::from(entry.session.is_some());
-            }
-            is_kept
-        });
-        self.entries = entries;
-    }
-
-    fn expect_expiry(&mut self, entry: &Entry) {
-        self.next_expiry = self.next_expiry.into_iter().chain(entry.expires_at()).min();
-    }
-
-    /// Makes room for a session of the agent's by forgetting what has expired. A live session is never
-    /// given up for another, and neither is a place that is reserved for another.
-    fn make_room(&mut self, agent: AgentId, capacity: NonZeroUsize) -> bool {
-        if self.has_session(agent) || self.reserved.contains(&agent) {
-            return true;
-        }
-        if self.taken() >= capacity.get() {
-            self.tidy(capacity);
-        }
-        self.taken() < capacity.get()
-    }
-
-    /// Places that are taken by a session, or reserved for an agent without one.
-    fn taken(&self) -> usize {
-        self.sessions + self.reserved.iter().filter(|agent| !self.has_session(**agent)).count()
-    }
-
-    fn has_session(&self, agent: AgentId) -> bool {
-        self.entries.get(&agent).is_some_and(|entry| entry.session.is_some())
-    }
-}
-
 // === impl Local ===
 
 impl Local {
     /// Nothing yet, with room for `capacity` sessions.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        let capacity = capacity.get().into();
-        Self { known: Mutex::default(), last_version: AtomicU64::new(0), capacity }
+        let places = Arc::new(Places::new(capacity));
+        let parts = Parts::for_agents(capacity, || Mutex::new(Known::new(places.clone())));
+        Self { parts, places, last_version: AtomicU64::new(0) }
     }
 
     /// Has room for `capacity` sessions from now on. Those that there are stay.
     pub fn set_capacity(&self, capacity: NonZeroUsize) {
-        self.capacity.store(capacity.get(), Ordering::Relaxed);
-    }
-
-    fn capacity(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.capacity.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
+        self.places.set_most(capacity);
     }
 
     /// The session, if it is known and still good.
     pub fn get(&self, agent: AgentId) -> Option<Arc<Session>> {
-        self.known().entries.get(&agent)?.live().cloned()
+        self.known(agent).entries.get(&agent)?.live().cloned()
     }
 
     /// Whether the agent was signed out, or its session is its owner's, also if its time is over.
     pub fn is_let_go(&self, agent: AgentId) -> bool {
-        self.known().entries.get(&agent).is_some_and(|entry| match &entry.session {
+        self.known(agent).entries.get(&agent).is_some_and(|entry| match &entry.session {
             Some(session) => session.origin == Origin::Registered,
             None => entry.signed_out,
         })
@@ -285,56 +202,95 @@ impl Local {
 
     /// The agents whose sessions the bridge has made and that are still good.
     pub fn signed_in(&self) -> Vec<AgentId> {
-        let is_made = |entry: &Entry| entry.live().is_some_and(|it| it.origin == Origin::SignedIn);
-        let known = self.known();
-        let made = known.entries.iter().filter(|(_, entry)| is_made(entry));
-        made.map(|(agent, _)| *agent).collect()
+        self.agents_with(|entry| entry.live().is_some_and(|it| it.origin == Origin::SignedIn))
     }
 
     /// All that is known.
     pub fn entry(&self, agent: AgentId) -> Option<Entry> {
-        self.known().entries.get(&agent).cloned()
+        self.known(agent).entries.get(&agent).cloned()
     }
 
     /// How many sessions are known, expired ones too until they are forgotten.
     pub fn sessions(&self) -> usize {
-        self.known().sessions
+        self.parts.all().map(|part| lock(part).sessions).sum()
     }
 
     /// The agents of whom something is known.
     pub fn agents(&self) -> Vec<AgentId> {
-        self.known().entries.keys().copied().collect()
+        self.agents_with(|_| true)
     }
 
     /// Those of whom something is only known here.
     pub fn unsynced(&self) -> Vec<AgentId> {
-        let known = self.known();
-        let unsynced = known.entries.iter().filter(|(_, entry)| entry.unsynced);
-        unsynced.map(|(agent, _)| *agent).collect()
+        self.agents_with(|entry| entry.unsynced)
+    }
+
+    fn agents_with(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<AgentId> {
+        let mut agents = Vec::new();
+        for part in self.parts.all() {
+            let known = lock(part);
+            let wanted = known.entries.iter().filter(|(_, entry)| is_wanted(entry));
+            agents.extend(wanted.map(|(agent, _)| *agent));
+        }
+        agents
     }
 
     /// What is answered where there is no room.
     pub fn full(&self) -> StoreError {
-        StoreError::Full(self.capacity())
+        StoreError::Full(self.places.most())
     }
 
     /// Forgets what is of no use any more.
     pub fn tidy(&self) {
-        self.known().tidy(self.capacity());
+        let (now, most) = (Instant::now(), self.entries_max());
+        for part in self.parts.all() {
+            let mut known = lock(part);
+            while known.drop_expired_session(now, most) || known.drop_old_end(now) {}
+        }
     }
 
     /// Whether there is room for a session of the agent's, if need be by forgetting what is of no use.
     pub fn has_room(&self, agent: AgentId) -> bool {
-        self.known().make_room(agent, self.capacity())
+        self.with_room(|| self.known(agent).has_room(agent).then_some(())).is_some()
     }
 
     /// Takes a place for the session of an agent who is being signed in.
     pub fn reserve(self: &Arc<Self>, agent: AgentId) -> Option<Reservation> {
-        let mut known = self.known();
-        known.make_room(agent, self.capacity()).then(|| {
-            known.reserved.push(agent);
-            Reservation { local: self.clone(), agent }
-        })
+        self.with_room(|| {
+            let mut known = self.known(agent);
+            known.take_place(agent).then(|| known.reserve(agent))
+        })?;
+        Some(Reservation { local: self.clone(), agent })
+    }
+
+    /// Does what needs room, and does it again while that can be made by forgetting what has expired. A live session is never
+    /// given up for another, and neither is a place that is reserved for another. `None`: there is no room.
+    fn with_room<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        loop {
+            let done = attempt();
+            if done.is_some() || !self.drop_expired() {
+                return done;
+            }
+        }
+    }
+
+    /// Forgets some sessions whose time is over; tells whether there were any.
+    fn drop_expired(&self) -> bool {
+        let (now, most) = (Instant::now(), self.entries_max());
+        let mut dropped = 0;
+        for part in self.parts.all() {
+            let mut known = lock(part);
+            while dropped < DROPPED_AT_ONCE && known.drop_expired_session(now, most) {
+                dropped += 1;
+            }
+        }
+        dropped > 0
+    }
+
+    /// How many entries a part may have until it is forgotten whose owners had sessions.
+    fn entries_max(&self) -> usize {
+        let all = self.places.most().get().saturating_mul(LET_GO_TIMES);
+        all.div_ceil(self.parts.all().count())
     }
 
     /// A version above `known` and above each one given before. It is the time in microseconds
@@ -366,43 +322,43 @@ impl Local {
 
     /// Takes in what is newer than what is known. Of two that claim one version, the one that all
     /// share is right. A session that was signed out stays out, also if it was renewed meanwhile.
-    pub fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
-        self.offer_to(&mut self.known(), agent, entry)
+    pub fn offer(&self, agent: AgentId, entry: &Entry) -> Taken {
+        self.offer_over(agent, entry, u64::MAX)
     }
 
     /// The same, unless what is known is above the version that the entry is to replace.
-    pub fn offer_over(&self, agent: AgentId, entry: Entry, replaces: u64) -> Taken {
-        let mut known = self.known();
-        if known.entries.get(&agent).is_some_and(|known| known.version > replaces) {
-            return Taken::Older;
-        }
-        self.offer_to(&mut known, agent, entry)
+    pub fn offer_over(&self, agent: AgentId, entry: &Entry, replaces: u64) -> Taken {
+        let taken = self.with_room(|| {
+            let mut known = self.known(agent);
+            if known.entries.get(&agent).is_some_and(|known| known.version > replaces) {
+                return Some(Taken::Older);
+            }
+            self.offer_to(&mut known, agent, entry)
+        });
+        taken.unwrap_or(Taken::Full)
     }
 
-    /// Takes in an entry of the next version, made by `make`.
-    pub fn put(
-        &self,
-        agent: AgentId,
-        make: impl FnOnce(u64) -> Entry,
-    ) -> Result<Entry, StoreError> {
-        // Locked first, so that the higher version is the later one.
-        let mut known = self.known();
-        let version = known.entries.get(&agent).map_or(0, |entry| entry.version);
-        let entry = make(self.next_version(version));
-        match self.offer_to(&mut known, agent, entry.clone()) {
-            Taken::Full => Err(self.full()),
-            Taken::Yes | Taken::Older | Taken::SignedOut => Ok(entry),
-        }
+    /// Takes in a session with the next version.
+    pub fn put(&self, agent: AgentId, new: &NewSession) -> Result<Entry, StoreError> {
+        let put = self.with_room(|| {
+            // Locked first, so that the higher version is the later one.
+            let mut known = self.known(agent);
+            let version = known.entries.get(&agent).map_or(0, |entry| entry.version);
+            let entry = Entry::new(self.next_version(version), new.clone());
+            self.offer_to(&mut known, agent, &entry).map(|_| entry)
+        });
+        put.ok_or_else(|| self.full())
     }
 
-    /// The same, if `version` is the session's, whether or not its time has passed.
+    /// Takes in an entry of the next version, made by `make`, if `version` is the session's, whether or not its time has
+    /// passed.
     pub fn replace(
         &self,
         agent: AgentId,
         version: u64,
         make: impl FnOnce(u64, &Entry) -> Entry,
     ) -> Option<Entry> {
-        let mut known = self.known();
+        let mut known = self.known(agent);
         let old = known.entries.get(&agent)?;
         if old.version != version || old.session.is_none() {
             return None;
@@ -414,7 +370,7 @@ impl Local {
 
     /// Notes that what is known of an agent is shared by now, if it still is of this version.
     pub fn shared(&self, agent: AgentId, version: u64) {
-        let mut known = self.known();
+        let mut known = self.known(agent);
         if let Some(entry) = known.entries.get(&agent).filter(|entry| entry.version == version) {
             let entry = Entry { unsynced: false, ..entry.clone() };
             known.set(agent, entry);
@@ -423,44 +379,51 @@ impl Local {
 
     /// Forgets the session of this version without a trace; tells whether it was there.
     pub fn forget(&self, agent: AgentId, version: u64) -> bool {
-        self.known().remove(agent, version)
+        let mut known = self.known(agent);
+        let is_it = known.entries.get(&agent).is_some_and(|entry| entry.version == version);
+        if is_it {
+            known.forget(agent);
+        }
+        is_it
     }
 
-    fn offer_to(&self, known: &mut Known, agent: AgentId, entry: Entry) -> Taken {
+    /// `None`: there is no room for it.
+    fn offer_to(&self, known: &mut Known, agent: AgentId, entry: &Entry) -> Option<Taken> {
         self.saw_version(entry.version);
-        let end = known.entries.get(&agent).and_then(|known| known.sign_out_over(&entry));
+        let end = known.entries.get(&agent).and_then(|known| known.sign_out_over(entry));
         if let Some(end) = end {
             self.saw_version(end.version);
             known.set(agent, end);
-            return Taken::SignedOut;
+            return Some(Taken::SignedOut);
         }
         if let Some(known) = known.entries.get(&agent) {
             let same = known.version == entry.version && known.unsynced && !entry.unsynced;
             if known.version >= entry.version && !same {
-                return Taken::Older;
+                return Some(Taken::Older);
             }
         }
         // The end of a session takes no room from others: there may be one for each of them.
-        if entry.session.is_some() && !known.make_room(agent, self.capacity()) {
-            return Taken::Full;
+        if entry.session.is_some() && !known.take_place(agent) {
+            return None;
         }
-        known.set(agent, entry);
-        Taken::Yes
+        known.set(agent, entry.clone());
+        Some(Taken::Yes)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self, agent: AgentId) -> MutexGuard<'_, Known> {
+        lock(self.parts.of(agent))
     }
+}
+
+fn lock(part: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Reservation ===
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let reserved = &mut self.local.known().reserved;
-        if let Some(place) = reserved.iter().position(|agent| *agent == self.agent) {
-            reserved.swap_remove(place);
-        }
+        self.local.known(self.agent).release(self.agent);
     }
 }
 

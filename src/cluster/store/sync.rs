@@ -94,7 +94,7 @@ impl Inner {
         if let Some((agent, entry)) = self.seals.session(None, record)
             && self.is_believed(self.local.entry(agent).is_some(), &entry)
         {
-            self.take(agent, entry);
+            self.take(agent, &entry);
         }
     }
 
@@ -150,7 +150,7 @@ impl Inner {
     fn is_as_new(&self, agent: AgentId, stored: Option<Entry>) -> bool {
         let (Some(stored), Some(known)) = (stored, self.local.entry(agent)) else { return false };
         let version = stored.version;
-        let taken = self.local.offer(agent, stored);
+        let taken = self.local.offer(agent, &stored);
         version >= known.version && matches!(taken, Taken::Yes | Taken::Older)
     }
 

@@ -267,7 +267,7 @@ impl Slot {
             tally.ended += 1;
             return false;
         };
-        match self.local.offer(agent, entry) {
+        match self.local.offer(agent, &entry) {
             Taken::Yes => {}
             Taken::Older | Taken::SignedOut => return false,
             Taken::Full => {

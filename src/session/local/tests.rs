@@ -1,3 +1,5 @@
+use std::{collections::BTreeSet, ptr, thread};
+
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::*;
@@ -13,7 +15,30 @@ fn session(ttl: Option<Duration>) -> NewSession {
 }
 
 fn put(local: &Local, id: u32, ttl: Option<Duration>) -> Result<Entry, StoreError> {
-    local.put(agent(id), |version| Entry::new(version, session(ttl)))
+    local.put(agent(id), &session(ttl))
+}
+
+fn with_room_for(sessions: usize) -> Arc<Local> {
+    Arc::new(Local::new(NonZeroUsize::new(sessions).expect("not zero")))
+}
+
+/// After this time exactly what is of no use any more is forgotten, and all other places are left.
+async fn check_after(time: Duration, local: &Arc<Local>, reserved: &[Reservation], room: usize) {
+    let known = |agent| Some((agent, local.entry(agent)?));
+    let before: Vec<_> = local.agents().into_iter().filter_map(known).collect();
+    tokio::time::advance(time).await;
+    local.tidy();
+    let now = Instant::now();
+    let mut with_place: BTreeSet<_> = reserved.iter().map(|place| place.agent).collect();
+    for (agent, entry) in before {
+        let is_kept = entry.expires_at().is_none_or(|at| at > now);
+        assert_eq!(local.entry(agent).is_some(), is_kept, "{entry:?}");
+        if is_kept && entry.session.is_some() {
+            with_place.insert(agent);
+        }
+    }
+    let left: Vec<_> = (2001..).map_while(|id| local.reserve(agent(id))).collect();
+    assert_eq!(left.len() + with_place.len(), room);
 }
 
 #[tokio::test]
@@ -29,24 +54,24 @@ async fn an_agent_who_was_signed_out_takes_no_room_and_has_none_for_a_session_th
 
 #[tokio::test(start_paused = true)]
 async fn sessions_are_counted_over_every_change() {
-    let local = Arc::new(Local::new(NonZeroUsize::new(100).expect("100")));
-    let ttl = Some(Duration::from_secs(5));
+    let (room, ttl) = (10, Some(Duration::from_secs(5)));
+    let (local, mut reserved) = (with_room_for(room), Vec::new());
     let mut random = StdRng::seed_from_u64(7);
     for step in 0..10_000 {
         let id = random.random_range(1001..1021);
         let version = local.entry(agent(id)).map_or(0, |entry| entry.version);
-        match random.random_range(0..7) {
+        match random.random_range(0..9) {
             0 => drop(put(&local, id, ttl)),
             1 => drop(put(&local, id, None)),
             2 => drop(local.replace(agent(id), version, |end, _| Entry::end(end, false))),
             3 => drop(local.forget(agent(id), version)),
-            4 => drop(local.offer(agent(id), Entry::end(version + 1, step % 2 == 0))),
+            4 => drop(local.offer(agent(id), &Entry::end(version + 1, step % 2 == 0))),
             5 => local.shared(agent(id), version),
+            6 => reserved.extend(local.reserve(agent(id))),
+            7 => drop(reserved.pop()),
             _ => {
-                tokio::time::advance(Duration::from_secs(1)).await;
-                local.tidy();
-                let all = local.agents().into_iter().filter_map(|agent| local.entry(agent));
-                assert!(all.clone().all(|e| e.session.is_none_or(|s| !s.is_expired())));
+                let time = if step % 16 == 0 { END_KEPT } else { Duration::from_secs(1) };
+                check_after(time, &local, &reserved, room).await;
             }
         }
         let all = local.agents().into_iter().filter_map(|agent| local.entry(agent));
@@ -55,12 +80,52 @@ async fn sessions_are_counted_over_every_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_makes_room_forgets_a_bounded_number_of_sessions() {
+    let room = 2 * DROPPED_AT_ONCE;
+    let (local, ttl) = (with_room_for(room), Duration::from_secs(1));
+    for id in (1001..).take(room) {
+        put(&local, id, Some(ttl)).expect("room");
+    }
+    tokio::time::advance(ttl).await;
+    put(&local, 101, None).expect("room");
+    assert_eq!(local.sessions(), DROPPED_AT_ONCE + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_made_in_whichever_part_of_the_agents_a_session_is_over() {
+    let (local, ttl) = (with_room_for(10_001), Duration::from_secs(1));
+    put(&local, 101, Some(ttl)).expect("room");
+    for id in 1001..11_001 {
+        put(&local, id, None).expect("room");
+    }
+    tokio::time::advance(ttl).await;
+    let part = |id| local.parts.of(agent(id));
+    let of_another = |id: &u32| !ptr::eq(part(*id), part(101));
+    let newcomer = (102..1000).find(of_another).expect("two parts");
+    put(&local, newcomer, None).expect("the room of the one that is over");
+    assert!(put(&local, 1000, None).is_err());
+    assert_eq!(local.sessions(), 10_001);
+}
+
+#[test]
+fn all_parts_of_the_agents_share_the_room_to_its_last_place() {
+    let local = with_room_for(10_001);
+    let is_stored = |id: &u32| put(&local, *id, None).is_ok();
+    let taken: usize = thread::scope(|scope| {
+        let threads = [1_000..6_000, 6_000..11_000, 11_000..16_000]
+            .map(|ids| scope.spawn(move || ids.filter(is_stored).count()));
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    });
+    assert_eq!((taken, local.sessions()), (10_001, 10_001));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whose_owner_had_a_session_is_known_after_its_time_and_takes_no_room() {
     let local = Local::new(NonZeroUsize::MIN);
     for id in 1001..1011 {
         let owners =
             NewSession { origin: Origin::Registered, ..session(Some(Duration::from_secs(5))) };
-        local.put(agent(id), |version| Entry::new(version, owners)).expect("room");
+        local.put(agent(id), &owners).expect("room");
         tokio::time::advance(Duration::from_secs(5)).await;
         local.tidy();
         assert!(local.get(agent(id)).is_none());
@@ -77,7 +142,7 @@ async fn an_end_is_forgotten_and_a_sign_out_is_not() {
     let local = Local::new(NonZeroUsize::MIN);
     let agents = [1001, 1002].map(agent);
     for (agent, signed_out) in agents.into_iter().zip([false, true]) {
-        local.offer(agent, Entry::end(7, signed_out));
+        local.offer(agent, &Entry::end(7, signed_out));
     }
     tokio::time::advance(END_KEPT).await;
     local.tidy();
@@ -108,9 +173,9 @@ async fn a_session_that_was_signed_out_ends_however_often_it_is_renewed_and_no_o
         (renewed(20), Entry::end(11, true), Taken::Older, 20, true),
     ] {
         let local = Local::new(NonZeroUsize::MIN);
-        local.offer(agent(1001), known.clone());
+        local.offer(agent(1001), &known);
         let case = format!("{known:?} {offered:?}");
-        assert_eq!(local.offer(agent(1001), offered), taken, "{case}");
+        assert_eq!(local.offer(agent(1001), &offered), taken, "{case}");
         let now = local.entry(agent(1001)).expect("known");
         assert_eq!((now.version, now.session.is_some()), (version, is_there), "{case}");
         assert_eq!(now.unsynced, taken == both, "nobody else knows of it: {case}");
@@ -137,9 +202,9 @@ async fn of_two_ends_of_one_version_the_one_that_proves_more_stays() {
         (proven(11), plain(12), Taken::Yes, plain(12)),
     ] {
         let local = Local::new(NonZeroUsize::MIN);
-        local.offer(agent(1001), known.clone());
+        local.offer(agent(1001), &known);
         let case = format!("{known:?} {offered:?}");
-        assert_eq!(local.offer(agent(1001), offered), taken, "{case}");
+        assert_eq!(local.offer(agent(1001), &offered), taken, "{case}");
         let now = local.entry(agent(1001)).expect("known");
         let told = |entry: &Entry| (entry.version, entry.signed_out, entry.ended, entry.unsynced);
         assert_eq!(told(&now), told(&left), "{case}");

@@ -72,7 +72,7 @@ async fn of_two_replicas_that_have_given_one_version_the_later_takes_in_what_is_
             Some(text) => Entry::renewed(version, &session, guid(text), None),
         };
         entry.unsynced = true;
-        store.local.offer(agent(1001), entry);
+        store.local.offer(agent(1001), &entry);
     }
     full(&server, false).await;
     for store in [&left, &right] {
