@@ -29,6 +29,12 @@ impl<T> Parts<T> {
         self.others.get(self.index(agent)).unwrap_or(&self.first)
     }
 
+    /// The same, to change it.
+    pub(crate) fn of_mut(&mut self, agent: AgentId) -> &mut T {
+        let index = self.index(agent);
+        self.others.get_mut(index).unwrap_or(&mut self.first)
+    }
+
     /// The values of all parts.
     pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
         iter::once(&self.first).chain(self.others.iter())
@@ -44,8 +50,6 @@ impl<T> Parts<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
     use crate::id::AGENT_IDS_ANY;
 
@@ -53,13 +57,14 @@ mod tests {
     fn every_part_has_about_as_many_agents() {
         for (count, expected) in [(1, 1_u32), (10_000, 1), (10_001, 2), (1_000_000, 100)] {
             for step in [1, 2, 10, 64, 100, 1_000] {
-                let parts = Parts::for_agents(NonZeroUsize::new(count).unwrap(), || Cell::new(0));
+                let mut parts = Parts::for_agents(NonZeroUsize::new(count).unwrap(), || 0_u32);
                 for nth in 1..=100 * expected {
                     let agent = AgentId::parse(&(nth * step).to_string(), &AGENT_IDS_ANY).unwrap();
-                    let part = parts.of(agent);
-                    part.set(part.get() + 1);
+                    let before = *parts.of(agent);
+                    *parts.of_mut(agent) += 1;
+                    assert_eq!(*parts.of(agent), before + 1);
                 }
-                let agents: Vec<u32> = parts.all().map(Cell::get).collect();
+                let agents: Vec<_> = parts.all().copied().collect();
                 assert_eq!(agents.len(), expected as usize);
                 assert!(agents.iter().all(|agents| (50..=200).contains(agents)), "{agents:?}");
             }

@@ -47,7 +47,7 @@ use super::announcer::Announcer;
 use crate::{
     config,
     event::{SessionChange, What},
-    id::{AgentId, TenantId},
+    id::{AgentId, Parts, TenantId},
     session::SessionState,
 };
 
@@ -68,9 +68,9 @@ pub(super) struct AgentRecords {
 }
 
 /// The records, with counts and indexes over them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
-    records: HashMap<AgentId, AgentRecord>,
+    records: Parts<HashMap<AgentId, AgentRecord>>,
     totals: Totals,
     /// Rejected passwords, by their agents.
     rejections: Sweep,
@@ -124,7 +124,7 @@ impl AgentRecords {
     ) -> Self {
         Self {
             tenant,
-            known: Mutex::default(),
+            known: Known::for_agents(config.limits.sessions).into(),
             announcer,
             entered,
             last_keeper: AtomicU64::new(0),
@@ -158,7 +158,7 @@ impl AgentRecords {
     /// Applies an event to an agent's session; counts, publishes and logs the change of status.
     pub(super) fn apply(&self, agent: AgentId, event: Event) -> Applied {
         let mut known = self.known();
-        let record = known.records.entry(agent).or_default();
+        let record = known.records.of_mut(agent).entry(agent).or_default();
         if event.is_of_another_session() {
             record.activity = None;
         }
@@ -228,7 +228,8 @@ impl AgentRecords {
     /// The agents who have a keeper here.
     pub(super) fn kept(&self) -> Vec<AgentId> {
         let known = self.known();
-        let kept = known.records.iter().filter(|(_, record)| record.session.is_kept());
+        let records = known.records.all().flatten();
+        let kept = records.filter(|(_, record)| record.session.is_kept());
         kept.map(|(agent, _)| *agent).collect()
     }
 
@@ -243,13 +244,13 @@ impl AgentRecords {
 
     /// Reads an agent's record, if there is one.
     fn look<T>(&self, agent: AgentId, look: impl FnOnce(&AgentRecord) -> T) -> Option<T> {
-        self.known().records.get(&agent).map(look)
+        self.known().record(agent).map(look)
     }
 
     /// Changes a part of an agent's record that is not in the totals. Removes the record if it is
     /// unused then.
     fn with<T>(&self, agent: AgentId, change: impl FnOnce(&mut AgentRecord) -> T) -> T {
-        match self.known().records.entry(agent) {
+        match self.known().records.of_mut(agent).entry(agent) {
             Entry::Occupied(mut record) => {
                 let changed = change(record.get_mut());
                 if record.get().is_unused() {
@@ -293,6 +294,22 @@ impl AgentRecords {
 }
 
 impl Known {
+    /// Nothing, with tables for about so many agents.
+    fn for_agents(count: NonZeroUsize) -> Self {
+        Self {
+            records: Parts::for_agents(count, HashMap::new),
+            totals: Totals::default(),
+            rejections: Sweep::default(),
+            lossy: Sweep::default(),
+            contested: BTreeSet::new(),
+            unkept: BTreeSet::new(),
+        }
+    }
+
+    fn record(&self, agent: AgentId) -> Option<&AgentRecord> {
+        self.records.of(agent).get(&agent)
+    }
+
     fn note_unkept(&mut self, agent: AgentId, status: Option<SessionState>) {
         if status == Some(SessionState::Unkept) {
             self.unkept.insert(agent);
@@ -303,8 +320,8 @@ impl Known {
 
     /// Removes an agent's record if it is unused.
     fn tidy(&mut self, agent: AgentId) {
-        if self.records.get(&agent).is_some_and(AgentRecord::is_unused) {
-            self.records.remove(&agent);
+        if self.record(agent).is_some_and(AgentRecord::is_unused) {
+            self.records.of_mut(agent).remove(&agent);
         }
     }
 }

@@ -122,7 +122,7 @@ impl AgentRecords {
         password: &PasswordDigest,
     ) -> Option<Rejection> {
         let (known, now) = (self.known(), Instant::now());
-        let part = known.records.get(&agent)?.credentials.as_ref()?;
+        let part = known.record(agent)?.credentials.as_ref()?;
         let mut rejected = part.rejected.iter().filter(|rejected| rejected.until > now);
         rejected
             .find(|rejected| rejected.password == *password)
@@ -138,7 +138,7 @@ impl Known {
         change: impl FnOnce(&mut CredentialPart) -> T,
     ) -> T {
         let Self { totals, .. } = self;
-        let record = self.records.entry(agent).or_default();
+        let record = self.records.of_mut(agent).entry(agent).or_default();
         let part = record.credentials.get_or_insert_default();
         let before = part.counts();
         let changed = change(part);
@@ -169,7 +169,8 @@ impl Known {
         if self.rejections.len() > 2 * self.totals.rejected + STALE_MAX {
             let Self { rejections, records, .. } = self;
             rejections.retain(|agent, ticket| {
-                let part = records.get(&agent).and_then(|record| record.credentials.as_ref());
+                let record = records.of(agent).get(&agent);
+                let part = record.and_then(|record| record.credentials.as_ref());
                 part.is_some_and(|part| part.rejected.iter().any(|known| known.ticket == ticket))
             });
         }
@@ -196,7 +197,7 @@ impl Known {
     }
 
     fn rejection_at(&self, agent: AgentId, ticket: Ticket, now: Instant) -> Found {
-        let part = self.records.get(&agent).and_then(|record| record.credentials.as_ref());
+        let part = self.record(agent).and_then(|record| record.credentials.as_ref());
         let mut rejected = part.into_iter().flat_map(|part| &part.rejected);
         match rejected.find(|rejected| rejected.ticket == ticket) {
             Some(rejected) if rejected.until > now => Found::Live,

@@ -170,7 +170,7 @@ impl AgentRecords {
         let lately = losses.filter(|(_, losses)| !rules.is_over(losses, now));
         let taken_over = lately.map(|(agent, losses)| {
             // A call may have had the agent signed in since then.
-            let record = known.records.get(&agent);
+            let record = known.record(agent);
             let status = record.and_then(|record| record.session.status());
             let is_polled = status.is_some_and(crate::session::SessionState::is_polled);
             TakenOver {
@@ -201,7 +201,7 @@ impl AgentRecord {
 
 impl Known {
     fn losses(&self, agent: AgentId) -> Option<Losses> {
-        self.records.get(&agent)?.losses.as_deref().copied()
+        self.record(agent)?.losses.as_deref().copied()
     }
 
     fn set_losses(&mut self, agent: AgentId, losses: Option<Losses>) {
@@ -210,7 +210,7 @@ impl Known {
         } else {
             self.contested.remove(&agent);
         }
-        self.records.entry(agent).or_default().losses = losses.map(Box::new);
+        self.records.of_mut(agent).entry(agent).or_default().losses = losses.map(Box::new);
         self.tidy(agent);
     }
 

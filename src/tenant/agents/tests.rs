@@ -18,7 +18,7 @@ impl AgentRecords {
         let limits = config::Events { kept, kept_bytes, watches };
         Self {
             tenant: TenantId::parse("acme").expect("an id"),
-            known: Mutex::default(),
+            known: Known::for_agents(some(capacity)).into(),
             announcer: Announcer {
                 events: Arc::new(Events::new(limits)),
                 relay: Arc::new(NoRelay),
@@ -32,7 +32,7 @@ impl AgentRecords {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.known().records.len()
+        self.known().records.all().map(HashMap::len).sum()
     }
 }
 
