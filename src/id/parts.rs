@@ -4,16 +4,17 @@ use std::{iter, num::NonZeroUsize};
 
 use super::AgentId;
 
-/// A value for each part of a tenant's agents. What is known of a million agents is in a hundred tables then, so that none
-/// takes long to grow or to go through.
+/// A value for each part of a tenant's agents. What is known of a million agents is in 72 tables then, so that none takes
+/// long to grow or to go through.
 #[derive(Debug)]
 pub(crate) struct Parts<T> {
     first: T,
     others: Box<[T]>,
 }
 
-/// About how many agents a part has; a tenant with the default of `limits.sessions` has one part.
-const PART: usize = 10_000;
+/// About how many agents a part has. A hash table with room for them is nearly full then: the next larger one begins at
+/// 14 337. A tenant with the default of `limits.sessions` has one part.
+const PART: usize = 14_000;
 /// Scatters ids, since callers may have only those that end with zeros.
 const SCATTER: u32 = 0x9E37_79B1;
 
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn every_part_has_about_as_many_agents() {
-        for (count, expected) in [(1, 1_u32), (10_000, 1), (10_001, 2), (1_000_000, 100)] {
+        for (count, expected) in [(1, 1_u32), (14_000, 1), (14_001, 2), (1_000_000, 72)] {
             for step in [1, 2, 10, 64, 100, 1_000] {
                 let mut parts = Parts::for_agents(NonZeroUsize::new(count).unwrap(), || 0_u32);
                 for nth in 1..=100 * expected {
