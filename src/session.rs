@@ -67,7 +67,7 @@ pub struct Session {
     /// When the session is forgotten unless it is renewed; `None` if never.
     pub expires_at: Option<Instant>,
     /// The cookies of the gateway's load balancer; kept over renewals.
-    pub cookies: Arc<Cookies>,
+    pub cookies: Cookies,
 }
 
 /// Who made a session.
@@ -89,7 +89,7 @@ pub struct NewSession {
     /// How long it is good without a renewal; `None`: until the gateway refuses it.
     pub ttl: Option<Duration>,
     /// The cookies of the gateway's load balancer.
-    pub cookies: Arc<Cookies>,
+    pub cookies: Cookies,
 }
 
 /// What has ended, as far as is known, when an agent was to be signed out.

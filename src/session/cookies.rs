@@ -2,7 +2,7 @@ mod lifetime;
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use http::HeaderValue;
@@ -15,12 +15,13 @@ use crate::secret;
 /// The cookies of a load balancer in front of the gateway. By them, it sends an agent's calls to
 /// the node that owns the session (client).
 ///
-/// All Guids of a session share them, since a renewal does not change the node. Bounded: a load
-/// balancer sets one or two cookies, and those beyond the limits are ignored.
+/// All Guids of a session share them, since a renewal does not change the node: a clone has what is set later
+/// too. Only where there was no cookie yet, a first one that comes with a late answer to an older Guid is not shared; the load
+/// balancer sets it again. Bounded: a load balancer sets one or two cookies, and those beyond the limits are ignored.
 ///
 /// Each session has a value of this type, and most gateways set no cookies: then it takes little memory.
-#[derive(Default)]
-pub struct Cookies(Mutex<Option<Box<Jar>>>);
+#[derive(Clone, Default)]
+pub struct Cookies(OnceLock<Arc<Mutex<Jar>>>);
 
 #[derive(Default)]
 struct Jar {
@@ -46,8 +47,7 @@ impl Cookies {
     /// The value of the `Cookie` request header; marked as sensitive. It has no cookie that has
     /// expired.
     pub fn header(&self) -> Option<HeaderValue> {
-        let mut jar = self.jar();
-        let jar = jar.as_mut()?;
+        let mut jar = lock(self.0.get()?);
         jar.drop_expired();
         jar.header.clone()
     }
@@ -58,8 +58,7 @@ impl Cookies {
     pub fn set(&self, set_cookie: &HeaderValue, date: Option<&HeaderValue>) {
         let Some((pair, attributes)) = parts(set_cookie) else { return };
         let lifetime = lifetime(attributes, date.and_then(|date| date.to_str().ok()));
-        let mut jar = self.jar();
-        let jar = jar.get_or_insert_default();
+        let mut jar = lock(self.0.get_or_init(Arc::default));
         jar.drop_expired();
         let has_changed = if lifetime.is_some_and(|left| left.is_zero()) {
             jar.remove(name(pair))
@@ -72,10 +71,10 @@ impl Cookies {
             jar.write_header();
         }
     }
+}
 
-    fn jar(&self) -> std::sync::MutexGuard<'_, Option<Box<Jar>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(jar: &Mutex<Jar>) -> MutexGuard<'_, Jar> {
+    jar.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Jar {
@@ -134,7 +133,7 @@ fn name(pair: &str) -> &str {
 
 impl fmt::Debug for Cookies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cookies({})", self.jar().as_ref().map_or(0, |jar| jar.cookies.len()))
+        write!(f, "Cookies({})", self.0.get().map_or(0, |jar| lock(jar).cookies.len()))
     }
 }
 
@@ -164,6 +163,15 @@ mod tests {
         assert_eq!(jar(&["lb=1; Path=/; Secure"]).as_deref(), Some("lb=1"));
         assert_eq!(jar(&["lb=1", "x=2; HttpOnly", "lb=3"]).as_deref(), Some("lb=3; x=2"));
         assert_eq!(jar(&["novalue", "=x", ";", ""]), None);
+    }
+
+    #[test]
+    fn all_guids_of_a_session_share_its_cookies() {
+        let first = Cookies::default();
+        first.set(&HeaderValue::from_static("a=1"), None);
+        let second = first.clone();
+        second.set(&HeaderValue::from_static("b=2"), None);
+        assert_eq!(sent(&first).as_deref(), Some("a=1; b=2"));
     }
 
     #[test]

@@ -132,7 +132,7 @@ mod tests {
 
     fn session(guid: &str, ttl: Option<Duration>) -> NewSession {
         let guid = Guid::parse(guid).unwrap();
-        NewSession { guid, origin: Origin::Registered, ttl, cookies: Arc::new(Cookies::default()) }
+        NewSession { guid, origin: Origin::Registered, ttl, cookies: Cookies::default() }
     }
 
     #[tokio::test]

@@ -213,7 +213,7 @@ impl StoredSession {
             made,
             renewed_at: UNIX_EPOCH.checked_add(Duration::from_millis(renewed_at))?,
             expires_at,
-            cookies: Arc::new(cookies),
+            cookies,
         };
         Some(Entry::known(version, Some(Arc::new(session)), ttl.map(Duration::from_millis)))
     }

@@ -461,7 +461,7 @@ mod tests {
     };
 
     fn session(origin: Origin) -> Arc<Session> {
-        let (guid, cookies) = (Guid::parse("a").unwrap(), Arc::new(Cookies::default()));
+        let (guid, cookies) = (Guid::parse("a").unwrap(), Cookies::default());
         let renewed_at = SystemTime::now();
         let (version, made, expires_at) = (1, 1, None);
         Arc::new(Session { guid, origin, version, made, renewed_at, expires_at, cookies })

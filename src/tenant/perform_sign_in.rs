@@ -214,7 +214,7 @@ impl AdmittedCall {
         room: Reservation,
     ) -> Result<SignedIn, CallError> {
         let (guid, is_guid_bad) = (reply.guid.take(), reply.is_guid_bad);
-        let cookies = Arc::new(Cookies::default());
+        let cookies = Cookies::default();
         reply.set_cookies(&cookies);
         let verdict = reply.into_verdict(None);
         if let Some(rejection) = verdict.as_ref().err().and_then(Rejection::of) {
@@ -279,7 +279,7 @@ impl AdmittedCall {
     async fn undo_sign_in(
         &mut self,
         found: &'static str,
-        cookies: Arc<Cookies>,
+        cookies: Cookies,
         stage: Stage,
     ) -> CallError {
         self.outlast_caller(stage);

@@ -8,7 +8,7 @@ use super::{Tenant, agents::Event};
 use crate::{
     call::{CallError, Deadline, Stage},
     id::AgentId,
-    session::{Guid, NewSession, Origin, Session},
+    session::{Cookies, Guid, NewSession, Origin, Session},
 };
 
 impl Tenant {
@@ -31,7 +31,7 @@ impl Tenant {
         // node.
         let cookies = match self.sessions.cached(agent) {
             Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
-            _ => Arc::default(),
+            _ => Cookies::default(),
         };
         // The owner polls from now on, so the bridge has to stop: the gateway refuses two polls at
         // once (000-007).

@@ -28,7 +28,7 @@ pub(crate) fn guid(text: &str) -> Guid {
 
 /// A session that the bridge made.
 pub(crate) fn made(text: &str) -> NewSession {
-    let cookies = Arc::new(Cookies::default());
+    let cookies = Cookies::default();
     NewSession { guid: guid(text), origin: Origin::SignedIn, ttl: None, cookies }
 }
 
@@ -36,7 +36,6 @@ pub(crate) fn made(text: &str) -> NewSession {
 pub(crate) fn registered(text: &str, ttl: Duration) -> NewSession {
     let cookies = Cookies::default();
     cookies.set(&HeaderValue::from_static("lb=canary-cookie; Path=/"), None);
-    let cookies = Arc::new(cookies);
     NewSession { guid: guid(text), origin: Origin::Registered, ttl: Some(ttl), cookies }
 }
 

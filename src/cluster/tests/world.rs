@@ -30,7 +30,7 @@ pub(in crate::cluster) fn guid(text: &str) -> Guid {
 }
 
 pub(in crate::cluster) fn made(text: &str) -> NewSession {
-    let cookies = Arc::new(Cookies::default());
+    let cookies = Cookies::default();
     NewSession { guid: guid(text), origin: Origin::SignedIn, ttl: None, cookies }
 }
 

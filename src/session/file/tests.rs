@@ -164,8 +164,7 @@ fn agent(id: u32) -> AgentId {
 
 fn made(guid: &str) -> NewSession {
     let guid = Guid::parse(guid).unwrap();
-    let cookies = Arc::new(Cookies::default());
-    NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies }
+    NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies: Cookies::default() }
 }
 
 /// Waits for a state. Sleeps meanwhile: the test's clock stands still while a thread is busy with

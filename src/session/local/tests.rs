@@ -11,7 +11,7 @@ fn agent(id: u32) -> AgentId {
 
 fn session(ttl: Option<Duration>) -> NewSession {
     let guid = Guid::parse("guid").expect("a Guid");
-    NewSession { guid, origin: Origin::SignedIn, ttl, cookies: Arc::default() }
+    NewSession { guid, origin: Origin::SignedIn, ttl, cookies: <_>::default() }
 }
 
 fn put(local: &Local, id: u32, ttl: Option<Duration>) -> Result<Entry, StoreError> {

@@ -28,7 +28,7 @@ fn held(others: &Others) -> Arc<Held> {
 
 fn made(guid: &str) -> NewSession {
     let guid = Guid::parse(guid).expect("a Guid");
-    NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies: Arc::default() }
+    NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies: <_>::default() }
 }
 
 async fn all_over(tasks: &Tasks) {

@@ -1,6 +1,6 @@
 //! How a session is found to be lost, and when it is not.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use futures_util::future::BoxFuture;
@@ -43,7 +43,7 @@ fn accepted() -> Fault {
 
 pub(super) async fn stored(world: &World, guid: &str, origin: Origin) -> u64 {
     let guid = Guid::parse(guid).expect("a Guid");
-    let session = NewSession { guid, origin, ttl: None, cookies: Arc::default() };
+    let session = NewSession { guid, origin, ttl: None, cookies: <_>::default() };
     world.tenant.sessions.put(agent(1001), session).await.expect("stored").version
 }
 

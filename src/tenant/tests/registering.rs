@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::world::{Setup, UNPOLLED, World, agent, context};
-use crate::session::{Guid, NewSession, Origin, Session};
+use crate::session::{Cookies, Guid, NewSession, Origin, Session};
 
 async fn register(world: &World, guid: &str) -> Arc<Session> {
     let guid = Guid::parse(guid).expect("a Guid");
@@ -14,14 +16,15 @@ async fn register(world: &World, guid: &str) -> Arc<Session> {
 #[tokio::test]
 async fn a_balancers_cookies_are_kept_as_long_as_the_guid_names_the_same_node() {
     let world = World::unpolled(&[]).await;
-    let (origin, cookies) = (Origin::SignedIn, Arc::default());
+    let (origin, cookies) = (Origin::SignedIn, Cookies::default());
+    cookies.set(&HeaderValue::from_static("lb=1"), None);
     let guid = Guid::parse("secret.AgentGateway1").expect("a Guid");
     let session = NewSession { guid, origin, ttl: None, cookies };
-    let first = world.tenant.sessions.put(agent(1001), session).await.expect("stored");
+    world.tenant.sessions.put(agent(1001), session).await.expect("stored");
     let same_node = register(&world, "other.AgentGateway1").await;
-    assert!(Arc::ptr_eq(&first.cookies, &same_node.cookies));
+    assert_eq!(same_node.cookies.header(), Some(HeaderValue::from_static("lb=1")));
     let another_node = register(&world, "other.AgentGateway2").await;
-    assert!(!Arc::ptr_eq(&first.cookies, &another_node.cookies));
+    assert_eq!(another_node.cookies.header(), None);
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! What a tenant does that other replicas serve too.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tokio::time::Instant;
@@ -41,8 +38,7 @@ fn busy(world: &World) -> tokio::task::JoinHandle<Result<Accepted, CallError>> {
 /// Another replica signs the agent in, and stores the session.
 async fn signed_in_elsewhere(world: &World) -> u64 {
     let guid = Guid::parse(&world.gateway.sign_in(1001)).expect("a Guid");
-    let (origin, cookies) = (Origin::SignedIn, Arc::default());
-    let session = NewSession { guid, origin, ttl: None, cookies };
+    let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies: <_>::default() };
     world.tenant.sessions.put(agent(1001), session).await.expect("stored").version
 }
 

@@ -1,9 +1,6 @@
 //! What a tenant makes of a store that is slow, away, or left behind by another process.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ccgateway_sim::Interface;
 use secrecy::ExposeSecret as _;
@@ -32,7 +29,7 @@ async fn with(stores: &TestStores, lines: &[(&str, &str)], credentials: &[u32]) 
 
 fn session(guid: &str) -> NewSession {
     let guid = Guid::parse(guid).expect("a Guid");
-    NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies: Arc::default() }
+    NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies: <_>::default() }
 }
 
 #[test]
