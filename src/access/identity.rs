@@ -49,6 +49,7 @@ pub struct FullPolicy {
     issuers: Vec<Arc<Terms>>,
     certificates: Vec<Arc<dyn ClientCertVerifier>>,
     allows_anonymous: bool,
+    reflection: bool,
 }
 
 /// Who the peer of one connection is. Each of its calls may bring a token besides.
@@ -87,7 +88,7 @@ impl ListenerPolicy {
     /// The policy of a listener that is not as the configuration says before a restart: as before it was
     /// narrowed first, with the new rules, and without the tokens of issuers that are not among `issuers` as
     /// they were. If the configuration has a listener of its name, of each kind of identity that both take it
-    /// lets in only those whom that one would let in too.
+    /// lets in only those whom that one would let in too, and it has reflection only if that one has.
     #[must_use]
     pub fn narrowed(
         &self,
@@ -112,12 +113,14 @@ impl ListenerPolicy {
             Some(new) => full.allows_anonymous && (new.allows_anonymous || !knows_callers),
             None => self.allows_anonymous,
         };
+        let reflection =
+            configured.map_or(self.reflection, |new| full.reflection && new.reflection);
         Self {
             rules: if opens { Arc::new(Rules::nobody()) } else { rules.clone() },
             tokens,
             certificates,
             allows_anonymous,
-            reflection: self.reflection,
+            reflection,
             superseded: CancellationToken::new(),
             narrowed_from: Some(full),
         }
@@ -157,6 +160,7 @@ impl FullPolicy {
             issuers,
             certificates: policy.certificates.clone(),
             allows_anonymous: policy.allows_anonymous,
+            reflection: policy.reflection,
         }
     }
 }

@@ -32,12 +32,15 @@ pub enum Effect {
 }
 
 /// What keys are about; the first line that fits holds. `*` stands for any name.
-const EFFECTS: [(&str, Effect); 25] = [
+const EFFECTS: [(&str, Effect); 27] = [
     ("callers", Effect::Callers),
     ("issuers", Effect::Callers),
+    // The listeners that do not say go by it.
+    ("server.reflection", Effect::Callers),
     ("listeners.*.tls", Effect::Listener),
     ("listeners.*.issuers", Effect::Listener),
     ("listeners.*.allow_anonymous", Effect::Listener),
+    ("listeners.*.reflection", Effect::Listener),
     ("tenants.*.callers", Effect::Callers),
     // `Tenant::with_lasting_of` keeps these three.
     ("tenants.*.keep.enabled", Effect::Restart),
@@ -107,6 +110,9 @@ mod tests {
             (&["issuers", "k8s", "jwks_file"], Effect::Callers),
             (&["listeners", "default", "tls", "certificate_file"], Effect::Listener),
             (&["listeners", "default", "allow_anonymous"], Effect::Listener),
+            (&["listeners", "default", "reflection"], Effect::Listener),
+            (&["server", "reflection"], Effect::Callers),
+            (&["server", "reload_interval"], Effect::Restart),
             (&["listeners", "default", "address"], Effect::Restart),
             (&["listeners", "default", "http2", "keepalive_interval"], Effect::Restart),
             (&["tenants", "acme", "callers"], Effect::Callers),

@@ -307,16 +307,13 @@ fn new_listener<'a>(
     is_same: bool,
     policies: &Policies,
 ) -> Result<NewListener<'a>, StartError> {
-    let (_, current) = context.policy.get();
     let Some(listener) = listener.filter(|_| is_same) else {
+        let (_, current) = context.policy.get();
         return Ok((context, None, policies.narrow(&current, name, listener)?));
     };
     let acceptor = listener.tls.as_ref().map(tls::acceptor).transpose();
     let acceptor = acceptor.map_err(|error| StartError::Tls(name.clone(), error))?;
-    let policy = policies.of(name, listener)?;
-    // Which services there are is decided at the start.
-    let policy = ListenerPolicy { reflection: current.reflection, ..policy };
-    Ok((context, acceptor, policy))
+    Ok((context, acceptor, policies.of(name, listener)?))
 }
 
 impl ReloadableListener {

@@ -10,8 +10,9 @@ use prost::Message as _;
 use tempfile::TempDir;
 
 use super::{
-    NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+    NOT_FOUND, PERMISSION_DENIED, REFLECTION, UNAUTHENTICATED,
     authority::{Authority, tls},
+    list_services,
     peer::Peer,
     requests,
 };
@@ -239,6 +240,45 @@ async fn a_listener_that_others_reach_never_becomes_open_by_a_reload() {
         if let Ok(mut nobody) = nobody {
             assert!(nobody.call(super::HEALTH, &[], &[]).await.is_err(), "a certificate is wanted");
         }
+    }
+}
+
+#[tokio::test]
+async fn reflection_is_hidden_and_shown_on_open_connections_too() {
+    const SERVED: &str = "0";
+    const UNIMPLEMENTED: &str = "12";
+    const OWN: &str = "listeners.default.reflection";
+    const OF_ALL: &str = "server.reflection";
+    let site = Site::new(<_>::default()).await;
+    let bridge = TestBridge::at(&site, &Setup::default()).await;
+    let mut peer = Peer::connect(bridge.bridge.grpc_addr(), None).await.expect("connected");
+    for (own, of_all, taken, expected) in [
+        ("", "", &[][..], SERVED),
+        ("false", "", &[OWN], UNIMPLEMENTED),
+        ("false", "false", &[OF_ALL], UNIMPLEMENTED),
+        ("", "false", &[OWN], UNIMPLEMENTED),
+        ("true", "false", &[OWN], SERVED),
+        ("", "", &[OWN, OF_ALL], SERVED),
+    ] {
+        let given = |key: &str, value: &str| match value {
+            "" => String::new(),
+            value => format!("{key} = {value}\n"),
+        };
+        let (settings, server) = (given(OWN, own), given("reflection", of_all));
+        let reloaded = bridge.reload(&Setup { settings, server, ..<_>::default() });
+        assert_eq!(reloaded.taken, taken);
+        assert_eq!(reloaded.needs_restart, [""; 0]);
+        let told = peer.call(REFLECTION, &list_services(), &[]).await.expect("an answer");
+        assert_eq!(told.code(), expected, "{own:?} {of_all:?}: {told:?}");
+    }
+    // It waits for a restart, and shows no more than both of its configurations do.
+    for (reflection, expected) in [("true", SERVED), ("false", UNIMPLEMENTED), ("true", SERVED)] {
+        let settings = format!("{OWN} = {reflection}\n");
+        let listen = Some(([127, 0, 0, 1], 1).into());
+        let reloaded = bridge.reload(&Setup { settings, listen, ..<_>::default() });
+        assert_eq!(reloaded.taken, [""; 0]);
+        let told = peer.call(REFLECTION, &list_services(), &[]).await.expect("an answer");
+        assert_eq!(told.code(), expected, "{reflection}: {told:?}");
     }
 }
 
