@@ -97,10 +97,16 @@ impl Unhandled {
         arrived.checked_add(own_timeout(headers)?)
     }
 
-    /// Refuses a request with `error`. Its agent is unknown, since its message has not been read.
-    /// Its tenant is unknown too, unless there is only one that its caller may use.
-    pub fn refuse(&self, head: &Parts, error: &CallError) -> Response<Body> {
-        let response = self.refuse_stream(head, error).into_http();
+    /// Refuses a request of `method` with `error`; `None`: its path names none that its caller may know of.
+    /// Its agent is unknown, since its message has not been read. Its tenant is unknown too, unless there is
+    /// only one that its caller may use.
+    pub fn refuse(
+        &self,
+        head: &Parts,
+        method: Option<Method>,
+        error: &CallError,
+    ) -> Response<Body> {
+        let response = self.refuse_stream(head, method, error).into_http();
         match error.obstacle() {
             Some(Obstacle::Unreadable(why)) => {
                 with_http(response, why, head.method == http::Method::HEAD)
@@ -110,9 +116,9 @@ impl Unhandled {
     }
 
     /// Refuses a request that is a stream, after its answer has begun.
-    pub fn refuse_stream(&self, head: &Parts, error: &CallError) -> Status {
+    pub fn refuse_stream(&self, head: &Parts, method: Option<Method>, error: &CallError) -> Status {
         let caller = head.extensions.get::<Caller>().cloned();
-        self.record(Method::of(head.uri.path()), &head.headers, caller).refuse(error, &self.0)
+        self.record(method, &head.headers, caller).refuse(error, &self.0)
     }
 
     /// Records a request of `peer` that h2 has refused by itself, or whose connection ended before

@@ -19,7 +19,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use super::message_frame::{FRAME_HEAD, Framing};
 use crate::{
     call::{CallError, Obstacle, Unreadable},
-    rpc::Unhandled,
+    rpc::{Method, Unhandled},
     tenant::PeerPlace,
 };
 
@@ -44,6 +44,7 @@ pub(super) struct StreamingBody {
 pub(super) struct StreamRefusal {
     unhandled: Unhandled,
     head: Parts,
+    method: Method,
     status: RefusedStatus,
 }
 
@@ -58,9 +59,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 // === impl StreamRefusal ===
 
 impl StreamRefusal {
-    /// For the request with this head.
-    pub(super) fn new(unhandled: Unhandled, head: &Parts) -> Self {
-        Self { unhandled, head: head.clone(), status: RefusedStatus::default() }
+    /// For the request of `method` with this head.
+    pub(super) fn new(unhandled: Unhandled, head: &Parts, method: Method) -> Self {
+        Self { unhandled, head: head.clone(), method, status: RefusedStatus::default() }
     }
 
     /// Where the status will be.
@@ -69,8 +70,9 @@ impl StreamRefusal {
     }
 
     fn refuse(&self, why: Obstacle) {
+        let Self { unhandled, head, method, status } = self;
         let refused = CallError::unasked(why);
-        self.status.get_or_init(|| self.unhandled.refuse_stream(&self.head, &refused));
+        status.get_or_init(|| unhandled.refuse_stream(head, Some(*method), &refused));
     }
 }
 

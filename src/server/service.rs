@@ -184,13 +184,12 @@ impl Connection {
         head.extensions.insert(caller.clone());
         // Nobody needs the token any more.
         head.headers.remove(AUTHORIZATION);
-        let is_served =
-            |method: &Method| !method.is_reflection() || self.peer.identity.may_reflect();
-        let method = Method::of(head.uri.path()).filter(is_served);
+        let method = self.method(&head);
         let request = match self.services.unhandled.check(&head, method, identified) {
             Ok(RequestHead { encoding, method }) => PendingRequest { head, body, encoding, method },
             Err(error) => {
-                return PendingCall { connection: self, caller }.refuse(&head, body, &error);
+                let call = PendingCall { connection: self, caller };
+                return call.refuse((&head, method), body, &error);
             }
         };
         let begun = self.clone();
@@ -202,6 +201,14 @@ impl Connection {
                 Box::pin(work.stream(kind, request, call))
             }
         }
+    }
+
+    /// The method that the path of a request names. Where reflection is hidden, its methods are as unknown as
+    /// any other name.
+    fn method(&self, head: &Parts) -> Option<Method> {
+        let is_served =
+            |method: &Method| !method.is_reflection() || self.peer.identity.may_reflect();
+        Method::of(head.uri.path()).filter(is_served)
     }
 
     /// Refuses a request whatever its token says, if it has one. The token is not verified, which would be
@@ -224,7 +231,9 @@ impl Connection {
         let NewRequest { mut head, body, arrived } = request;
         let caller = Caller { peer: self.peer.address.clone(), arrived, access };
         head.extensions.insert(caller.clone());
-        PendingCall { connection: self, caller }.refuse(&head, body, &CallError::unasked(why))
+        let method = self.method(&head);
+        let error = CallError::unasked(why);
+        PendingCall { connection: self, caller }.refuse((&head, method), body, &error)
     }
 }
 
@@ -232,9 +241,14 @@ impl Connection {
 
 impl PendingCall {
     /// Answers a request with this error, whatever its message is.
-    fn refuse(self, head: &Parts, body: Incoming, error: &CallError) -> Answering {
+    fn refuse(
+        self,
+        (head, method): (&Parts, Option<Method>),
+        body: Incoming,
+        error: &CallError,
+    ) -> Answering {
         let Services { request_reader, unhandled, .. } = &self.connection.services;
-        let refused = unhandled.refuse(head, error);
+        let refused = unhandled.refuse(head, method, error);
         request_reader.discard(self.caller.peer.ip(), body);
         Box::pin(std::future::ready(Ok(self.once(refused, None))))
     }
@@ -263,7 +277,8 @@ impl PendingCall {
         let place = match streams.enter(kind, peer) {
             Ok(place) => place,
             Err(full) => {
-                let refused = unhandled.refuse(head, &CallError::unasked(full));
+                let error = CallError::unasked(full);
+                let refused = unhandled.refuse(head, Some(request.method), &error);
                 request_reader.discard(peer, request.body);
                 return Ok(self.once(refused, call));
             }
@@ -300,7 +315,7 @@ impl PendingCall {
         let Services { dispatch, request_reader, unhandled, .. } = &self.connection.services;
         let PendingRequest { mut head, body, encoding, method } = request;
         let body = if method.is_reflection() {
-            let refusal = StreamRefusal::new(unhandled.clone(), &head);
+            let refusal = StreamRefusal::new(unhandled.clone(), &head, method);
             *refused = Some(refusal.status());
             request_reader.read_stream(encoding, peer, body, refusal)
         } else {
@@ -308,7 +323,9 @@ impl PendingCall {
             let answer_by = || unhandled.answer_by(&head.headers, arrived);
             match request_reader.read_message(encoding, sender, body, answer_by).await {
                 Ok(body) => body,
-                Err(why) => return Ok(unhandled.refuse(&head, &CallError::unasked(why))),
+                Err(why) => {
+                    return Ok(unhandled.refuse(&head, Some(method), &CallError::unasked(why)));
+                }
             }
         };
         if encoding != Encoding::Identity {

@@ -193,12 +193,14 @@ async fn malformed_metadata_is_refused_before_the_message_is_read() {
             refuse(&program, request, Code::InvalidArgument, "INVALID_REQUEST", &case).await;
         }
     }
-    let nothing = Request::grpc("/ccgateway.agent.v1.AgentState/Nothing", &framed(0, b""));
-    refuse(&program, nothing, Code::Unimplemented, "METHOD_UNKNOWN", "no such method").await;
-    let off = start("server.reflection = false", &[]).await;
-    for path in STREAMED {
+    // Where reflection is hidden, its methods are as unknown as any other name.
+    let hidden = start("server.reflection = false", &[]).await;
+    let nothing = "/ccgateway.agent.v1.AgentState/Nothing";
+    for (program, path) in [(&program, nothing), (&hidden, REFLECTION), (&hidden, OLD_REFLECTION)] {
         let request = Request::grpc(path, &framed(0, &message(path)));
-        refuse(&off, request, Code::Unimplemented, "METHOD_UNKNOWN", path).await;
+        let (code, reason) = (Code::Unimplemented, "METHOD_UNKNOWN");
+        let answer = refuse(program, request, code, reason, path).await;
+        assert_eq!(answer.info().metadata["method"], "unknown", "{path}");
     }
 }
 
