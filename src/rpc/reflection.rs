@@ -1,8 +1,9 @@
 //! Reflection, which tells tools of services and messages.
 
-use std::{convert::Infallible, future::ready, sync::LazyLock};
+use std::{convert::Infallible, sync::OnceLock};
 
 use http::{Request, Response, Uri};
+use tokio::task::spawn_blocking;
 use tonic::{
     Status,
     body::Body,
@@ -22,7 +23,7 @@ type Service = Box<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
 
 /// Made for the first tool that asks, since it takes a megabyte and some milliseconds, and most processes are
 /// never asked.
-static SERVICE: LazyLock<Result<Service, Error>> = LazyLock::new(service);
+static SERVICE: OnceLock<Result<Service, Error>> = OnceLock::new();
 
 /// The method of version v1.
 const PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
@@ -30,11 +31,25 @@ const PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// Answers a request of either version, for tools of any age: v1alpha has the same messages as v1.
 pub(super) fn reflect(mut request: Request<Body>) -> Answering {
     *request.uri_mut() = Uri::from_static(PATH);
-    match &*SERVICE {
-        Ok(service) => service(request),
-        // Only wrong descriptors can cause that. They are made at build time, and a test reads them.
-        Err(_) => Box::pin(ready(Ok(Status::unimplemented("").into_http()))),
+    Box::pin(async move {
+        match made(&SERVICE, service).await {
+            Some(Ok(service)) => service(request).await,
+            // Only wrong descriptors can cause that. They are made at build time, and a test reads them.
+            _ => Ok(Status::unimplemented("").into_http()),
+        }
+    })
+}
+
+/// What `cell` has. Where that is not made yet, a thread makes it that serves no calls. It goes on with that
+/// if its caller leaves. `None` if it has panicked; the next caller tries again then.
+async fn made<T: Send + Sync + 'static>(
+    cell: &'static OnceLock<T>,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Option<&'static T> {
+    if let Some(there) = cell.get() {
+        return Some(there);
     }
+    spawn_blocking(move || cell.get_or_init(make)).await.ok()
 }
 
 /// Builds the service. It includes the types of error details, since a tool can only decode details whose
@@ -53,6 +68,8 @@ fn service() -> Result<Service, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use bytes::Bytes;
     use http_body_util::{BodyExt as _, Full};
 
@@ -70,5 +87,14 @@ mod tests {
         let listed = services(Method::Reflect).await;
         assert!(listed.windows(10).any(|part| part == b"AgentState"), "{listed:?}");
         assert_eq!(listed, services(Method::ReflectAlpha).await);
+    }
+
+    #[tokio::test]
+    async fn it_is_made_once_on_a_thread_that_serves_nobody_and_a_panic_holds_nobody_up() {
+        static CELL: OnceLock<thread::ThreadId> = OnceLock::new();
+        assert_eq!(made(&CELL, || panic!("as if a descriptor were wrong")).await, None);
+        let by = made(&CELL, || thread::current().id()).await.expect("made");
+        assert_ne!(*by, thread::current().id());
+        assert_eq!(made(&CELL, || panic!("it is there")).await, Some(by));
     }
 }
