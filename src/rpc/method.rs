@@ -15,7 +15,8 @@ macro_rules! methods {
         }
 
         impl Method {
-            const ALL: [Self; 20] = [$(Self::$method),+];
+            /// All of them, by number.
+            pub(crate) const ALL: [Self; 20] = [$(Self::$method),+];
 
             /// Its service and its own name, for example `ccgateway.agent.v1.AgentState/SetBusy`.
             pub fn name(self) -> &'static str {
@@ -78,7 +79,7 @@ impl Method {
     }
 
     /// Whether its answer is a stream.
-    fn streams(self) -> bool {
+    pub(crate) fn streams(self) -> bool {
         matches!(self, Self::WatchEvents | Self::WatchHealth) || self.is_reflection()
     }
 }

@@ -310,6 +310,13 @@ mod tests {
 
     use super::{super::connection_slots::Slot, *};
 
+    #[test]
+    fn every_stream_has_a_place_and_no_other_answer_has() {
+        for method in Method::ALL {
+            assert_eq!(AnswerKind::of(method) != AnswerKind::Once, method.streams(), "{method:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_end_that_is_not_read_cuts_no_call_of_its_connection() {
         let slot = Slot::alone();
