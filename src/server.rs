@@ -45,7 +45,7 @@ mod token_bucket;
 mod turned_away;
 mod wire;
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -78,7 +78,7 @@ use crate::{
     rpc::{self, Observed},
     session::{FileError, Stores},
     telemetry::{
-        audit::Audit,
+        audit::{Audit, AuditError},
         log::LogControl,
         trace::{Tracer, TracerError},
     },
@@ -158,9 +158,9 @@ pub enum StartError {
     /// The file for sessions cannot be used.
     #[error("store.file: {0}")]
     SessionFile(#[from] FileError),
-    /// The file of the audit log cannot be opened.
-    #[error("audit.file: {0}: {1}; give a file in a folder that the bridge may write to")]
-    Audit(PathBuf, io::Error),
+    /// There is no audit log, which the configuration wants.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The exporter of traces cannot be built.
     #[error(transparent)]
     Traces(#[from] TracerError),
@@ -263,11 +263,8 @@ impl Bridge {
         let reloads = Arc::<Reloads>::default();
 
         // Steps that can fail come before steps that start tasks.
-        let audit =
-            config.audit.file.as_deref().map(|path| {
-                Audit::to(path).map_err(|error| StartError::Audit(path.to_owned(), error))
-            });
-        let observed = Arc::new(Observed::new(traces.as_ref(), audit.transpose()?)?);
+        let audit = config.audit.file.as_deref().map(Audit::to).transpose()?;
+        let observed = Arc::new(Observed::new(traces.as_ref(), audit)?);
         let (tracer, audit) = (observed.tracer.clone(), observed.audit.clone());
         let shares = ServerShares::new(&server, division);
         let hosts = Arc::new(Hosts::new(host_limit));

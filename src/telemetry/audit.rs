@@ -87,6 +87,17 @@ pub struct AuditedAgent {
     pub retcode: Option<String>,
 }
 
+/// Why there is no audit log.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The file cannot be opened.
+    #[error("audit.file: {0}: {1}; give a file in a folder that the bridge may write to")]
+    File(PathBuf, io::Error),
+    /// There is no thread to write lines.
+    #[error("the audit log has no thread: {0}")]
+    Thread(io::Error),
+}
+
 /// A file that is opened again when somebody has asked for that, such as after it was renamed.
 struct Reopening {
     path: PathBuf,
@@ -108,13 +119,14 @@ impl Audit {
     ///
     /// # Errors
     ///
-    /// The file cannot be opened.
-    pub fn to(path: &Path) -> io::Result<Self> {
+    /// [`AuditError`] if the file cannot be opened, or there is no thread.
+    pub fn to(path: &Path) -> Result<Self, AuditError> {
         let reopens = Arc::<AtomicU64>::default();
-        let file = open(path)?;
+        let file = open(path).map_err(|error| AuditError::File(path.to_owned(), error))?;
         let (path, asked, is_torn) = (path.to_owned(), reopens.clone(), is_torn(path));
         let mut file = Reopening { path, file, asked, done: 0, said: 0, is_torn };
-        let lines = LineWriter::start("audit", move |lines| file.write(lines))?;
+        let lines = LineWriter::start("audit", move |lines| file.write(lines));
+        let lines = lines.map_err(AuditError::Thread)?;
         Ok(Self(Arc::new(Inner { lines, reopens })))
     }
 

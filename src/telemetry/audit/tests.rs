@@ -33,6 +33,15 @@ fn methods(text: &str) -> Vec<String> {
     text.lines().map(|line| method(line).unwrap_or_else(|| line.to_owned())).collect()
 }
 
+#[test]
+fn only_a_file_that_cannot_be_opened_is_told_to_be_another_one() {
+    let error = Audit::to(Path::new("/nowhere/audit")).unwrap_err().to_string();
+    assert!(error.starts_with("audit.file: /nowhere/audit: "), "{error}");
+    assert!(error.ends_with("give a file in a folder that the bridge may write to"), "{error}");
+    let error = AuditError::Thread(io::ErrorKind::WouldBlock.into()).to_string();
+    assert!(error.starts_with("the audit log has no thread: "), "{error}");
+}
+
 #[tokio::test]
 async fn a_line_that_the_process_before_has_torn_is_ended() {
     let folder = TempDir::new().unwrap();
