@@ -25,7 +25,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
-    // Held until the process ends; dropping it earlier would lose the last lines.
+    // Held until the bridge has ended; dropping it earlier would lose the last lines.
     let logging = match log::start(&config.log.filter, config.log.format) {
         Ok(logging) => logging,
         Err(error) => return fail(EXIT_FAILED, error),
@@ -34,8 +34,12 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         forbid_core_dumps();
     }
     let threads = config.server.worker_threads;
-    match block_on(threads, serve(settings, config, signals, logging.control().clone())) {
-        Ok(code) => code,
+    let ended = block_on(threads, serve(settings, config, signals, logging.control().clone()));
+    // The error is the last line, behind the warnings that may explain it.
+    drop(logging);
+    match ended {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => fail(EXIT_FAILED, error),
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }
@@ -66,20 +70,20 @@ fn raise_file_limit(connections: usize) {
     }
 }
 
+/// Serves callers until a signal stops that. The error says why it did not begin.
 async fn serve(
     settings: &Settings,
     config: Config,
     early: EarlySignals,
     log: LogControl,
-) -> ExitCode {
+) -> Result<ExitCode, String> {
     raise_file_limit(config.server.connections.max.get());
     let EarlySignals { stop, hangup, log: log_signals, others } = early;
     // Before the ports open: a signal during the start must not end the process at once, with calls
     // unanswered.
-    let mut signals = match stop.map_or_else(StopSignals::listen, Ok) {
-        Ok(signals) => signals,
-        Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
-    };
+    let mut signals = stop
+        .map_or_else(StopSignals::listen, Ok)
+        .map_err(|error| format!("cannot listen for signals: {error}"))?;
     tokio::spawn(log_signals.follow(log.clone()));
     tokio::spawn(others.follow());
     let (control, requests) = ReloadControl::new();
@@ -90,13 +94,10 @@ async fn serve(
     let with_tls: Vec<_> = with_tls.map(|(name, _)| name.to_string()).collect();
     let starting = Bridge::start_with(config, controls);
     let bridge = tokio::select! {
-        started = starting => match started {
-            Ok(bridge) => bridge,
-            Err(error) => return fail(EXIT_FAILED, error),
-        },
+        started = starting => started.map_err(|error| error.to_string())?,
         signal = signals.next() => {
             info!(signal, "stopped during the start");
-            return ExitCode::SUCCESS;
+            return Ok(ExitCode::SUCCESS);
         }
     };
     for (name, addr) in bridge.listeners() {
@@ -118,10 +119,10 @@ async fn serve(
     };
     info!(signal, "stopping; a second signal stops at once");
     tokio::select! {
-        _drained = bridge.drain() => ExitCode::SUCCESS,
+        _drained = bridge.drain() => Ok(ExitCode::SUCCESS),
         signal = signals.next() => {
             warn!(signal, "stopped at once");
-            ExitCode::from(EXIT_FAILED)
+            Ok(ExitCode::from(EXIT_FAILED))
         }
     }
 }
