@@ -1,5 +1,6 @@
 //! Changes the log's filter while the process runs.
 use std::{
+    cell::Cell,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -7,7 +8,7 @@ use std::{
 
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Level, enabled, level_filters::LevelFilter, warn};
+use tracing::{level_filters::LevelFilter, warn};
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, reload};
 
 use crate::telemetry::lines::LineWriter;
@@ -66,6 +67,9 @@ pub enum FilterError {
     #[error("logging has ended")]
     Ended,
 }
+
+/// Is set when a line is shown that has it in its message, where it takes no room.
+struct Shown<'a>(&'a Cell<bool>);
 
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -185,14 +189,13 @@ impl LogControl {
         let ours = to == self.0.configured || to == self.more_filter();
         let filter = EnvFilter::builder().with_regex(ours).parse(to)?;
         let from = &state.filter;
-        let line = || warn!(from, to, by, "the log's filter is changed");
-        // Logged before or after the change, so that the line appears if either filter shows it.
-        let told = enabled!(Level::WARN);
-        if told {
-            line();
-        }
+        let is_told = Cell::new(false);
+        let line = || warn!(from, to, by, "the log's filter is changed{}", Shown(&is_told));
+        // Logged before or after the change, so that the line appears if either filter shows it. `enabled!`
+        // cannot say whether the old one does: it is always true where a filter has directives for spans.
+        line();
         self.0.handle.reload(filter).map_err(|_| FilterError::Ended)?;
-        if !told {
+        if !is_told.get() {
             line();
         }
         Ok(())
@@ -200,6 +203,13 @@ impl LogControl {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.set(true);
+        Ok(())
     }
 }
 
@@ -211,7 +221,39 @@ impl fmt::Debug for LogControl {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::mpsc::channel;
+
+    use tracing::subscriber::with_default;
+
+    use super::{super::subscriber, *};
+
+    #[test]
+    fn a_change_is_logged_once_if_the_old_filter_or_the_new_one_shows_it() {
+        for (from, to, expected) in [
+            ("info", "debug", 1),
+            ("info", "off", 1),
+            ("off", "info", 1),
+            ("off", "error", 0),
+            ("off,[span]=debug", "info", 1),
+            ("off,[span]=debug", "off", 0),
+            ("info,[span]=debug", "off,[span]=debug", 1),
+        ] {
+            let (sender, written) = channel();
+            let write = move |lines: &[u8]| {
+                sender.send(String::from_utf8_lossy(lines).into_owned()).unwrap();
+                0
+            };
+            let lines = Arc::new(LineWriter::start("log", write).unwrap());
+            let (filter, handle) = reload::Layer::new(EnvFilter::new(from));
+            let control = LogControl::new(handle, from, lines.clone());
+            let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone());
+            with_default(subscriber(layer, filter), || control.set(to, None, "a test")).unwrap();
+            lines.end();
+            let written: String = written.iter().collect();
+            let told = written.matches("the log's filter is changed").count();
+            assert_eq!(told, expected, "{from} to {to}: {written}");
+        }
+    }
 
     #[test]
     fn lines_that_are_lost_are_counted() {
