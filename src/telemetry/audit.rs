@@ -138,7 +138,7 @@ impl Audit {
         }
     }
 
-    /// Waits about a second for the lines to be written that wait. Lines that come later are lost.
+    /// Waits until the remaining lines are written, for a second at most. Lines that come later are lost.
     pub async fn close(&self) {
         let audit = self.clone();
         let _panic = spawn_blocking(move || audit.0.lines.end()).await;

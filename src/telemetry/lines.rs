@@ -39,8 +39,8 @@ struct Waiting {
 /// How many bytes of lines may wait. A line has a few hundred bytes, but that of a batch in the audit log may
 /// have a hundred kilobytes.
 const WAITING_MAX: usize = 16 * 1024 * 1024;
-/// How many bytes of lines are written at once. As much is never mixed with what other processes write to
-/// the same pipe.
+/// Lines are written in blocks of at most this size; a longer line is a block of its own. The system never
+/// mixes a write of up to 4096 bytes into a pipe with another process's write.
 const BLOCK: usize = 4096;
 /// How long the thread lets lines gather when it has written some. To wake it costs more than a line.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -190,8 +190,9 @@ impl Waiting {
     }
 }
 
-/// Writes lines, as many at once as it can. Returns how many were lost. `is_torn` says whether the last line
-/// there is only a part of one, which is ended first.
+/// Writes lines, as many at once as it can. Returns how many were lost: of an entry with line feeds in it, each
+/// line counts. If `is_torn`, the output ends in the middle of a line. A line feed is written first, so that
+/// the next line stands by itself.
 pub(super) fn write_lines(to: &mut impl Write, is_torn: &mut bool, mut lines: &[u8]) -> u64 {
     let mut lost = 0;
     while !lines.is_empty() {

@@ -102,8 +102,8 @@ fn the_end_comes_although_the_reader_stands_still() {
     lines.end();
 }
 
-/// A device that does as this says, one write after the other: it takes no more than so many bytes, or fails. Afterwards
-/// it takes everything.
+/// A device whose writes go as listed in `does`: each takes at most so many bytes, or fails. Afterwards it takes
+/// everything.
 struct Device {
     does: VecDeque<Result<usize, ErrorKind>>,
     has: Vec<u8>,

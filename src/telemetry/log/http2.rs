@@ -11,7 +11,8 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Filter};
 
-/// Shows what another filter does, and listens to h2's log, whatever of it is shown.
+/// Lets the same lines through as the filter inside. Also reads h2's own lines, even if that filter hides
+/// them.
 ///
 /// A layer that listens would need a filter of its own. Where two filters differ about a line, as they would
 /// about nearly all, both are asked each time that it is reached.
