@@ -263,12 +263,13 @@ impl Local {
         Some(Reservation { local: self.clone(), agent })
     }
 
-    /// Does what needs room, and does it again while that can be made by forgetting what has expired. A live session is never
-    /// given up for another, and neither is a place that is reserved for another. `None`: there is no room.
+    /// Does what needs room, and does it again while that can be made by forgetting what has expired, or another call has
+    /// made some. A live session is never given up for another, and neither is a place that is reserved for another. `None`:
+    /// there is no room.
     fn with_room<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
             let done = attempt();
-            if done.is_some() || !self.drop_expired() {
+            if done.is_some() || (!self.drop_expired() && !self.places.are_left()) {
                 return done;
             }
         }

@@ -150,7 +150,7 @@ impl Places {
         self.taken.fetch_sub(1, Relaxed);
     }
 
-    fn are_left(&self) -> bool {
+    pub(super) fn are_left(&self) -> bool {
         self.taken.load(Relaxed) < self.most().get()
     }
 }

@@ -92,6 +92,21 @@ async fn a_call_that_makes_room_forgets_a_bounded_number_of_sessions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_has_the_room_that_another_has_made_before_it_could() {
+    let (local, ttl) = (with_room_for(2), Duration::from_secs(1));
+    for id in [1001, 1002] {
+        put(&local, id, Some(ttl)).expect("room");
+    }
+    tokio::time::advance(ttl).await;
+    let found = local.with_room(|| {
+        let room = local.known(agent(1004)).has_room(agent(1004)).then_some(());
+        put(&local, 1003, None).expect("the room of both whose time is over");
+        room
+    });
+    assert_eq!(found, Some(()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn room_is_made_in_whichever_part_of_the_agents_a_session_is_over() {
     let (local, ttl) = (with_room_for(14_001), Duration::from_secs(1));
     put(&local, 101, Some(ttl)).expect("room");
