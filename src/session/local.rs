@@ -77,6 +77,10 @@ const LET_GO_TIMES: usize = 4;
 /// How many sessions a call may forget to make room. That takes it less than a millisecond.
 const DROPPED_AT_ONCE: usize = 1_000;
 
+/// How many expired sessions are forgotten for each one that is taken in. With more than one, few are left after a while, so
+/// that the places in use are about those of sessions that are good.
+const DROPPED_FOR_EACH: usize = 2;
+
 // === impl Entry ===
 
 impl Entry {
@@ -277,15 +281,17 @@ impl Local {
 
     /// Forgets some sessions whose time is over; tells whether there were any.
     fn drop_expired(&self) -> bool {
-        let (now, most) = (Instant::now(), self.entries_max());
         let mut dropped = 0;
         for part in self.parts.all() {
-            let mut known = lock(part);
-            while dropped < DROPPED_AT_ONCE && known.drop_expired_session(now, most) {
-                dropped += 1;
-            }
+            dropped += self.drop_expired_of(&mut lock(part), DROPPED_AT_ONCE - dropped);
         }
         dropped > 0
+    }
+
+    /// Forgets sessions of a part whose time is over, but not more than `most`; tells how many there were.
+    fn drop_expired_of(&self, known: &mut Known, most: usize) -> usize {
+        let (now, entries_max) = (Instant::now(), self.entries_max());
+        (0..most).take_while(|_| known.drop_expired_session(now, entries_max)).count()
     }
 
     /// How many entries a part may have until it is forgotten whose owners had sessions.
@@ -404,8 +410,12 @@ impl Local {
             }
         }
         // The end of a session takes no room from others: there may be one for each of them.
-        if entry.session.is_some() && !known.take_place(agent) {
-            return None;
+        if entry.session.is_some() {
+            // First, since one of them may be the agent's own, whose place goes with it.
+            self.drop_expired_of(known, DROPPED_FOR_EACH);
+            if !known.take_place(agent) {
+                return None;
+            }
         }
         known.set(agent, entry.clone());
         Some(Taken::Yes)

@@ -87,8 +87,21 @@ async fn a_call_that_makes_room_forgets_a_bounded_number_of_sessions() {
         put(&local, id, Some(ttl)).expect("room");
     }
     tokio::time::advance(ttl).await;
-    put(&local, 101, None).expect("room");
-    assert_eq!(local.sessions(), DROPPED_AT_ONCE + 1);
+    let _place = local.reserve(agent(101)).expect("room");
+    assert_eq!(local.sessions(), room - DROPPED_AT_ONCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_whose_time_is_over_are_forgotten_as_others_come_though_there_is_room() {
+    let (local, ttl) = (with_room_for(1_000), Duration::from_secs(1));
+    for id in (1001..).take(100) {
+        put(&local, id, Some(ttl)).expect("room");
+    }
+    tokio::time::advance(ttl).await;
+    for id in (2001..).take(100 / DROPPED_FOR_EACH) {
+        put(&local, id, None).expect("room");
+    }
+    assert_eq!(local.sessions(), 100 / DROPPED_FOR_EACH);
 }
 
 #[tokio::test(start_paused = true)]
