@@ -49,7 +49,7 @@ impl Guid {
         if !is_one || !value.bytes().all(good) {
             return Err(InvalidGuid);
         }
-        secret::header(value.as_bytes()).map(Self).ok_or(InvalidGuid)
+        secret::guid_header(value.as_bytes()).map(Self).ok_or(InvalidGuid)
     }
 
     /// A placeholder for gateways without Guids. It is never sent.
