@@ -45,8 +45,7 @@ impl Events {
     pub fn watch(self: &Arc<Self>, agents: Agents, after: Option<u64>) -> Watch {
         let mut log = self.log();
         let next = after.unwrap_or(log.last).saturating_add(1);
-        let unread = Arc::new(Unread::since(next));
-        log.interests.add(&agents, &unread);
+        let unread = log.interests.add(&agents, next);
         drop(log);
         Watch { events: self.clone(), agents, next, is_new: true, unread }
     }

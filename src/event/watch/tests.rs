@@ -142,13 +142,17 @@ async fn a_watch_of_a_quiet_agent_misses_nothing_where_others_fill_the_log() {
 }
 
 #[tokio::test]
-async fn a_watch_that_ends_leaves_nothing_behind() {
+async fn a_watch_that_ends_leaves_nothing_behind_and_the_others_go_on() {
     let events = events(4);
     for agents in [Agents::All, Agents::These([agent(102), agent(103)].into())] {
-        let watch = events.watch(agents, None);
+        let [watch, mut other] = [(); 2].map(|()| events.watch(agents.clone(), None));
         let unread = watch.unread.clone();
         drop(watch);
         assert_eq!(Arc::strong_count(&unread), 1);
+        publish(&events, [102]);
+        assert_eq!(sequences(&other.more().await), [events.newest()]);
+        events.tell_gap(events.newest() + 1);
+        assert_eq!(other.more().await.missed.map(|missed| missed.last), Some(events.newest()));
     }
 }
 
