@@ -100,8 +100,8 @@ impl Unread {
         }
     }
 
-    /// Where there is something to read, if there is anything; the watch reads all of it, or [tells](Self::tell) itself of
-    /// the rest.
+    /// The first number to read, if there is one. Afterwards nothing counts as unread, so a watch that does not read
+    /// everything calls [`tell`](Self::tell) for the rest.
     pub(super) fn take(&self) -> Option<u64> {
         Some(self.first.swap(0, Relaxed)).filter(|first| *first > 0)
     }

@@ -43,7 +43,8 @@ pub enum News {
 /// Events that a watch has missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// How many events of the tenant were missed; `None` if it is not known.
+    /// How many events of the tenant were missed, counted from the first one that the watch may have wanted; those of other
+    /// agents after it count too. `None` if it is not known.
     pub count: Option<u64>,
     /// The number of the last one.
     pub last: u64,

@@ -37,7 +37,8 @@ pub struct Batch {
     pub events: Vec<Arc<Event>>,
 }
 
-/// The most events in a batch. It bounds a reader's memory, and how long the log is locked.
+/// The most events in a batch. It bounds a reader's memory. Events of other agents in between do not count: they are skipped
+/// while the log is locked, at most all that are kept.
 const BATCH_MAX: usize = 64;
 
 impl Events {

@@ -16,8 +16,9 @@ use crate::secret;
 /// the node that owns the session (client).
 ///
 /// All Guids of a session share them, since a renewal does not change the node: a clone has what is set later
-/// too. Only where there was no cookie yet, a first one that comes with a late answer to an older Guid is not shared; the load
-/// balancer sets it again. Bounded: a load balancer sets one or two cookies, and those beyond the limits are ignored.
+/// too. Clones that were made before the first cookie do not share it. So a late answer to an older Guid, or a call that goes
+/// on while its sign-in is still being stored, may set one that the other lacks, until the load balancer sets it again.
+/// Bounded: a load balancer sets one or two cookies, and those beyond the limits are ignored.
 ///
 /// Each session has a value of this type, and most gateways set no cookies: then it takes little memory.
 #[derive(Clone, Default)]

@@ -70,8 +70,7 @@ pub enum Taken {
 /// replica that was cut off; as long as in a shared store. There is at most one for each agent.
 const END_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// How many entries there may be, for each session that there may be, until it is forgotten of whom it is known only that
-/// their owners had sessions.
+/// With so many entries for each session that there may be, it is no longer remembered that an expired session was its owner's.
 const LET_GO_TIMES: usize = 4;
 
 /// How many sessions a call may forget to make room. That takes it less than a millisecond.
@@ -294,7 +293,7 @@ impl Local {
         (0..most).take_while(|_| known.drop_expired_session(now, entries_max)).count()
     }
 
-    /// How many entries a part may have until it is forgotten whose owners had sessions.
+    /// From this many entries on, a part no longer remembers that an expired session was its owner's.
     fn entries_max(&self) -> usize {
         let all = self.places.most().get().saturating_mul(LET_GO_TIMES);
         all.div_ceil(self.parts.all().count())

@@ -43,7 +43,8 @@ impl Known {
         Self { entries, sessions: 0, reserved, expiry: Expiry::new(), places }
     }
 
-    /// Replaces what is known of the agent. A session needs a [place](Self::take_place), which the one before leaves to it.
+    /// Replaces what is known of the agent. For a session, the caller [takes the place](Self::take_place) first. A session that
+    /// replaces another one keeps its place.
     pub(super) fn set(&mut self, agent: AgentId, entry: Entry) {
         self.change(agent, |known| {
             known.take_out(agent);
@@ -58,8 +59,8 @@ impl Known {
         self.change(agent, |known| known.take_out(agent));
     }
 
-    /// Takes a place for what is [`set`](Self::set) or [reserved](Self::reserve) next, unless the agent has one. `false`:
-    /// there is none left.
+    /// Takes a place, unless the agent has one. The caller then has to call [`set`](Self::set) or [`reserve`](Self::reserve)
+    /// before it unlocks the part. `false`: there is none left.
     pub(super) fn take_place(&self, agent: AgentId) -> bool {
         self.has_place(agent) || self.places.take()
     }
