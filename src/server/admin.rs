@@ -168,7 +168,8 @@ impl Pages {
             Page::Report(report) => {
                 connection.answers_at_length();
                 let (source, format) = (self.source.clone(), format(&request));
-                let made = self.reports.make(move || report.of(&source, format)).await;
+                let make = move || report.of(&source, format);
+                let made = self.reports.make(request.uri().path(), make).await;
                 made.unwrap_or_else(failed)
             }
             Page::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),

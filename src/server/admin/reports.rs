@@ -1,44 +1,68 @@
 //! Answers that take long to make, since they grow with the number of tenants.
 
-use std::sync::Arc;
+use std::{io, sync::Arc, thread};
 
 use tokio::{
-    sync::Mutex,
-    task::{JoinError, spawn_blocking},
+    runtime::Handle,
+    sync::{Mutex, oneshot},
 };
 
-/// Makes such answers one at a time, on a thread that serves no caller.
+/// Makes such answers one at a time, each on a thread of its own.
+///
+/// On a thread that serves callers, those would wait. The runtime's threads for blocking work may all hang, such as in
+/// lookups of names that no name server answers, and then somebody surely wants to see how the bridge is doing.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     turn: Arc<Mutex<()>>,
 }
 
+/// Why an answer was not made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unmade {
+    /// The system has no thread.
+    #[error("there is no thread for making it: {0}")]
+    NoThread(io::Error),
+    /// Making it has panicked.
+    #[error("making it failed; the log has the cause")]
+    Failed,
+}
+
 impl Reports {
-    /// Makes one. Once begun, it is made to its end, and others wait for that, also if nobody wants it any more.
+    /// Makes the one of this page. Once begun, it is made to its end, and others wait for that, also if nobody wants it
+    /// any more.
     ///
     /// # Errors
     ///
-    /// [`JoinError`] if making it fails by a panic, or the runtime ends.
+    /// [`Unmade`].
     pub(super) async fn make<T: Send + 'static>(
         &self,
+        page: &str,
         make: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
+    ) -> Result<T, Unmade> {
         let turn = self.turn.clone().lock_owned().await;
-        let making = spawn_blocking(move || {
-            let _turn = turn;
-            make()
-        });
-        making.await
+        let (tell, made) = oneshot::channel();
+        let runtime = Handle::current();
+        let run = move || {
+            let (_turn, _runtime) = (turn, runtime.enter());
+            let _left = tell.send(make());
+        };
+        thread::Builder::new().name("reports".to_owned()).spawn(run).map_err(Unmade::NoThread)?;
+        made.await.map_err(|_lost| {
+            // The panic was written to stderr, as the log is.
+            tracing::error!(page, "a page could not be made; the panic above says why");
+            Unmade::Failed
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{sync::mpsc, time::Duration};
 
-    use tokio::sync::oneshot;
+    use tokio::{runtime, time::timeout};
 
     use super::*;
+    use crate::telemetry::log::captured::Captured;
 
     /// The runtime of this test has one thread for everything but blocking work.
     #[tokio::test]
@@ -46,7 +70,7 @@ mod tests {
         let reports = Reports::default();
         let (begin, begun) = oneshot::channel();
         let (end, ended) = mpsc::channel::<()>();
-        let first = reports.make(move || {
+        let first = reports.make("/", move || {
             begin.send(()).expect("awaited");
             ended.recv()
         });
@@ -60,6 +84,31 @@ mod tests {
             "its client has left, and it is still being made"
         );
         drop(end);
-        assert_eq!(reports.make(|| "second").await.expect("no panic"), "second");
+        assert_eq!(reports.make("/", || "second").await.expect("no panic"), "second");
+    }
+
+    /// As in an outage of all name servers.
+    #[test]
+    fn a_report_is_made_although_all_threads_for_blocking_work_hang() {
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).enable_time().build().expect("a runtime");
+        // Dropped before the runtime, which waits for its threads.
+        let (_end, ended) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || ended.recv());
+        let made = runtime.block_on(async {
+            timeout(Duration::from_secs(20), Reports::default().make("/", || "made")).await
+        });
+        assert_eq!(made.expect("it needs none of them").expect("no panic"), "made");
+    }
+
+    #[tokio::test]
+    async fn a_report_that_panics_is_one_line_of_the_log_and_the_next_one_is_made() {
+        let (log, reports) = (Captured::start(), Reports::default());
+        let made: Result<(), _> = reports.make("/metrics", || panic!("canary")).await;
+        let said = made.expect_err("a panic").to_string();
+        assert_eq!(said, "making it failed; the log has the cause");
+        let lines = log.with("/metrics");
+        assert!(lines.len() == 1 && lines[0].contains("ERROR"), "{lines:?}");
+        assert_eq!(reports.make("/metrics", || "next").await.expect("no panic"), "next");
     }
 }
