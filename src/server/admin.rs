@@ -17,7 +17,7 @@ use std::{fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{
         ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
         REFRESH, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -34,7 +34,7 @@ use self::{
     reports::Reports,
     token::Token,
 };
-use super::{ReloadControl, status::StatusSource};
+use super::{Controls, ReloadControl, status::StatusSource};
 use crate::{
     config,
     telemetry::{log::LogControl, metrics::Format},
@@ -47,6 +47,7 @@ type Answer = (StatusCode, &'static str, String);
 enum Page<'a> {
     Report(Report),
     Health,
+    /// For probes, which wait for no other request.
     Readiness,
     Log(&'a LogControl),
     Reload(&'a ReloadControl),
@@ -57,6 +58,7 @@ enum Page<'a> {
 enum Report {
     Status,
     StatusJson,
+    Readiness,
     Metrics,
 }
 
@@ -133,7 +135,7 @@ impl Pages {
             return response((StatusCode::FORBIDDEN, TEXT, why.to_owned()));
         }
         let source = &*self.source;
-        let Some(page) = Page::at(request.uri().path(), source) else {
+        let Some(page) = Page::at(request.uri(), &source.exposition.controls) else {
             return response((StatusCode::NOT_FOUND, TEXT, HELP.to_owned()));
         };
         let allowed = page.allowed();
@@ -174,8 +176,7 @@ impl Pages {
             }
             Page::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Page::Readiness => {
-                let verbose = request.uri().query() == Some("verbose");
-                let (status, text) = self.source.readiness.answer(verbose);
+                let (status, text) = self.source.readiness.answer();
                 (status, TEXT, text)
             }
             Page::Log(log) if request.method() == Method::PUT => log::change(log, request).await,
@@ -186,16 +187,17 @@ impl Pages {
 }
 
 impl<'a> Page<'a> {
-    fn at(path: &str, source: &'a StatusSource) -> Option<Self> {
-        Some(match path {
+    fn at(uri: &Uri, controls: &'a Controls) -> Option<Self> {
+        Some(match uri.path() {
             "/" => Self::Report(Report::Status),
             "/status.json" => Self::Report(Report::StatusJson),
             "/healthz" => Self::Health,
+            "/readyz" if uri.query() == Some("verbose") => Self::Report(Report::Readiness),
             "/readyz" => Self::Readiness,
             "/metrics" => Self::Report(Report::Metrics),
             // Not there in a process that does not log.
-            "/log" => Self::Log(source.exposition.controls.log.as_ref()?),
-            "/reload" => Self::Reload(source.exposition.controls.reload.as_ref()?),
+            "/log" => Self::Log(controls.log.as_ref()?),
+            "/reload" => Self::Reload(controls.reload.as_ref()?),
             _ => return None,
         })
     }
@@ -214,7 +216,7 @@ impl<'a> Page<'a> {
     fn refused(self, status: StatusCode, why: &str, source: &StatusSource) -> Answer {
         let status = match self {
             Self::Health => StatusCode::OK,
-            Self::Readiness => source.readiness.answer(false).0,
+            Self::Readiness | Self::Report(Report::Readiness) => source.readiness.answer().0,
             _ => status,
         };
         (status, TEXT, why.to_owned())
@@ -230,6 +232,10 @@ impl Report {
                 Ok(text) => (StatusCode::OK, JSON, text + "\n"),
                 Err(error) => failed(error),
             },
+            Self::Readiness => {
+                let (status, text) = source.readiness.verbose();
+                (status, TEXT, text)
+            }
             Self::Metrics => match source.exposition.text(format) {
                 Ok(text) => (StatusCode::OK, format.content_type(), text),
                 Err(error) => failed(error),
@@ -266,4 +272,27 @@ fn response((status, content_type, body): Answer) -> Response<Full<Bytes>> {
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where there are many tenants it takes long, and a thread that serves callers must not be kept busy for that.
+    #[test]
+    fn what_grows_with_the_number_of_tenants_is_a_report_and_what_probes_ask_for_is_none() {
+        let controls = Controls::default();
+        for (uri, is_report) in [
+            ("/", true),
+            ("/?refresh=5", true),
+            ("/status.json", true),
+            ("/metrics", true),
+            ("/readyz?verbose", true),
+            ("/readyz", false),
+            ("/healthz", false),
+        ] {
+            let page = Page::at(&uri.parse().expect("a URI"), &controls).expect("a page");
+            assert_eq!(matches!(page, Page::Report(_)), is_report, "{uri}");
+        }
+    }
 }

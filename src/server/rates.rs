@@ -37,7 +37,8 @@ impl Rates {
         Self { tenants, samples: Mutex::new([first].into()) }
     }
 
-    /// Takes samples until dropped.
+    /// Takes samples until dropped. This goes through all tenants on a thread that serves callers, and reads a few
+    /// atomics of each.
     pub(super) async fn follow(&self) {
         let mut ticks = interval(SAMPLING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -109,7 +109,7 @@ impl Readiness {
     }
 
     /// The status and body of `/readyz`.
-    pub(super) fn answer(&self, verbose: bool) -> (StatusCode, String) {
+    pub(super) fn answer(&self) -> (StatusCode, String) {
         let phase = self.phase();
         let status = match phase {
             Phase::Ready => StatusCode::OK,
@@ -117,12 +117,15 @@ impl Readiness {
         };
         let warnings = self.warnings();
         let end = if warnings.is_empty() { "" } else { "\n" };
-        let more = if verbose {
-            self.connections() + &self.reloads.view().lines() + &self.store() + &self.sessions()
-        } else {
-            String::new()
-        };
-        (status, format!("{phase}\n{warnings}{end}{more}"))
+        (status, format!("{phase}\n{warnings}{end}"))
+    }
+
+    /// The same with `?verbose`, for which it goes through all tenants.
+    pub(super) fn verbose(&self) -> (StatusCode, String) {
+        let (status, text) = self.answer();
+        let connections = self.connections();
+        let more = connections + &self.reloads.view().lines() + &self.store() + &self.sessions();
+        (status, text + &more)
     }
 
     /// One line on each connection limit, and one on each cause for which connections were turned
