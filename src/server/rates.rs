@@ -17,10 +17,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Rates {
     tenants: Tenants,
-    samples: Mutex<VecDeque<Sample>>,
+    samples: Mutex<VecDeque<Arc<Sample>>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Sample {
     at: Instant,
     counts: BTreeMap<TenantId, Counts>,
@@ -33,7 +33,7 @@ const SAMPLES: usize = 13;
 
 impl Rates {
     pub(super) fn new(tenants: Tenants) -> Self {
-        let first = Sample::of(&tenants);
+        let first = Arc::new(Sample::of(&tenants));
         Self { tenants, samples: Mutex::new([first].into()) }
     }
 
@@ -45,7 +45,7 @@ impl Rates {
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            let sample = Sample::of(&self.tenants);
+            let sample = Arc::new(Sample::of(&self.tenants));
             let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
             if samples.len() == SAMPLES {
                 samples.pop_front();
@@ -57,8 +57,7 @@ impl Rates {
     /// The time that the samples cover, and what each tenant did in it.
     pub(super) fn last_minute(&self) -> (Duration, BTreeMap<TenantId, Counts>) {
         let now = Sample::of(&self.tenants);
-        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(oldest) = samples.front() else { return Default::default() };
+        let Some(oldest) = self.oldest() else { return Default::default() };
         let since = |(id, now): (TenantId, Counts)| {
             // A tenant that was added later began with nothing.
             let then = oldest.counts.get(&id).copied().unwrap_or_default();
@@ -66,6 +65,10 @@ impl Rates {
         };
         let counts = now.counts.into_iter().map(since).collect();
         (now.at.duration_since(oldest.at), counts)
+    }
+
+    fn oldest(&self) -> Option<Arc<Sample>> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
     }
 }
 

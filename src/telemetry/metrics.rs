@@ -5,6 +5,7 @@
 //! count supply the values ([`Method`], [`Code`], [`Label`], [`Vocabulary`]).
 
 mod calls;
+mod family;
 mod label;
 mod late;
 mod process;

@@ -3,12 +3,13 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 use super::{
     Code, Method,
+    family::Family,
     late::{ByCode, Late, WithCode},
     seconds,
 };
@@ -60,7 +61,7 @@ impl Calls {
         let started = Family::<MethodLabels, Counter>::default();
         let open = Family::<MethodLabels, Gauge>::default();
         let handled = Family::<CodeLabels, Counter>::default();
-        let took = Family::<MethodLabels, Histogram>::new_with_constructor(seconds);
+        let took = Family::<MethodLabels, Histogram>::new(seconds);
         registry.register("grpc_server_started", "Calls begun", started.clone());
         registry.register("grpc_server_handled", "Calls ended, by code", handled.clone());
         registry.register("ccgw_calls_open", "Calls and streams that are open", open.clone());
@@ -81,8 +82,8 @@ impl Calls {
                 grpc_code: "",
             };
             let metrics = CallMetrics {
-                started: started.get_or_create(&labels).clone(),
-                open: open.get_or_create(&labels).clone(),
+                started: started.get_or_create(&labels),
+                open: open.get_or_create(&labels),
                 handled: ByCode::new(&handled, with_code, codes),
                 seconds: Late::new(&took, labels.clone()),
                 streams,

@@ -3,9 +3,9 @@
 
 use std::{fmt::Debug, hash::Hash, sync::OnceLock};
 
-use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
+use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 
-use super::Code;
+use super::{Code, family::Family};
 
 /// A histogram of a family.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl<L: Clone + Eq + Hash> Late<L> {
     }
 
     pub(super) fn observe(&self, value: f64) {
-        self.found.get_or_init(|| self.family.get_or_create_owned(&self.labels)).observe(value);
+        self.found.get_or_init(|| self.family.get_or_create(&self.labels)).observe(value);
     }
 }
 
@@ -73,6 +73,6 @@ impl<L: WithCode> ByCode<L> {
     fn counter(&self, code: usize) -> Option<&Counter> {
         let (code, found) = (self.codes.get(code)?, self.found.get(code)?);
         let labels = || self.labels.with_code(code.name);
-        Some(found.get_or_init(|| self.family.get_or_create_owned(&labels())))
+        Some(found.get_or_init(|| self.family.get_or_create(&labels())))
     }
 }

@@ -9,11 +9,11 @@ use std::{
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
-use super::{Numbered, label::TenantLabels, seconds};
+use super::{Numbered, family::Family, label::TenantLabels, seconds};
 
 /// Metrics of requests and connections to gateways, of all tenants.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Requests {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let families = Self {
             answered: Family::default(),
-            seconds: Family::new_with_constructor(seconds),
+            seconds: Family::new(seconds),
             connections: Family::default(),
         };
         let Self { answered, seconds, connections } = &families;
@@ -89,7 +89,7 @@ impl Requests {
     ) -> RequestMetrics<I, R> {
         let tenant: Arc<str> = tenant.into();
         let connections = TenantLabels { tenant: tenant.clone() };
-        let connections = self.connections.get_or_create(&connections).clone();
+        let connections = self.connections.get_or_create(&connections);
         let (families, interfaces) = (self.clone(), PhantomData);
         let found = iter::repeat_with(OnceLock::new).take(I::COUNT).collect();
         let metrics = RequestMetrics { tenant, families, connections, results, found, interfaces };
@@ -118,14 +118,14 @@ impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
         }
         let answered = iter::repeat_with(OnceLock::new).take(R::COUNT).collect();
         let labels = InterfaceLabels { tenant: self.tenant.clone(), interface: interface.as_str() };
-        Found { answered, seconds: self.families.seconds.get_or_create_owned(&labels) }
+        Found { answered, seconds: self.families.seconds.get_or_create(&labels) }
     }
 
     /// The counter of a result, which is exported from now on.
     fn counter(&self, interface: I, result: R) -> Counter {
         let (interface, result) = (interface.as_str(), result.as_str());
         let labels = RequestLabels { tenant: self.tenant.clone(), interface, result };
-        self.families.answered.get_or_create_owned(&labels)
+        self.families.answered.get_or_create(&labels)
     }
 
     /// The gauge of open connections to the tenant's gateway.

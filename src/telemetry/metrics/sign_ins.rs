@@ -7,11 +7,11 @@ use std::{
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Counters, Label, label::TenantLabels, set};
+use super::{Counters, Label, family::Family, label::TenantLabels, set};
 
 /// The metrics of all tenants.
 #[derive(Clone, Debug, Default)]
@@ -64,13 +64,13 @@ impl Families {
         let labels = TenantLabels { tenant: tenant.clone() };
         let take_over = |result| {
             let labels = ResultLabels { tenant: tenant.clone(), result };
-            self.take_overs.get_or_create(&labels).clone()
+            self.take_overs.get_or_create(&labels)
         };
         SignIns {
-            queued: self.queued.get_or_create(&labels).clone(),
-            oldest: self.oldest.get_or_create(&labels).clone(),
+            queued: self.queued.get_or_create(&labels),
+            oldest: self.oldest.get_or_create(&labels),
             take_overs: Counters::new(take_overs, take_over),
-            given_up: self.given_up.get_or_create(&labels).clone(),
+            given_up: self.given_up.get_or_create(&labels),
         }
     }
 }

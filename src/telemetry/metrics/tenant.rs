@@ -3,12 +3,13 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 use super::{
     Code, Counters, Label,
+    family::Family,
     label::TenantLabels,
     late::{ByCode, Late, WithCode},
     seconds, set, sign_ins,
@@ -128,7 +129,7 @@ impl WithCode for CodeLabels {
 
 impl Tenants {
     pub(super) fn new(codes: &'static [Code], registry: &mut Registry) -> Self {
-        let histogram = || Family::<TenantLabels, Histogram>::new_with_constructor(seconds);
+        let histogram = || Family::<TenantLabels, Histogram>::new(seconds);
         let families = Self {
             codes,
             queue_seconds: histogram(),
@@ -222,7 +223,7 @@ impl Tenants {
     }
 
     fn of_no_tenant(&self) -> Counter {
-        self.over_own_share.get_or_create(&TenantLabels { tenant: "".into() }).clone()
+        self.over_own_share.get_or_create(&TenantLabels { tenant: "".into() })
     }
 
     /// A configured tenant's part.
@@ -232,19 +233,19 @@ impl Tenants {
         let with_code = CodeLabels { tenant: tenant.clone(), grpc_code: "" };
         let overloaded = |share| {
             let labels = ShareLabels { tenant: tenant.clone(), share };
-            self.overloaded.get_or_create(&labels).clone()
+            self.overloaded.get_or_create(&labels)
         };
         TenantMetrics {
             calls: ByCode::new(&self.calls, with_code, self.codes),
             overloaded: Counters::new(V::SHARES, overloaded),
-            over_own_share: self.over_own_share.get_or_create(&labels).clone(),
-            event_gaps: self.event_gaps.get_or_create(&labels).clone(),
-            repeats_over_limit: self.repeats_over_limit.get_or_create(&labels).clone(),
+            over_own_share: self.over_own_share.get_or_create(&labels),
+            event_gaps: self.event_gaps.get_or_create(&labels),
+            repeats_over_limit: self.repeats_over_limit.get_or_create(&labels),
             queue_seconds: Late::new(&self.queue_seconds, labels.clone()),
             session_seconds: Late::new(&self.session_seconds, labels.clone()),
-            renewals: self.renewals.get_or_create(&labels).clone(),
-            unstored: self.unstored.get_or_create(&labels).clone(),
-            events: self.events.get_or_create(&labels).clone(),
+            renewals: self.renewals.get_or_create(&labels),
+            unstored: self.unstored.get_or_create(&labels),
+            events: self.events.get_or_create(&labels),
             event_lag: Late::new(&self.event_lag, labels.clone()),
             sign_ins: self.sign_ins.of(&tenant, V::TAKE_OVERS),
             families: self.clone(),
@@ -319,7 +320,7 @@ impl<V: Vocabulary> TenantMetrics<V> {
     pub fn states_entered<const N: usize>(&self, states: [V::SessionState; N]) -> [Counter; N] {
         states.map(|state| {
             let labels = StateLabels { tenant: self.tenant.clone(), state: state.as_str() };
-            self.families.entered.get_or_create(&labels).clone()
+            self.families.entered.get_or_create(&labels)
         })
     }
 
