@@ -242,12 +242,26 @@ async fn old_connections_are_replaced_one_a_second_and_faster_where_there_are_hu
 /// Of thousands of tenants, most are idle.
 #[tokio::test]
 async fn a_task_closes_idle_connections_only_while_there_are_any() {
-    let (gateway, _accepting) = Gateway::of(1);
-    let has_task = || gateway.endpoint.idle.kept().closing.is_some();
-    assert!(!has_task());
-    gateway.ask().await;
-    assert!(has_task());
+    let (_listener, endpoint) = listening(LONG);
+    let [first, second, third] =
+        [open(&endpoint).await, open(&endpoint).await, open(&endpoint).await];
+    let kept_and_has_task = || {
+        let kept = endpoint.idle.kept();
+        (kept.connections.len(), kept.closing.is_some())
+    };
     pause();
-    sleep(LIFE + 2 * LOOK_MAX).await;
-    assert!(!has_task());
+    assert_eq!(kept_and_has_task(), (0, false));
+    keep(&endpoint, first);
+    sleep(STEP).await;
+    keep(&endpoint, second);
+    assert_eq!(kept_and_has_task(), (2, true));
+    // Each is closed between its `LIFE` and one look later.
+    sleep(LIFE - STEP + LOOK_MAX * 3 / 2).await;
+    assert_eq!(kept_and_has_task(), (1, true), "the first is closed, and the task goes on");
+    sleep(STEP).await;
+    assert_eq!(kept_and_has_task(), (0, false), "both are closed");
+    keep(&endpoint, third);
+    assert_eq!(kept_and_has_task(), (1, true), "it begins again");
+    sleep(LIFE + LOOK_MAX * 3 / 2).await;
+    assert_eq!(kept_and_has_task(), (0, false));
 }
