@@ -211,25 +211,38 @@ mod tests {
     };
 
     use http::{HeaderMap, HeaderName, HeaderValue};
-    use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
+    use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
 
     use super::*;
     use crate::{
         config::{ClientTls, Trust},
         gateway::resolver::Resolver,
-        tls,
+        tls::{self, SystemRoots},
     };
+
+    const MINUTE: Duration = Duration::from_secs(60);
 
     /// A connection that has been idle, to a gateway at this port.
     async fn rested(scheme: &str, port: u16) -> Connection {
-        let url = format!("{scheme}://127.0.0.1:{port}/x");
-        let address = Address::new(&url.parse().expect("a URL")).expect("a host");
-        let any = ClientTls { trust: Trust::Anything, client: None };
-        let (tls, limit) = (tls::client_config(&any).expect("TLS"), Duration::from_secs(60));
-        let connector = Connector::new(tls, limit, &any.trust, Resolver::default());
-        let open = Connection::open(connector, &address, &Gauge::default()).await;
-        let connection = open.expect("connected").ready().await.expect("open");
+        let address = address(&format!("{scheme}://127.0.0.1:{port}/x"));
+        let connection = open(&connector(1), &address).await.ready().await.expect("open");
         Connection { rest: Some(Duration::ZERO), ..connection }
+    }
+
+    fn address(url: &str) -> Address {
+        Address::new(&url.parse().expect("a URL")).expect("a host")
+    }
+
+    /// Opens connections to so many servers.
+    fn connector(servers: usize) -> Connector {
+        let any = ClientTls { trust: Trust::Anything, client: None };
+        let tls = tls::client_config_with(&any, servers, &SystemRoots::default()).expect("TLS");
+        Connector::new(tls, MINUTE, &any.trust, Resolver::default())
+    }
+
+    async fn open(connector: &Connector, address: &Address) -> Connection {
+        let open = Connection::open(connector.clone(), address, &Gauge::default()).await;
+        open.expect("connected")
     }
 
     fn listener() -> (TcpListener, u16) {
@@ -240,9 +253,10 @@ mod tests {
 
     async fn send(connection: Connection) -> Sent {
         let request = Request::new(Full::default());
-        connection.send(request, Duration::from_secs(60), Untouched::at_the_start()).await
+        connection.send(request, MINUTE, Untouched::at_the_start()).await
     }
 
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"retcode\":\"0\"}";
     const UNASKED: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
 
     /// This test's runtime has one thread, which does not look at sockets between what the gateway
@@ -265,10 +279,8 @@ mod tests {
         }
     }
 
-    /// A gateway with TLS that answers one request. It sends the tickets of its handshake, and then
-    /// `unasked`, only when it is told to, and tells when that is done.
-    fn tls_gateway(unasked: &'static str) -> (u16, mpsc::Sender<()>, mpsc::Receiver<()>) {
-        let (listener, port) = listener();
+    /// Of a gateway with TLS.
+    fn server_config() -> Arc<ServerConfig> {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
         let key = made.signing_key.serialize_der().try_into().expect("a key");
         let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -276,7 +288,14 @@ mod tests {
             .and_then(|config| {
                 config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)
             });
-        let mut tls = ServerConnection::new(Arc::new(config.expect("TLS"))).expect("TLS");
+        Arc::new(config.expect("TLS"))
+    }
+
+    /// A gateway with TLS that answers one request. It sends the tickets of its handshake, and then
+    /// `unasked`, only when it is told to, and tells when that is done.
+    fn tls_gateway(unasked: &'static str) -> (u16, mpsc::Sender<()>, mpsc::Receiver<()>) {
+        let (listener, port) = listener();
+        let mut tls = ServerConnection::new(server_config()).expect("TLS");
         let (go, told) = mpsc::channel();
         let (tell, done) = mpsc::channel();
         thread::spawn(move || {
@@ -296,8 +315,7 @@ mod tests {
             stream.flush().expect("written");
             tell.send(()).expect("somebody waits");
             if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"retcode\":\"0\"}";
-                stream.write_all(answer).expect("written");
+                stream.write_all(ANSWER).expect("written");
             }
         });
         (port, go, done)
@@ -314,6 +332,40 @@ mod tests {
                 Sent::Answered(reply, _) => assert!(is_written && reply.envelope.is_ok()),
                 Sent::Unwritten(..) => assert!(!is_written, "the connection is good"),
                 Sent::Unanswered(cause) | Sent::Late(cause, _) => panic!("{unasked:?}: {cause}"),
+            }
+        }
+    }
+
+    /// A gateway at this IP address that takes two connections. It answers one request on each, and tells before that how
+    /// the handshake went.
+    fn gateway_twice(ip: &str) -> (Address, mpsc::Receiver<Option<HandshakeKind>>) {
+        let listener = TcpListener::bind((ip, 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (config, (tell, told)) = (server_config(), mpsc::channel());
+        thread::spawn(move || {
+            for tcp in listener.incoming().take(2) {
+                let tls = ServerConnection::new(config.clone()).expect("TLS");
+                let mut stream = StreamOwned::new(tls, tcp.expect("accepted"));
+                assert_ne!(stream.read(&mut [0; 1024]).expect("read"), 0);
+                tell.send(stream.conn.handshake_kind()).expect("somebody waits");
+                stream.write_all(ANSWER).expect("written");
+            }
+        });
+        (address(&format!("https://{ip}:{port}/x")), told)
+    }
+
+    /// The cache of the library is as small as it can be, and must still hold what has just been put into it.
+    #[tokio::test]
+    async fn a_second_connection_to_a_server_resumes_the_tls_session_of_the_first() {
+        for servers in [&["127.0.0.1"][..], &["127.0.0.1", "127.0.0.2"]] {
+            let connector = connector(servers.len());
+            let gateways: Vec<_> = servers.iter().map(|ip| gateway_twice(ip)).collect();
+            for (turn, (address, told)) in gateways.iter().chain(&gateways).enumerate() {
+                let sent = send(open(&connector, address).await).await;
+                assert!(matches!(sent, Sent::Answered(..)), "{address} of {servers:?}");
+                let kind = told.recv().expect("told");
+                let is_resumed = kind == Some(HandshakeKind::Resumed);
+                assert_eq!(is_resumed, turn >= servers.len(), "{address} of {servers:?}: {kind:?}");
             }
         }
     }
