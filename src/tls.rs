@@ -63,7 +63,7 @@ pub(crate) fn client_config_with(
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
             .map_err(|e| format!("tls.client_certificate_file and tls.client_key_file: {e}"))?,
     };
-    // The library makes room for all at once.
+    // The library allocates the whole cache at once, so it is made no larger than needed.
     config.resumption = Resumption::in_memory_sessions(servers * RESUMABLE);
     Ok(config)
 }

@@ -15,7 +15,7 @@ use crate::{
 /// One tenant's part of the request metrics.
 pub(super) type RequestMetrics = metrics::RequestMetrics<&'static Interface, Exchanged>;
 
-/// Results that every interface has a series of once it is used.
+/// Once an interface is used, it has a series for each of these results.
 const RESULTS: [Exchanged; 6] = [
     Exchanged::Accepted,
     Exchanged::Unreachable,
@@ -24,7 +24,7 @@ const RESULTS: [Exchanged; 6] = [
     Exchanged::HttpStatus,
     Exchanged::GivenUp,
 ];
-/// Further ones of sign-ins.
+/// Further results that only sign-ins have.
 const REJECTIONS: [Exchanged; 3] = [
     Exchanged::WithoutGuid,
     Exchanged::Refused(Kind::CredentialsRejected),
@@ -33,8 +33,8 @@ const REJECTIONS: [Exchanged; 3] = [
 
 /// The tenant's part of the request metrics.
 pub(super) fn of(requests: &Requests, tenant: &TenantId) -> RequestMetrics {
-    // Those of sign-ins are there from the start: a few that are rejected are told of, and they may be the first requests
-    // of all. The other interfaces would have hundreds of series for each tenant that is idle.
+    // Those of sign-ins are there from the start. An alert fires after a few rejected sign-ins, and these may be the
+    // tenant's first requests. The other interfaces would have 78 series for each idle tenant.
     let signs_in = |interface: &&Interface| interface.timeout_class == TimeoutClass::SignIn;
     let from_the_start = INTERFACES.into_iter().filter(signs_in).flat_map(|interface| {
         RESULTS.into_iter().chain(REJECTIONS).map(move |result| (interface, result))

@@ -29,7 +29,7 @@ pub struct RequestMetrics<I, R: 'static> {
     tenant: Arc<str>,
     families: Requests,
     connections: Gauge,
-    /// The results that an interface has a series of once it is used.
+    /// Once an interface is used, it has a series for each of these results.
     results: &'static [R],
     /// By the number of the interface. Nothing is exported of one that was never used.
     found: Box<[OnceLock<Found>]>,
