@@ -213,8 +213,9 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// When the store began to answer again after it last could not be asked; `None`: it could be all the time. Shortly after
-    /// that, other processes may not have told it yet what they did meanwhile. Does not ask the store.
+    /// When the store began to answer again after it last could not be asked, or last took no writes for a while; `None`: it
+    /// did all the time. Shortly after that, other processes may not have told it yet what they did meanwhile. Does not ask the
+    /// store.
     ///
     /// `None` in a store that only this process uses.
     fn answers_again_since(&self) -> Option<Instant> {

@@ -184,7 +184,8 @@ impl Link {
         self.0.health.state()
     }
 
-    /// When the last outage of Redis ended, as far as this link knows; `None`: there was none.
+    /// When the last outage of Redis ended, as far as this link knows; `None`: there was none. One in which Redis answers, but
+    /// takes no writes for a while, goes on with each refusal.
     pub fn answers_again_since(&self) -> Option<Instant> {
         self.0.health.answers_again_since()
     }

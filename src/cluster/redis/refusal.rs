@@ -16,6 +16,7 @@ pub struct Refusal {
     scope: Scope,
     advice: &'static str,
     cure: Cure,
+    passes: bool,
 }
 
 /// What the bridge can try at once.
@@ -35,6 +36,8 @@ struct Row {
     scope: Option<Scope>,
     cure: Cure,
     is_text_told: bool,
+    /// Whether Redis does later, by itself or once there is room, what it refuses now.
+    passes: bool,
     advice: &'static str,
 }
 
@@ -51,28 +54,28 @@ const NO_RIGHTS_IN_SCRIPT: &str = "ACL failure in script: ";
 /// The table of codes. A code without a scope refuses reads or writes, depending on the request.
 #[rustfmt::skip] // one row a line, so that the table reads as a table
 fn row(code: &str) -> Row {
-    let (scope, cure, is_text_told, advice) = match code {
-        "OOM"         => (Some(Scope::Writes), Cure::None, true, "its memory is full: raise its maxmemory, or let it evict what belongs to others"),
-        "MISCONF"     => (Some(Scope::Writes), Cure::None, true, "it cannot save its data: look at its log and its disk"),
-        "NOREPLICAS"  => (Some(Scope::Writes), Cure::Reconnect, true, "too few of its replicas are connected for its min-replicas-to-write"),
-        "READONLY"    => (Some(Scope::Writes), Cure::Reconnect, true, "it is a replica: name its master in store.urls, or use its sentinels"),
-        "MASTERDOWN"  => (None, Cure::Reconnect, true, "it is a replica that has lost its master"),
-        "LOADING"     => (None, Cure::Reconnect, true, "it is reading its data after a start: wait"),
-        "CLUSTERDOWN" => (None, Cure::Reconnect, true, "no node of the cluster serves these keys: look at CLUSTER INFO"),
-        "TRYAGAIN"    => (None, Cure::Reconnect, true, "the cluster is moving these keys: wait"),
+    let (scope, cure, is_text_told, passes, advice) = match code {
+        "OOM"         => (Some(Scope::Writes), Cure::None, true, true, "its memory is full: raise its maxmemory, or let it evict what belongs to others"),
+        "MISCONF"     => (Some(Scope::Writes), Cure::None, true, true, "it cannot save its data: look at its log and its disk"),
+        "NOREPLICAS"  => (Some(Scope::Writes), Cure::Reconnect, true, true, "too few of its replicas are connected for its min-replicas-to-write"),
+        "READONLY"    => (Some(Scope::Writes), Cure::Reconnect, true, true, "it is a replica: name its master in store.urls, or use its sentinels"),
+        "MASTERDOWN"  => (None, Cure::Reconnect, true, true, "it is a replica that has lost its master"),
+        "LOADING"     => (None, Cure::Reconnect, true, true, "it is reading its data after a start: wait"),
+        "CLUSTERDOWN" => (None, Cure::Reconnect, true, true, "no node of the cluster serves these keys: look at CLUSTER INFO"),
+        "TRYAGAIN"    => (None, Cure::Reconnect, true, true, "the cluster is moving these keys: wait"),
         "MOVED" | "ASK"
-                      => (None, Cure::Reconnect, true, "it is a node of a cluster: set store.topology to \"cluster\", and have its nodes announce addresses that the bridge can reach"),
-        "BUSY"        => (None, Cure::None, true, "a script is running for too long: end it with SCRIPT KILL"),
+                      => (None, Cure::Reconnect, true, false, "it is a node of a cluster: set store.topology to \"cluster\", and have its nodes announce addresses that the bridge can reach"),
+        "BUSY"        => (None, Cure::None, true, true, "a script is running for too long: end it with SCRIPT KILL"),
         "NOAUTH" | "WRONGPASS"
-                      => (None, Cure::Reconnect, true, "correct store.username and store.password_file"),
-        "NOPERM"      => (None, Cure::None, true, "give its user the rights that the example of the configuration names at store.username"),
-        "DENIED"      => (None, Cure::Reconnect, true, "it is in protected mode: give it a password"),
-        "WRONGTYPE"   => (None, Cure::None, true, "somebody else uses the same keys: set store.key_prefix to a name of the bridge's own"),
-        "NOSCRIPT"    => (None, Cure::Source, false, "it forgets scripts at once: look at its log"),
-        "CROSSSLOT"   => (None, Cure::None, true, "this is a bug of the bridge: report it"),
-        _             => (None, Cure::None, false, "is it a Redis 7 or a Valkey, and nothing in between? Look at its log"),
+                      => (None, Cure::Reconnect, true, false, "correct store.username and store.password_file"),
+        "NOPERM"      => (None, Cure::None, true, false, "give its user the rights that the example of the configuration names at store.username"),
+        "DENIED"      => (None, Cure::Reconnect, true, false, "it is in protected mode: give it a password"),
+        "WRONGTYPE"   => (None, Cure::None, true, false, "somebody else uses the same keys: set store.key_prefix to a name of the bridge's own"),
+        "NOSCRIPT"    => (None, Cure::Source, false, false, "it forgets scripts at once: look at its log"),
+        "CROSSSLOT"   => (None, Cure::None, true, false, "this is a bug of the bridge: report it"),
+        _             => (None, Cure::None, false, false, "is it a Redis 7 or a Valkey, and nothing in between? Look at its log"),
     };
-    Row { scope, cure, is_text_told, advice }
+    Row { scope, cure, is_text_told, passes, advice }
 }
 
 impl Refusal {
@@ -95,12 +98,12 @@ impl Refusal {
             None if text.starts_with(NO_RIGHTS) => ("NOPERM", text),
             None => (code, text),
         };
-        let Row { scope, cure, is_text_told, advice } = row(code);
+        let Row { scope, cure, is_text_told, passes, advice } = row(code);
         // What follows is the place in the script.
         let text = text.split(" script: ").next().unwrap_or_default();
         let text = if is_text_told { shown(text, TEXT_MAX) } else { String::new() };
         let code = shown(code, CODE_MAX);
-        Self { code, text, scope: scope.unwrap_or(asked), advice, cure }
+        Self { code, text, scope: scope.unwrap_or(asked), advice, cure, passes }
     }
 
     /// What Redis refuses.
@@ -125,6 +128,11 @@ impl Refusal {
 
     pub(super) fn cure(&self) -> Cure {
         self.cure
+    }
+
+    /// Whether Redis is as good as away, and will be back: later it does what it refuses now.
+    pub(super) fn passes(&self) -> bool {
+        self.passes
     }
 }
 
@@ -157,14 +165,14 @@ mod tests {
     const CANARY: &str = "with args beginning with: 'c4n4ry'";
 
     /// Whether Redis' own text is shown, what is refused to a request that reads and to one that
-    /// writes, and the cure.
-    fn seen(code: &str) -> (bool, [Scope; 2], Cure) {
+    /// writes, the cure, and whether it passes.
+    fn seen(code: &str) -> (bool, [Scope; 2], Cure, bool) {
         let refusal = |asked| Refusal::new(code, CANARY, asked);
         let scopes = [Scope::Reads, Scope::Writes].map(|asked| refusal(asked).scope());
         let read = refusal(Scope::Reads);
         assert!(!read.advice().is_empty());
         assert!(read.to_string().starts_with(code));
-        (read.to_string().contains("c4n4ry"), scopes, read.cure())
+        (read.to_string().contains("c4n4ry"), scopes, read.cure(), read.passes())
     }
 
     #[test]
@@ -173,29 +181,29 @@ mod tests {
         const WRITES: [Scope; 2] = [Scope::Writes, Scope::Writes];
         const ASKED: [Scope; 2] = [Scope::Reads, Scope::Writes];
         for (code, expected) in [
-            ("OOM", (true, WRITES, None)),
-            ("MISCONF", (true, WRITES, None)),
-            ("NOREPLICAS", (true, WRITES, Reconnect)),
-            ("READONLY", (true, WRITES, Reconnect)),
-            ("MASTERDOWN", (true, ASKED, Reconnect)),
-            ("LOADING", (true, ASKED, Reconnect)),
-            ("CLUSTERDOWN", (true, ASKED, Reconnect)),
-            ("TRYAGAIN", (true, ASKED, Reconnect)),
-            ("MOVED", (true, ASKED, Reconnect)),
-            ("ASK", (true, ASKED, Reconnect)),
-            ("BUSY", (true, ASKED, None)),
-            ("NOAUTH", (true, ASKED, Reconnect)),
-            ("WRONGPASS", (true, ASKED, Reconnect)),
-            ("NOPERM", (true, ASKED, None)),
-            ("DENIED", (true, ASKED, Reconnect)),
-            ("WRONGTYPE", (true, ASKED, None)),
-            ("CROSSSLOT", (true, ASKED, None)),
+            ("OOM", (true, WRITES, None, true)),
+            ("MISCONF", (true, WRITES, None, true)),
+            ("NOREPLICAS", (true, WRITES, Reconnect, true)),
+            ("READONLY", (true, WRITES, Reconnect, true)),
+            ("MASTERDOWN", (true, ASKED, Reconnect, true)),
+            ("LOADING", (true, ASKED, Reconnect, true)),
+            ("CLUSTERDOWN", (true, ASKED, Reconnect, true)),
+            ("TRYAGAIN", (true, ASKED, Reconnect, true)),
+            ("MOVED", (true, ASKED, Reconnect, false)),
+            ("ASK", (true, ASKED, Reconnect, false)),
+            ("BUSY", (true, ASKED, None, true)),
+            ("NOAUTH", (true, ASKED, Reconnect, false)),
+            ("WRONGPASS", (true, ASKED, Reconnect, false)),
+            ("NOPERM", (true, ASKED, None, false)),
+            ("DENIED", (true, ASKED, Reconnect, false)),
+            ("WRONGTYPE", (true, ASKED, None, false)),
+            ("CROSSSLOT", (true, ASKED, None, false)),
             // Texts that may repeat a command are not shown.
-            ("NOSCRIPT", (false, ASKED, Source)),
-            ("ERR", (false, ASKED, None)),
-            ("EXECABORT", (false, ASKED, None)),
-            ("NEWCODE", (false, ASKED, None)),
-            ("", (false, ASKED, None)),
+            ("NOSCRIPT", (false, ASKED, Source, false)),
+            ("ERR", (false, ASKED, None, false)),
+            ("EXECABORT", (false, ASKED, None, false)),
+            ("NEWCODE", (false, ASKED, None, false)),
+            ("", (false, ASKED, None, false)),
         ] {
             assert_eq!(seen(code), expected, "{code}");
         }

@@ -37,7 +37,7 @@ struct Now {
     state: LinkState,
     /// When Redis last refused something.
     refused: Option<Instant>,
-    /// When Redis last answered after it had not.
+    /// When Redis last answered after it had not, or last refused what it does again in a while.
     again: Option<Instant>,
 }
 
@@ -69,7 +69,8 @@ impl Health {
         self.now().state.clone()
     }
 
-    /// When the last outage ended, as far as this process knows; `None`: there was none.
+    /// When the last outage ended, as far as this process knows; `None`: there was none. One in which Redis answers, but
+    /// takes no writes for a while, goes on with each refusal.
     pub(super) fn answers_again_since(&self) -> Option<Instant> {
         self.now().again
     }
@@ -100,15 +101,15 @@ impl Health {
     pub(super) fn refused(&self, refusal: &Refusal) {
         let mut now = self.now();
         now.refused = Some(Instant::now());
+        if refusal.passes() || matches!(now.state, LinkState::Down(_)) {
+            now.again = now.refused;
+        }
         if let LinkState::Refusing(known) = &now.state {
             // Refused writes are reported rather than refused reads.
             if known.scope() >= refusal.scope() {
                 return;
             }
         } else {
-            if matches!(now.state, LinkState::Down(_)) {
-                now.again = Some(Instant::now());
-            }
             let (refused, advice) = (refusal.scope(), refusal.advice());
             warn!(error = %refusal, advice, "Redis refuses {refused}; the bridge goes on with the sessions that it knows");
         }
@@ -202,21 +203,43 @@ mod tests {
     async fn it_is_known_since_when_redis_answers_again() {
         let health = Health::default();
         health.good();
-        health.refused(&refusal(Scope::Writes));
+        health.refused(&refusal(Scope::Reads));
         assert_eq!(health.answers_again_since(), None, "it has answered all the time");
         for is_refused in [false, true] {
             health.down(&LinkError::Down("gone".into()));
             advance(REFUSING_FOR).await;
             if is_refused {
-                health.refused(&refusal(Scope::Writes));
+                health.refused(&refusal(Scope::Reads));
             } else {
                 health.good();
             }
             let again = Instant::now();
             assert_eq!(health.answers_again_since(), Some(again));
             advance(REFUSING_FOR).await;
+            health.refused(&refusal(Scope::Reads));
             health.good();
             assert_eq!(health.answers_again_since(), Some(again), "it has not been away since");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_redis_that_refuses_what_it_does_again_in_a_while_is_away_until_it_does() {
+        for (code, is_down_before) in [("LOADING", true), ("LOADING", false), ("OOM", false)] {
+            let health = Health::default();
+            if is_down_before {
+                health.down(&LinkError::Down("gone".into()));
+            }
+            for _ in 0..10 {
+                advance(REFUSING_FOR).await;
+                health.refused(&Refusal::for_tests(code, Scope::Reads));
+                assert_eq!(health.answers_again_since(), Some(Instant::now()), "{code}");
+                // Reads may work all the time, and prove nothing.
+                health.good();
+            }
+            let again = Instant::now();
+            advance(REFUSING_FOR).await;
+            health.good();
+            assert_eq!(health.answers_again_since(), Some(again), "{code}");
         }
     }
 }
