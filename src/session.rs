@@ -38,7 +38,7 @@ pub use self::{
     embedded::EmbeddedStore,
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
-    health::{Scope, StoreRefusal, StoreState, StoreView},
+    health::{LastOutage, Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
     sealed_kind::{SEALED_MAX, SealedKind},
     sealed_values::{Owner, SealedValueStore, SealedValues, millis_of},
@@ -213,12 +213,11 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// When the store began to answer again after it last could not be asked, or last took no writes for a while; `None`: it
-    /// did all the time. Shortly after that, other processes may not have told it yet what they did meanwhile. Does not ask the
-    /// store.
+    /// When the store was last away; `None`: it never was. Shortly after that, other processes may not have told it yet what
+    /// they did meanwhile. Does not ask the store.
     ///
     /// `None` in a store that only this process uses.
-    fn answers_again_since(&self) -> Option<Instant> {
+    fn last_outage(&self) -> Option<LastOutage> {
         None
     }
 

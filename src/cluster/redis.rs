@@ -26,7 +26,7 @@ use std::{
 use ::redis::{Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
 use tokio::{
     sync::{Mutex as AsyncMutex, watch},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 pub(crate) use self::backoff::LONGEST_PAUSE;
@@ -47,7 +47,7 @@ pub use self::{
 };
 use crate::{
     config,
-    session::{Scope, StoreError},
+    session::{LastOutage, Scope, StoreError},
 };
 
 /// Sends commands to Redis. Clones share one connection.
@@ -184,10 +184,9 @@ impl Link {
         self.0.health.state()
     }
 
-    /// When the last outage of Redis ended, as far as this link knows; `None`: there was none. One in which Redis answers, but
-    /// takes no writes for a while, goes on with each refusal.
-    pub fn answers_again_since(&self) -> Option<Instant> {
-        self.0.health.answers_again_since()
+    /// The last outage of Redis, as far as this link knows; `None`: there was none.
+    pub fn last_outage(&self) -> Option<LastOutage> {
+        self.0.health.last_outage()
     }
 
     /// Waits until Redis goes down or begins to refuse something.

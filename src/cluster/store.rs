@@ -5,7 +5,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
@@ -19,8 +19,8 @@ use super::{
 use crate::{
     id::{AgentId, TenantId},
     session::{
-        Claim, Doubt, EndOf, Entry, Guid, Local, NewSession, Origin, Reservation, Session,
-        SessionFuture, SessionStore, StoreError, StoreFuture, Taken,
+        Claim, Doubt, EndOf, Entry, Guid, LastOutage, Local, NewSession, Origin, Reservation,
+        Session, SessionFuture, SessionStore, StoreError, StoreFuture, Taken,
     },
 };
 
@@ -152,8 +152,8 @@ impl SessionStore for SharedStore {
         self.inner.local.signed_in()
     }
 
-    fn answers_again_since(&self) -> Option<Instant> {
-        self.inner.link.answers_again_since()
+    fn last_outage(&self) -> Option<LastOutage> {
+        self.inner.link.last_outage()
     }
 
     fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {

@@ -1,6 +1,8 @@
 //! The state of a store outside this process.
 
-use std::fmt;
+use std::{fmt, time::Duration};
+
+use tokio::time::Instant;
 
 use super::Doubt;
 
@@ -35,6 +37,15 @@ pub enum StoreState {
     Refusing(StoreRefusal),
     /// It did not answer, or could not be reached or written, for this reason.
     Down(String),
+}
+
+/// The last time that a store was away: it did not answer, or took no writes for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastOutage {
+    /// When this process last knew it to be away. It answers since then, unless it is away still.
+    pub until: Instant,
+    /// For how long it had been away then.
+    pub length: Duration,
 }
 
 /// A store for the admin port and the metrics.

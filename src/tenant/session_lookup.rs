@@ -14,7 +14,10 @@ use crate::{
 
 /// How long after an outage of the store nearly always all replicas have found out that it answers, and have told it what
 /// they did meanwhile.
-pub(in crate::tenant) const STORE_SETTLES: Duration = Duration::from_secs(5);
+const STORE_SETTLES: Duration = Duration::from_secs(5);
+/// How much longer than a short outage that takes: who has something to tell tries again about once a second, and an attempt
+/// that was begun meanwhile lasts hardly longer than the outage did.
+const SHORT_OUTAGE_SETTLES: Duration = Duration::from_secs(2);
 
 impl Tenant {
     /// The agent's session, if there is one.
@@ -58,8 +61,10 @@ impl Tenant {
     /// How long it still takes until the other replicas have nearly certainly told the store what they did while it was away,
     /// such as signing agents out. Until then nobody is signed in whom no caller wants back.
     pub(super) fn store_settles_in(&self) -> Duration {
-        let since = self.sessions.answers_again_since();
-        since.map_or(Duration::ZERO, |since| STORE_SETTLES.saturating_sub(since.elapsed()))
+        let last = self.sessions.last_outage();
+        last.map_or(Duration::ZERO, |last| {
+            settles_after(last.length).saturating_sub(last.until.elapsed())
+        })
     }
 
     /// The obstacle that a failure of the store is.
@@ -72,6 +77,11 @@ impl Tenant {
             }
         }
     }
+}
+
+/// How long after an outage of this length the others have told the store what they did meanwhile.
+pub(in crate::tenant) fn settles_after(outage: Duration) -> Duration {
+    STORE_SETTLES.min(SHORT_OUTAGE_SETTLES.saturating_add(outage))
 }
 
 /// The kind of store failure that callers are told.

@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
 use super::{LinkError, Refusal};
-use crate::session::StoreState;
+use crate::session::{LastOutage, StoreState};
 
 /// The state of a link to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,14 +37,18 @@ struct Now {
     state: LinkState,
     /// When Redis last refused something.
     refused: Option<Instant>,
-    /// When Redis last answered after it had not, or last refused what it does again in a while.
-    again: Option<Instant>,
+    /// Since when Redis does not answer, if it does not.
+    down_since: Option<Instant>,
+    outage: Option<LastOutage>,
 }
 
 /// Redis counts as refusing until it has refused nothing for this time. If its memory is nearly
 /// full, it takes some writes and refuses others. If its user lacks some rights, other commands
 /// still work.
 const REFUSING_FOR: Duration = Duration::from_secs(5);
+/// If Redis is away again after at most this time, that is still the same outage: while it refuses, it is tried again about
+/// once a second.
+const SAME_OUTAGE: Duration = Duration::from_secs(2);
 
 impl LinkState {
     /// Whether Redis does what it is asked, as far as is known.
@@ -69,10 +73,10 @@ impl Health {
         self.now().state.clone()
     }
 
-    /// When the last outage ended, as far as this process knows; `None`: there was none. One in which Redis answers, but
-    /// takes no writes for a while, goes on with each refusal.
-    pub(super) fn answers_again_since(&self) -> Option<Instant> {
-        self.now().again
+    /// The last outage, as far as this process knows; `None`: there was none. One in which Redis answers, but takes no writes
+    /// for a while, goes on with each refusal.
+    pub(super) fn last_outage(&self) -> Option<LastOutage> {
+        self.now().outage
     }
 
     /// Waits until Redis goes down or refuses something.
@@ -90,7 +94,7 @@ impl Health {
             LinkState::Refusing(_) => info!("Redis refuses nothing any more"),
             LinkState::Down(_) => {
                 info!("Redis answers again");
-                now.again = Some(Instant::now());
+                now.was_away();
             }
             LinkState::Unused => {}
         }
@@ -102,7 +106,7 @@ impl Health {
         let mut now = self.now();
         now.refused = Some(Instant::now());
         if refusal.passes() || matches!(now.state, LinkState::Down(_)) {
-            now.again = now.refused;
+            now.was_away();
         }
         if let LinkState::Refusing(known) = &now.state {
             // Refused writes are reported rather than refused reads.
@@ -120,6 +124,7 @@ impl Health {
     /// Redis did not answer.
     pub(super) fn down(&self, error: &LinkError) {
         let mut now = self.now();
+        now.down_since.get_or_insert_with(Instant::now);
         if !matches!(now.state, LinkState::Down(_)) {
             warn!(%error, "Redis does not answer; the bridge goes on with the sessions that it knows");
             self.worse.notify_waiters();
@@ -129,6 +134,22 @@ impl Health {
 
     fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Now {
+    /// Redis answers, and was away until now.
+    fn was_away(&mut self) {
+        let until = Instant::now();
+        let begun = self.down_since.take().unwrap_or(until);
+        let since = |begun: Instant| until.saturating_duration_since(begun);
+        let length = match self.outage {
+            Some(last) if begun.saturating_duration_since(last.until) <= SAME_OUTAGE => {
+                last.length + since(last.until)
+            }
+            _ => since(begun),
+        };
+        self.outage = Some(LastOutage { until, length });
     }
 }
 
@@ -199,47 +220,70 @@ mod tests {
         assert!(!health.state().is_good());
     }
 
+    fn gone() -> LinkError {
+        LinkError::Down("gone".into())
+    }
+
+    fn outage(length: Duration) -> Option<LastOutage> {
+        Some(LastOutage { until: Instant::now(), length })
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn it_is_known_since_when_redis_answers_again() {
+    async fn it_is_known_until_when_redis_was_away_and_for_how_long() {
         let health = Health::default();
         health.good();
         health.refused(&refusal(Scope::Reads));
-        assert_eq!(health.answers_again_since(), None, "it has answered all the time");
+        assert_eq!(health.last_outage(), None, "it has answered all the time");
         for is_refused in [false, true] {
-            health.down(&LinkError::Down("gone".into()));
-            advance(REFUSING_FOR).await;
+            health.down(&gone());
+            advance(SAME_OUTAGE).await;
+            health.down(&gone());
+            advance(SAME_OUTAGE).await;
             if is_refused {
                 health.refused(&refusal(Scope::Reads));
             } else {
                 health.good();
             }
-            let again = Instant::now();
-            assert_eq!(health.answers_again_since(), Some(again));
+            let expected = outage(2 * SAME_OUTAGE);
+            assert_eq!(health.last_outage(), expected);
             advance(REFUSING_FOR).await;
             health.refused(&refusal(Scope::Reads));
             health.good();
-            assert_eq!(health.answers_again_since(), Some(again), "it has not been away since");
+            assert_eq!(health.last_outage(), expected, "it has not been away since");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_redis_that_refuses_what_it_does_again_in_a_while_is_away_until_it_does() {
         for (code, is_down_before) in [("LOADING", true), ("LOADING", false), ("OOM", false)] {
-            let health = Health::default();
+            let (health, begun) = (Health::default(), Instant::now());
             if is_down_before {
-                health.down(&LinkError::Down("gone".into()));
+                health.down(&gone());
+                advance(REFUSING_FOR).await;
             }
             for _ in 0..10 {
-                advance(REFUSING_FOR).await;
                 health.refused(&Refusal::for_tests(code, Scope::Reads));
-                assert_eq!(health.answers_again_since(), Some(Instant::now()), "{code}");
+                assert_eq!(health.last_outage(), outage(begun.elapsed()), "{code}");
                 // Reads may work all the time, and prove nothing.
                 health.good();
+                advance(SAME_OUTAGE).await;
             }
-            let again = Instant::now();
+            let expected = health.last_outage();
             advance(REFUSING_FOR).await;
             health.good();
-            assert_eq!(health.answers_again_since(), Some(again), "{code}");
+            assert_eq!(health.last_outage(), expected, "{code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_fails_now_and_then_has_many_short_outages() {
+        let (health, short) = (Health::default(), Duration::from_millis(300));
+        for _ in 0..10 {
+            health.down(&gone());
+            advance(short).await;
+            health.good();
+            assert_eq!(health.last_outage(), outage(short));
+            advance(REFUSING_FOR).await;
         }
     }
 }

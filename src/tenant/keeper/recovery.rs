@@ -12,7 +12,7 @@ use crate::{
         agents::{Health, Loss, Permission},
         automatic_sign_ins::Settled,
         ownership::Polls as _,
-        session_lookup::STORE_SETTLES,
+        session_lookup::settles_after,
         single_poll::Finding,
     },
 };
@@ -28,7 +28,9 @@ impl Keeping {
     pub(super) async fn recover(&mut self, finding: Finding) -> Result<(), End> {
         self.found(Health::Recovering, finding.cause());
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
-        let mut was_silent = false;
+        // Since when the store does not say to this keeper what it is asked, and how long this has waited for what others
+        // have to tell it.
+        let (mut silent, mut settled): (Option<Instant>, _) = (None, Duration::ZERO);
         self.give_way().await?;
         // If the agent has been signed out, no session of the bridge's own is left.
         let is_out = matches!(finding, Finding::SignedOut | Finding::SignedOutByOthers);
@@ -43,21 +45,24 @@ impl Keeping {
             }
             // Before the queue is joined: its moments are for those who can use them.
             if self.is_store_silent().await {
+                silent.get_or_insert_with(Instant::now);
                 self.wait_for_store().await?;
-                was_silent = true;
-                continue;
-            }
-            // Also if the store was away before this began. What it refused is known only to whoever asked for it.
-            let settles = if mem::take(&mut was_silent) {
-                STORE_SETTLES
-            } else {
-                self.tenant.store_settles_in()
-            };
-            if !settles.is_zero() && !self.is_replaced(self.version()).await? {
-                self.rest(settles).await?;
                 continue;
             }
             let limit = self.tenant.config.keep.recovery;
+            // Also if the store was away before this began. What it refused to this keeper alone, such as for a right that
+            // was missing, it may have refused to others too.
+            let own = silent.take().map(|since| settles_after(since.elapsed()));
+            let settles = own.unwrap_or_default().max(self.tenant.store_settles_in());
+            if !settles.is_zero() && !self.is_replaced(self.version()).await? {
+                // It goes away again and again.
+                if settled >= limit {
+                    return Err(End::Unclear);
+                }
+                self.rest(settles).await?;
+                settled += settles;
+                continue;
+            }
             let begun = Instant::now();
             let made = self.tenant.make_anew(self.agent, self.version());
             let made = self.finish.run_until_cancelled(made).await;
@@ -92,9 +97,9 @@ impl Keeping {
                 }
                 Err(error) if is_of_store(&error) && spent >= limit => return Err(End::Unclear),
                 Err(error) if is_of_store(&error) => {
+                    silent.get_or_insert_with(Instant::now);
                     self.wait_for_store().await?;
-                    was_silent = true;
-                    spent += STORE_PAUSE + STORE_SETTLES;
+                    spent += STORE_PAUSE;
                 }
                 Err(_) if spent >= limit => return Err(End::GaveUp),
                 // Full jitter, so that agents which were lost together are not signed in together.

@@ -18,9 +18,9 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{EncryptionKey, Keyring},
     session::{
-        ChangeRecords, Claim, EmbeddedStore, EndOf, Guid, NewSession, Owner, Reservation,
-        SealedKind, SealedValueStore, SealedValues, Session, SessionFuture, SessionStore,
-        SharedStores, StoreError, StoreFuture, StoreState, StoreView,
+        ChangeRecords, Claim, EmbeddedStore, EndOf, Guid, LastOutage, NewSession, Owner,
+        Reservation, SealedKind, SealedValueStore, SealedValues, Session, SessionFuture,
+        SessionStore, SharedStores, StoreError, StoreFuture, StoreState, StoreView,
     },
 };
 
@@ -38,8 +38,8 @@ pub(super) struct TestStore {
     sessions: EmbeddedStore,
     /// Fails whatever it is asked for.
     pub(super) is_away: AtomicBool,
-    /// Since when it answers after it was away.
-    pub(super) again: Mutex<Option<Instant>>,
+    /// When it was away, though it answers all the time.
+    pub(super) outage: Mutex<Option<LastOutage>>,
     /// Knows of every agent that it has been signed out.
     pub(super) all_signed_out: AtomicBool,
     /// What it is asked for waits for a permit while it has none.
@@ -68,7 +68,7 @@ impl TestStores {
         let store = TestStore {
             sessions: EmbeddedStore::new(NonZeroUsize::new(100).expect("not zero")),
             is_away: AtomicBool::new(false),
-            again: Mutex::default(),
+            outage: Mutex::default(),
             all_signed_out: AtomicBool::new(false),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             found: Mutex::default(),
@@ -92,9 +92,15 @@ impl TestStore {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    /// It was away until now.
-    pub(super) fn is_back(&self) {
-        *lock(&self.again) = Some(Instant::now());
+    /// It was away until now, for so long.
+    pub(super) fn is_back_after(&self, length: Duration) {
+        *lock(&self.outage) = Some(LastOutage { until: Instant::now(), length });
+    }
+
+    /// It is away again and again, for so long each time, so that it is never known to be back.
+    pub(super) fn is_away_again_and_again(&self, length: Duration) {
+        let never = Duration::from_secs(60 * 60);
+        *lock(&self.outage) = Some(LastOutage { until: Instant::now() + never, length });
     }
 
     /// It goes on.
@@ -189,8 +195,8 @@ impl SessionStore for TestStore {
         self.all_signed_out.load(Relaxed) || self.sessions.is_let_go(agent)
     }
 
-    fn answers_again_since(&self) -> Option<Instant> {
-        *lock(&self.again)
+    fn last_outage(&self) -> Option<LastOutage> {
+        *lock(&self.outage)
     }
 
     fn found(&self) -> Vec<AgentId> {
