@@ -11,6 +11,7 @@ mod reading_back;
 mod registering;
 mod repeating;
 mod safekeeping;
+mod settling;
 mod sharing;
 mod signing_in;
 mod storing;

@@ -78,6 +78,7 @@ impl AdmittedCall {
             Standing::Due => entry.waiters.grant.take().map(Joined::Granted),
             Standing::Waiting(due) if !self.caller_wait.lasts_until(due) => {
                 drop(state);
+                tenant.sign_ins.joined.notify_one();
                 tenant.drive_sign_ins();
                 return Err(Obstacle::SignInsQueued { due_in: due - now });
             }
@@ -89,6 +90,7 @@ impl AdmittedCall {
             }
         };
         drop(state);
+        tenant.sign_ins.joined.notify_one();
         tenant.drive_sign_ins();
         joined.ok_or_else(|| CallError::Internal.into())
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     call::{CallError, Obstacle, Outcome},
     gateway::say_busy,
-    session::{EndOf, Guid, NewSession, Origin, SessionState},
+    session::{Guid, NewSession, Origin, SessionState},
     state::AgentState,
     tenant::{Accepted, Claimed, LeaseCounts, Lock, Polls as _, Replicas, agents::Loss},
 };
@@ -26,8 +26,6 @@ async fn with(others: &Others, credentials: &[u32]) -> World {
     World::of(Setup { gateway, lines, credentials, replicas: Some(others), ..Setup::default() })
         .await
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// A command that goes on beside the test.
 fn busy(world: &World) -> tokio::task::JoinHandle<Result<Accepted, CallError>> {
@@ -315,75 +313,6 @@ async fn a_keeper_signs_nobody_in_while_the_store_does_not_say_what_others_have_
             assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
         }
     }
-}
-
-/// An agent who is kept, and whose password is in the configuration.
-async fn kept(others: &Others, stores: &TestStores) -> World {
-    let setup =
-        Setup { gateway: prompt(), lines: &FAST[..], credentials: &[1001], ..<_>::default() };
-    let setup = Setup { replicas: Some(others), stores: Some(stores.clone()), ..setup };
-    let world = World::of(setup).await;
-    world.sign_in(1001).await;
-    world.until_state(1001, Some(SessionState::Kept)).await;
-    world
-}
-
-#[tokio::test]
-async fn a_keeper_signs_nobody_in_before_others_can_have_told_a_store_that_is_back_what_they_did() {
-    let (others, stores) = (Others::default(), TestStores::new(false));
-    let world = kept(&others, &stores).await;
-    stores.store.is_back_after(MINUTE);
-    world.gateway.sign_out(1001);
-    world.until_state(1001, Some(SessionState::Recovering)).await;
-    // Another replica tells only now that it has signed the agent out.
-    let session = world.tenant.sessions.cached(agent(1001)).expect("a session");
-    let told = world.tenant.sessions.sign_out(agent(1001), &session, EndOf::Session);
-    told.await.expect("told");
-    until("given up", || !world.tenant.is_polling(agent(1001))).await;
-    assert_eq!(world.asked(Interface::SignIn).len(), 1);
-}
-
-#[tokio::test]
-async fn the_longer_a_store_was_away_the_longer_the_others_have_time_to_tell_it_what_they_did() {
-    let (others, stores) = (Others::default(), TestStores::new(false));
-    let world = kept(&others, &stores).await;
-    assert_eq!(world.tenant.store_settles_in(), Duration::ZERO);
-    for (away, settles) in [(0, 2), (1, 3), (3, 5), (60, 5)] {
-        stores.store.is_away_again_and_again(Duration::from_secs(away));
-        assert_eq!(world.tenant.store_settles_in(), Duration::from_secs(settles), "{away} s");
-    }
-}
-
-#[tokio::test]
-async fn a_keeper_waits_no_longer_than_a_recovery_may_take_for_a_store_that_is_never_back() {
-    let (others, stores) = (Others::default(), TestStores::new(false));
-    let lines = [&FAST[..], &[("keep.recovery", "1s")]].concat();
-    let setup = Setup { gateway: prompt(), lines: &lines, credentials: &[1001], ..<_>::default() };
-    let setup = Setup { replicas: Some(&others), stores: Some(stores.clone()), ..setup };
-    let world = World::of(setup).await;
-    world.sign_in(1001).await;
-    world.until_state(1001, Some(SessionState::Kept)).await;
-    stores.store.is_away_again_and_again(Duration::ZERO);
-    world.gateway.sign_out(1001);
-    until("given up", || !world.tenant.is_polling(agent(1001))).await;
-    assert_eq!(world.asked(Interface::SignIn).len(), 1);
-    assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
-}
-
-#[tokio::test]
-async fn a_keeper_that_waits_for_the_lock_until_a_store_is_back_signs_nobody_in_at_once() {
-    let (others, stores) = (Others::answering([Some(OURS)]), TestStores::new(false));
-    let world = kept(&others, &stores).await;
-    let unlocked = || others.sign_ins.unlocked.load(Relaxed);
-    until("given back", || unlocked() == 1).await;
-    others.answer([Some(THEIRS)]);
-    let asked = others.sign_ins.asked.load(Relaxed);
-    world.gateway.sign_out(1001);
-    until("it waits", || others.sign_ins.asked.load(Relaxed) > asked).await;
-    stores.store.is_back_after(MINUTE);
-    others.answer([Some(OURS)]);
-    until("given back", || unlocked() == 2).await;
-    assert_eq!(world.asked(Interface::SignIn).len(), 1);
 }
 
 #[tokio::test]
