@@ -35,7 +35,7 @@ pub(super) use self::{
     rejected_passwords::{REJECTED_MAX, Rejection},
     session_status::{Attempt, Event, Health, Keeper},
     take_backs::{GUIDLESS_MAX, Loss, Pause, Permission},
-    turn_queue::Turn,
+    turn_queue::{Due, Turn},
 };
 use self::{
     agent_record::AgentRecord,

@@ -107,7 +107,7 @@ pub struct SignInQueue {
 impl SignIns {
     pub(super) fn new(config: &config::Tenant, shared: Option<Arc<dyn SharedSignIns>>) -> Self {
         let rate = RateLimit::per_second(config.keep.sign_ins_per_second, shared);
-        let queue = Queue::new(rate.own_interval());
+        let queue = Queue::new(rate.intervals());
         let places_max = places(&config.limits);
         Self {
             state: Mutex::new(State { queue, is_driven: false }),
@@ -122,7 +122,7 @@ impl SignIns {
     /// Takes over the limits of a changed configuration.
     pub(super) fn change(&self, config: &config::Tenant) {
         self.rate.set_per_second(config.keep.sign_ins_per_second);
-        self.lock().queue.set_interval(self.rate.own_interval());
+        self.lock().queue.set_intervals(self.rate.intervals());
         let places_max = places(&config.limits);
         pool::resize(&self.places, self.places_max.swap(places_max, Ordering::Relaxed), places_max);
     }
@@ -185,9 +185,9 @@ impl SignIns {
     /// The queue, with what it can expect by the replicas that there are now. Whoever is told a time that is too short comes
     /// again and again; one that is too long costs nobody its place.
     fn lock_to_estimate(&self) -> MutexGuard<'_, State> {
-        let interval = self.rate.own_interval();
+        let intervals = self.rate.intervals();
         let mut state = self.lock();
-        state.queue.expect(interval);
+        state.queue.expect(intervals);
         state
     }
 

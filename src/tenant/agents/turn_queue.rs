@@ -62,7 +62,16 @@ struct Gate {
 struct SignInNews {
     failed: Option<(Instant, Obstacle)>,
     /// When the sign-in that the call with the turn waits for is due.
-    due: Option<Instant>,
+    due: Option<Due>,
+}
+
+/// When a sign-in that waits for its moment is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tenant) struct Due {
+    /// Not before this time. A call fails at once only if its own time ends earlier.
+    pub(in crate::tenant) earliest: Instant,
+    /// At about this time, which callers are told.
+    pub(in crate::tenant) expected: Instant,
 }
 
 /// A place in an agent's queue. Dropping the last one removes the queue.
@@ -81,7 +90,7 @@ struct Place {
 
 impl AgentRecords {
     /// Waits for the agent's turn. Dropping the future leaves the queue. The wait ends early if the
-    /// agent has to be signed in first, and that sign-in is due later than `sign_in_by`. `None`:
+    /// agent has to be signed in first, and that sign-in cannot be due by `sign_in_by`. `None`:
     /// the call needs no session.
     ///
     /// # Errors
@@ -132,16 +141,16 @@ impl Queue {
 }
 
 impl Place {
-    /// Waits until a sign-in is expected later than `latest`. Returns the time from now to that
-    /// sign-in.
+    /// Waits until a sign-in is expected that cannot be due by `latest`. Returns the time until it
+    /// probably is.
     async fn due_after(&self, latest: Option<Instant>) -> Duration {
         let Some(latest) = latest else { return pending().await };
         loop {
             let mut changed = pin!(self.gate.due_changed.notified());
             changed.as_mut().enable();
             let due = self.sign_in_news(|news| news.due);
-            if let Some(due) = due.filter(|due| *due > latest) {
-                return due.saturating_duration_since(Instant::now());
+            if let Some(due) = due.filter(|due| due.earliest > latest) {
+                return due.expected.saturating_duration_since(Instant::now());
             }
             changed.await;
         }
@@ -241,7 +250,7 @@ impl Turn {
 
     /// Says when the sign-in is due that the call with the turn waits for; `None`: it waits for
     /// none. Waiting calls whose time ends before that fail at once.
-    pub(in crate::tenant) fn expect_sign_in(&self, due: Option<Instant>) {
+    pub(in crate::tenant) fn expect_sign_in(&self, due: Option<Due>) {
         if let Some(place) = &self.place {
             place.change_sign_in_news(|news| news.due = due);
             place.gate.due_changed.notify_waiters();
@@ -358,7 +367,13 @@ mod tests {
         assert!(patient.as_mut().now_or_never().is_none());
         assert!(hurried.as_mut().now_or_never().is_none());
 
-        turn.expect_sign_in(Some(Instant::now() + Duration::from_secs(30)));
+        let due = |earliest, expected| {
+            let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+            Some(Due { earliest: after(earliest), expected: after(expected) })
+        };
+        turn.expect_sign_in(due(1, 30));
+        assert!(hurried.as_mut().now_or_never().is_none(), "it may come in time");
+        turn.expect_sign_in(due(2, 30));
         let told = hurried.as_mut().now_or_never().expect("told at once").unwrap_err();
         let due_in = Duration::from_secs(30);
         assert!(matches!(told, Obstacle::SignInsQueued { due_in: told } if told == due_in));

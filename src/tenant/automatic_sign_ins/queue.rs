@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::id::AgentId;
+use crate::{id::AgentId, tenant::agents::Due};
 
 /// The agents that wait to be signed in, each only once.
 #[derive(Debug)]
@@ -52,11 +52,20 @@ pub(super) struct Entry<W> {
 /// entry belongs to an entry that was removed, and is skipped.
 type Places = VecDeque<(u64, AgentId)>;
 
+/// The time from one moment to the next, as long as nothing is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Intervals {
+    /// While all replicas need as many moments.
+    pub(super) expected: Duration,
+    /// While the others need none.
+    pub(super) shortest: Duration,
+}
+
 /// How fast the queue moves, measured by the last moments that it got.
 #[derive(Debug)]
 struct MeasuredRate {
-    /// What is expected before anything is measured.
-    expected: Duration,
+    /// What holds before anything is measured.
+    intervals: Intervals,
     /// The measured time from one place of the queue to the next.
     interval: Duration,
     /// When the queue moved last.
@@ -64,13 +73,15 @@ struct MeasuredRate {
     /// Whether the queue has not been empty since then. Only then does the time to the next move
     /// count.
     is_measured: bool,
+    /// How many times were measured since then, up to [`SMOOTHING`].
+    measured: u32,
 }
 
 /// Whether an agent's sign-in is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It will be due at about this time.
-    Waiting(Instant),
+    /// It is not due yet.
+    Waiting(Due),
     /// It is due now.
     Due,
 }
@@ -78,7 +89,8 @@ pub(super) enum Standing {
 /// How long an agent keeps its place after it was due, if nobody has asked again. Callers are told
 /// when to come back, and may come late.
 const LATE_CALLERS: Duration = Duration::from_secs(30);
-/// The weight of a new measured interval in the average: one part in this many.
+/// The weight of a new measured interval in the average: one part in this many, or in as many as were measured. So what was
+/// expected counts no more once the queue moves.
 const SMOOTHING: u32 = 16;
 /// The measured interval may differ from the expected one by at most this factor.
 const PACE_RANGE: u32 = 64;
@@ -86,28 +98,34 @@ const PACE_RANGE: u32 = 64;
 const STALE_MAX: usize = 64;
 
 impl<W: Default> Queue<W> {
-    /// An empty queue that gets one moment per `interval`.
-    pub(super) fn new(interval: Duration) -> Self {
+    /// An empty queue that gets moments at these intervals.
+    pub(super) fn new(intervals: Intervals) -> Self {
         Self {
             entries: HashMap::new(),
             lanes: Default::default(),
             next: Lane::Calls,
             last_number: 0,
             waiting: 0,
-            rate: MeasuredRate { expected: interval, interval, last: None, is_measured: false },
+            rate: MeasuredRate {
+                intervals,
+                interval: intervals.expected,
+                last: None,
+                is_measured: false,
+                measured: 0,
+            },
         }
     }
 
-    /// Gets one moment per `interval` from now on.
-    pub(super) fn set_interval(&mut self, interval: Duration) {
-        self.rate.expected = interval;
+    /// Gets moments at these intervals from now on.
+    pub(super) fn set_intervals(&mut self, intervals: Intervals) {
+        self.rate.intervals = intervals;
         self.rate.stopped();
     }
 
-    /// Expects one moment per `interval`, unless it is measured how they come.
-    pub(super) fn expect(&mut self, interval: Duration) {
+    /// Expects moments at these intervals, unless it is measured how they come.
+    pub(super) fn expect(&mut self, intervals: Intervals) {
         if !self.rate.is_measured {
-            self.set_interval(interval);
+            self.set_intervals(intervals);
         }
     }
 
@@ -140,7 +158,7 @@ impl<W: Default> Queue<W> {
         if let Some(entry) = self.entries.get_mut(&agent) {
             entry.refused = entry.refused.max(refused);
             if let (Lane::Calls, Standing::Waiting(due)) = (lane, standing) {
-                entry.wanted_until = Some(due + LATE_CALLERS);
+                entry.wanted_until = Some(due.expected + LATE_CALLERS);
             }
         }
         standing
@@ -228,7 +246,9 @@ impl<W: Default> Queue<W> {
 
     /// When this agent is expected to be due.
     pub(super) fn standing(&mut self, agent: AgentId, now: Instant) -> Standing {
-        let Some(entry) = self.entries.get(&agent) else { return Standing::Waiting(now) };
+        let Some(entry) = self.entries.get(&agent) else {
+            return Standing::Waiting(Due { earliest: now, expected: now });
+        };
         let (lane, number) = (entry.lane, entry.ticket);
         if entry.is_due {
             return Standing::Due;
@@ -236,7 +256,7 @@ impl<W: Default> Queue<W> {
         let before = self.lane(lane).partition_point(|(other, _)| *other < number);
         let beside = self.lane(lane.other()).len().min(before + 1);
         let before = u32::try_from(before + beside).unwrap_or(u32::MAX);
-        Standing::Waiting(self.rate.next(now) + self.rate.interval(now).saturating_mul(before))
+        Standing::Waiting(self.rate.due(now, before))
     }
 
     /// The next place, alternately from both lanes.
@@ -286,15 +306,17 @@ impl MeasuredRate {
     fn moved(&mut self, now: Instant, places: u32) {
         if let Some(last) = self.last.replace(now).filter(|_| self.is_measured) {
             let measured = now.saturating_duration_since(last) / places.max(1);
-            let (low, high) = (self.expected / PACE_RANGE, self.expected * PACE_RANGE);
-            let measured = measured.clamp(low, high);
-            self.interval = (self.interval * (SMOOTHING - 1) + measured) / SMOOTHING;
+            let expected = self.intervals.expected;
+            let measured = measured.clamp(expected / PACE_RANGE, expected * PACE_RANGE);
+            self.measured = (self.measured + 1).min(SMOOTHING);
+            self.interval = (self.interval * (self.measured - 1) + measured) / self.measured;
         }
         self.is_measured = true;
     }
 
     fn stopped(&mut self) {
-        (self.interval, self.is_measured) = (self.expected, false);
+        self.interval = self.intervals.expected;
+        (self.is_measured, self.measured) = (false, 0);
     }
 
     /// The measured interval, or the time since the last move if that is longer.
@@ -304,9 +326,18 @@ impl MeasuredRate {
         self.interval.max(stands)
     }
 
-    /// When the first agent in the queue is expected to be due.
-    fn next(&self, now: Instant) -> Instant {
-        self.last.map_or(now, |last| now.max(last + self.interval))
+    /// When an agent with so many before it is due. Nothing is measured before the queue has moved twice; until then the
+    /// other replicas may need no moments.
+    fn due(&self, now: Instant, before: u32) -> Due {
+        let next = |interval: Duration| self.last.map_or(now, |last| now.max(last + interval));
+        let expected = next(self.interval) + self.interval(now).saturating_mul(before);
+        let shortest = self.intervals.shortest;
+        let earliest = if self.measured > 0 {
+            expected
+        } else {
+            next(shortest) + shortest.saturating_mul(before)
+        };
+        Due { earliest, expected }
     }
 }
 

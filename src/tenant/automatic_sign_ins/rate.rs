@@ -14,6 +14,7 @@ use tokio::{
 };
 use tracing::debug;
 
+use super::queue::Intervals;
 use crate::tenant::SharedSignIns;
 
 /// Spreads sign-ins evenly: this many a second, over all who share the limit. It hands out moments:
@@ -67,10 +68,11 @@ impl RateLimit {
         Duration::from_nanos(self.interval.load(Ordering::Relaxed))
     }
 
-    /// The time from one moment of this process to its next one, while all who share the limit need as many.
-    pub(super) fn own_interval(&self) -> Duration {
+    /// The times from one moment of this process to its next one.
+    pub(super) fn intervals(&self) -> Intervals {
         let replicas = self.shared.as_ref().map_or(1, |shared| shared.replicas());
-        self.interval().saturating_mul(replicas)
+        let shortest = self.interval();
+        Intervals { expected: shortest.saturating_mul(replicas), shortest }
     }
 
     /// Changes the rate. Moments that were taken before stay.

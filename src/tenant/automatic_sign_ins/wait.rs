@@ -30,7 +30,7 @@ pub(in crate::tenant) enum Moment {
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 impl AdmittedCall {
-    /// Waits until the agent may be signed in. If the caller's deadline comes before that, fails at
+    /// Waits until the agent may be signed in. If that cannot be before the caller's deadline, fails at
     /// once; the agent keeps its place.
     pub(in crate::tenant) async fn sign_in_moment(
         &mut self,
@@ -76,11 +76,11 @@ impl AdmittedCall {
         let joined = match standing {
             // A grant is for the call that has the agent's turn, and that is this call.
             Standing::Due => entry.waiters.grant.take().map(Joined::Granted),
-            Standing::Waiting(due) if !self.caller_wait.lasts_until(due) => {
+            Standing::Waiting(due) if !self.caller_wait.lasts_until(due.earliest) => {
                 drop(state);
                 tenant.sign_ins.joined.notify_one();
                 tenant.drive_sign_ins();
-                return Err(Obstacle::SignInsQueued { due_in: due - now });
+                return Err(Obstacle::SignInsQueued { due_in: due.expected - now });
             }
             Standing::Waiting(due) => {
                 let (call, granted) = oneshot::channel();
@@ -136,7 +136,7 @@ impl SignIns {
     fn queued(&self, agent: AgentId) -> Obstacle {
         let now = Instant::now();
         let due_in = match self.lock().queue.standing(agent, now) {
-            Standing::Waiting(due) => due.saturating_duration_since(now),
+            Standing::Waiting(due) => due.expected.saturating_duration_since(now),
             Standing::Due => Duration::ZERO,
         };
         Obstacle::SignInsQueued { due_in }

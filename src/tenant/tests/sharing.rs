@@ -3,6 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
@@ -416,6 +417,25 @@ async fn a_caller_who_cannot_wait_for_another_replica_is_told_so() {
         world.tenant.command(agent(1001), command, &hurried, None).await.expect_err("waited");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(_))), "{error}");
     assert!(world.asked(Interface::SignIn).is_empty());
+}
+
+#[tokio::test]
+async fn a_call_waits_whose_turn_comes_in_time_if_the_other_replicas_need_no_moments() {
+    let others = Others::default();
+    others.sign_ins.takes_all_moments.store(true, Relaxed);
+    // By its own part of the rate, this replica needs longer for them than their callers wait.
+    let agents: Vec<u32> = (1001..=1013).collect();
+    let lines = [UNPOLLED[0], ("keep.sign_ins_per_second", "1")];
+    let setup = Setup { lines: &lines, credentials: &agents, ..<_>::default() };
+    let world = World::of(Setup { replicas: Some(&others), ..setup }).await;
+    let calls = join_all(agents.iter().map(|id| world.busy(*id)));
+    let giving = async {
+        until("all wait", || world.tenant.sign_in_queue().waiting == agents.len()).await;
+        others.sign_ins.takes_all_moments.store(false, Relaxed);
+    };
+    for call in tokio::join!(calls, giving).0 {
+        call.expect("accepted");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,12 @@ fn agent(id: u32) -> AgentId {
 }
 
 fn queue() -> Queue<()> {
-    Queue::new(INTERVAL)
+    Queue::new(intervals(1))
+}
+
+/// The expected interval is so many times the shortest.
+fn intervals(times: u32) -> Intervals {
+    Intervals { expected: times * INTERVAL, shortest: INTERVAL }
 }
 
 fn pop(queue: &mut Queue<()>, now: Instant) -> Option<u32> {
@@ -22,7 +27,7 @@ fn pop(queue: &mut Queue<()>, now: Instant) -> Option<u32> {
 
 fn due_in(queue: &mut Queue<()>, id: u32, lane: Lane, now: Instant) -> Duration {
     match queue.ask(agent(id), lane, 0, now) {
-        Standing::Waiting(due) => due.saturating_duration_since(now),
+        Standing::Waiting(due) => due.expected.saturating_duration_since(now),
         Standing::Due => panic!("its moment has come"),
     }
 }
@@ -249,12 +254,31 @@ fn what_is_expected_changes_with_the_replicas_until_it_is_measured() {
     for id in 1..=100 {
         queue.ask(agent(id), Lane::Calls, 0, now);
     }
-    queue.expect(3 * INTERVAL);
+    queue.expect(intervals(3));
     assert_eq!(due_in(&mut queue, 11, Lane::Calls, now), 30 * INTERVAL);
     for _ in 0..50 {
         now += INTERVAL;
         pop(&mut queue, now);
     }
-    queue.expect(3 * INTERVAL);
+    queue.expect(intervals(3));
     assert!(queue.interval(now) < 2 * INTERVAL, "the others need fewer");
+}
+
+#[test]
+fn who_may_be_in_time_is_known_by_the_whole_rate_until_the_queue_has_moved_twice() {
+    let (mut queue, mut now) = (queue(), Instant::now());
+    queue.expect(intervals(3));
+    for id in 1..=11 {
+        queue.ask(agent(id), Lane::Calls, 0, now);
+    }
+    let due_in = |queue: &mut Queue<()>, now| match queue.standing(agent(11), now) {
+        Standing::Waiting(due) => (due.earliest - now, due.expected - now),
+        Standing::Due => panic!("its moment has come"),
+    };
+    assert_eq!(due_in(&mut queue, now), (10 * INTERVAL, 30 * INTERVAL));
+    for _ in 0..2 {
+        now += 2 * INTERVAL;
+        pop(&mut queue, now);
+    }
+    assert_eq!(due_in(&mut queue, now), (18 * INTERVAL, 18 * INTERVAL));
 }

@@ -185,7 +185,9 @@ async fn a_replica_that_gets_no_moments_for_long_takes_some_by_itself() {
 #[tokio::test]
 async fn each_replica_expects_an_even_part_of_the_rate() {
     let (limit, _others) = shared(10, []);
-    assert_eq!(limit.own_interval(), 3 * limit.interval());
+    let Intervals { expected, shortest } = limit.intervals();
+    assert_eq!((expected, shortest), (3 * limit.interval(), limit.interval()));
     let alone = RateLimit::per_second(10, None);
-    assert_eq!(alone.own_interval(), alone.interval());
+    let Intervals { expected, shortest } = alone.intervals();
+    assert_eq!((expected, shortest), (alone.interval(), alone.interval()));
 }
