@@ -1,12 +1,15 @@
 //! A gRPC client of the bridge, for `call`, the demo and the tests.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, ResponseFuture, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use rustls::ClientConfig;
 use tonic::body::Body;
@@ -16,6 +19,11 @@ use crate::rpc::proto::{
     agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
     agent_state_client::AgentStateClient,
 };
+
+/// After how long without a word of its peer a connection with open calls asks whether it is there, and how long it waits for
+/// the answer. Otherwise a stream without an end would never notice that the peer's machine is gone.
+const ASKS_AFTER: Duration = Duration::from_secs(20);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// HTTP/2 without TLS. It honours GOAWAY: the next call opens a new connection.
 pub type Channel = Client<HttpConnector, Body>;
@@ -59,7 +67,12 @@ pub fn secure_channel(tls: ClientConfig) -> SecureChannel {
         .https_or_http()
         .enable_http2()
         .wrap_connector(connector);
-    Client::builder(TokioExecutor::new()).http2_only(true).build(connector)
+    Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(ASKS_AFTER)
+        .http2_keep_alive_timeout(ANSWER_MAX)
+        .build(connector)
 }
 
 /// A connection, opened by the first call.
@@ -82,4 +95,41 @@ pub fn agent_session(channel: Channel, origin: Uri) -> AgentSessionClient<Channe
 /// A client of `AgentEvents` at `origin`.
 pub fn agent_events(channel: Channel, origin: Uri) -> AgentEventsClient<Channel> {
     AgentEventsClient::with_origin(channel, origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{RootCertStore, crypto::aws_lc_rs};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        time::{pause, timeout},
+    };
+
+    use super::*;
+
+    /// A frame of SETTINGS that sets nothing.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_without_a_word_is_given_up() {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider);
+        let tls = tls.with_safe_default_protocol_versions().expect("versions");
+        let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = format!("http://{}/", listener.local_addr().expect("an address"));
+        let request = Request::get(origin).body(Body::empty()).expect("a request");
+        let asked = tokio::spawn(secure_channel(tls).request(request));
+        let (mut peer, _) = listener.accept().await.expect("a connection");
+        peer.write_all(&SETTINGS).await.expect("written");
+        let mut preface = [0; 24];
+        peer.read_exact(&mut preface).await.expect("a preface");
+        // From here on nothing but timers can happen.
+        pause();
+        let answer = timeout(Duration::from_secs(60), asked).await.expect("given up");
+        answer.expect("no panic").expect_err("nobody answers");
+    }
 }
