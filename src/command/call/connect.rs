@@ -23,7 +23,8 @@ use crate::{
 pub(super) struct Clients {
     pub(super) states: AgentStateClient<AuthorizedChannel>,
     pub(super) sessions: AgentSessionClient<AuthorizedChannel>,
-    pub(super) events: AgentEventsClient<AuthorizedChannel>,
+    channel: AuthorizedChannel,
+    origin: Uri,
 }
 
 impl Clients {
@@ -48,8 +49,22 @@ impl Clients {
         Ok(Self {
             states: AgentStateClient::with_origin(channel.clone(), origin.clone()),
             sessions: AgentSessionClient::with_origin(channel.clone(), origin.clone()),
-            events: AgentEventsClient::with_origin(channel, origin),
+            channel,
+            origin,
         })
+    }
+
+    pub(super) fn events(&self) -> AgentEventsClient<AuthorizedChannel> {
+        AgentEventsClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// Has the next client of events show the token that --token-file has by now: the file is replaced before its token expires.
+    /// Returns whether that is another one. The one before stays while the file cannot be read.
+    pub(super) fn read_token_again(&mut self, options: &Options) -> bool {
+        let Ok(shown @ Some(_)) = token(options) else { return false };
+        let is_another = self.channel.authorization != shown;
+        self.channel.authorization = shown;
+        is_another
     }
 }
 
@@ -113,5 +128,44 @@ fn tls(roots: RootCertStore, own: Option<OwnCertificate>) -> Result<ClientConfig
     match own {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => builder.with_client_auth_cert(chain, key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_again_and_stays_while_its_file_cannot_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        fs::write(&file, "first").expect("written");
+        let options = Options {
+            tenant: String::new(),
+            addr: "127.0.0.1:1".to_owned(),
+            ca: None,
+            certificate: None,
+            key: None,
+            token_file: Some(file.clone()),
+            insecure_plaintext: true,
+            deadline: None,
+            json: false,
+        };
+        let clients = Clients::connect(&options);
+        let mut clients = clients.unwrap_or_else(|Mistake(mistake)| panic!("{mistake}"));
+        for (content, is_another, shown) in [
+            (Some("first"), false, "Bearer first"),
+            (Some("second"), true, "Bearer second"),
+            (None, false, "Bearer second"),
+            (Some("third"), true, "Bearer third"),
+        ] {
+            match content {
+                Some(content) => fs::write(&file, content).expect("written"),
+                None => fs::remove_file(&file).expect("removed"),
+            }
+            assert_eq!(clients.read_token_again(&options), is_another, "{content:?}");
+            let header = clients.channel.authorization.as_ref().expect("a token");
+            assert_eq!(header.to_str().expect("text"), shown);
+        }
     }
 }

@@ -186,10 +186,11 @@ impl Failure {
         self
     }
 
-    /// Whether the same call may succeed after a while: a bridge says when, and whatever else failed was on the way to one.
+    /// Whether the same watch may go on after a while: a bridge says when, or all places are taken, which come free again, and
+    /// whatever else failed was on the way to one.
     pub(super) fn may_pass(&self) -> bool {
         if !self.reason.is_empty() {
-            return self.retry_delay.is_some();
+            return self.retry_delay.is_some() || self.reason == reason::TENANT_LIMIT_REACHED.name;
         }
         matches!(
             self.code,
@@ -291,6 +292,28 @@ impl fmt::Display for Failure {
                 let delay = humantime::format_duration(delay);
                 lines(f, "try again", &json!(format!("in {delay}")))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_watch_goes_on_where_a_place_comes_free_and_not_where_it_is_refused() {
+        for (reason, may_pass) in [
+            (&reason::TENANT_LIMIT_REACHED, true),
+            (&reason::CALLER_NOT_ALLOWED, false),
+            (&reason::INVALID_REQUEST, false),
+        ] {
+            let metadata = HashMap::<String, String>::new();
+            let details = ErrorDetails::with_error_info(reason.name, ERROR_DOMAIN, metadata);
+            let status = Status::with_error_details(reason.code, "refused", details);
+            let failure = from_bridge(&status).expect("of a bridge");
+            assert_eq!(failure.may_pass(), may_pass, "{}", reason.name);
         }
     }
 }

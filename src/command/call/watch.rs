@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A watch of events. When its stream ends, it begins a new one where the last one stopped.
 struct Watching<'a> {
-    clients: &'a Clients,
+    clients: Clients,
     options: &'a Options,
     agents: Vec<String>,
     /// The number of the last event that was received.
@@ -52,7 +52,7 @@ pub(super) async fn watch(clients: Clients, options: &Options, what: WatchEvents
         }
     };
     let mut watching = Watching {
-        clients: &clients,
+        clients,
         options,
         agents: what.agents,
         position: what.after,
@@ -70,25 +70,30 @@ impl Watching<'_> {
     /// Follows streams one after the other. A stream ends when its replica stops, or is killed, or its connection
     /// reaches its maximum age; the next one begins after the last event.
     async fn follow(&mut self) -> Ending {
-        let (mut pause, mut is_told) = (SHORTEST_PAUSE, false);
+        let (mut pause, mut told) = (SHORTEST_PAUSE, String::new());
         loop {
             let Err(failure) = self.stream().await else { return Ending::Done };
             let is_over = self.left().is_some_and(|left| left.is_zero());
+            let has_another_token = self.clients.read_token_again(self.options);
             match failure.reason.as_str() {
                 "CONNECTION_AGED" | "SHUTTING_DOWN" => {}
                 // The deadline that the user gave has passed; this is no failure.
                 "DEADLINE" if self.begun => return Ending::Done,
+                // The token that was shown when the stream began has expired.
+                "CALLER_UNKNOWN" if self.begun && !is_over && has_another_token => {}
                 // The only replica there is may be restarted.
                 _ if self.begun && !is_over && failure.may_pass() => {}
                 _ => return self.options.failed(&failure),
             }
             if mem::take(&mut self.goes_on) {
-                (pause, is_told) = (SHORTEST_PAUSE, false);
+                (pause, told) = (SHORTEST_PAUSE, String::new());
             }
-            // Each stream ends with the age of its connection, and the next one begins at once.
-            if !is_told && failure.reason != "CONNECTION_AGED" {
-                is_told = true;
-                let _unread = writeln!(io::stderr(), "{}; reconnecting", failure.in_short());
+            // Each stream ends with the age of its connection, and the next one begins at once. Otherwise each new cause is
+            // told, once: a bridge that is restarted may come back with a certificate that is not good.
+            let cause = failure.in_short();
+            if cause != told && failure.reason != "CONNECTION_AGED" {
+                let _unread = writeln!(io::stderr(), "{cause}; reconnecting");
+                told = cause;
             }
             let longest = self.left().unwrap_or(LONGEST_PAUSE).max(SHORTEST_PAUSE);
             let asked_for = failure.retry_delay.unwrap_or_default().clamp(pause, LONGEST_PAUSE);
@@ -129,7 +134,7 @@ impl Watching<'_> {
             after_sequence: self.position,
             tenant_id: self.options.tenant.clone(),
         });
-        let mut events = self.clients.events.clone();
+        let mut events = self.clients.events();
         let opening = events.watch_events(request);
         let opened = if self.begun {
             // Where the bridge's machine is gone, nothing else ends the attempt for minutes.

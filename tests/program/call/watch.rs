@@ -107,6 +107,16 @@ async fn a_watch_goes_on_with_the_bridge_that_is_started_next_until_one_refuses_
     let said = within("what it does", errors.next_line()).await.expect("readable");
     let said = said.expect("a line");
     assert!(said.ends_with("; reconnecting"), "{said}");
+    let refused = async {
+        loop {
+            let said = errors.next_line().await.expect("readable").expect("a line");
+            if said.contains("Connection refused") {
+                return said;
+            }
+        }
+    };
+    let said = within("the next cause", refused).await;
+    assert!(said.ends_with("; reconnecting"), "{said}");
 
     let mut program = start_at(Some(&site), &again("")).await;
     until_told(&mut lines, |message| message["begin"].is_object()).await;
