@@ -71,9 +71,11 @@ impl Tenant {
         }
         let _place = self.renewals.try_acquire().ok()?;
         let mut reply = self.ask_unasked(&AGENT_STATUS, agent, session).await.ok()?;
+        let answered_by = reply.answered_by;
         self.store_renewals(agent, session, &mut reply).await;
         match reply.into_verdict(session.guid.node()) {
             Ok(_) => Some(Finding::Alive),
+            Err(_) if self.may_be_good_elsewhere(session, answered_by) => None,
             Err(error) => Some(Finding::of(&error)),
         }
     }

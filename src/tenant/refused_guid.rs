@@ -35,10 +35,9 @@ impl AdmittedCall {
         // the bridge were quicker, it would take the agent over from its owner. And where a standby site has refused the
         // Guid, or calls for some agents go to one, the first site may take it again, and nobody but the owner could hand
         // it in once more.
-        let knows_all = |address| self.tenant.gateway.knows_all_sessions(address);
-        let may_go_on = refused.retcode.kind() == Kind::SessionMoved
-            || !self.answered_by.is_some_and(knows_all);
-        let is_owners = session.origin == Origin::Registered && may_go_on;
+        let has_moved = refused.retcode.kind() == Kind::SessionMoved;
+        let is_owners = (session.origin == Origin::Registered && has_moved)
+            || self.tenant.may_be_good_elsewhere(&session, self.answered_by);
         let only_stored = command.interface.only_reads() || is_owners;
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
@@ -109,6 +108,16 @@ impl AdmittedCall {
 }
 
 impl Tenant {
+    /// Whether a refusal by this address says nothing about the session: it is its owner's, and another site may take its Guid.
+    pub(super) fn may_be_good_elsewhere(
+        &self,
+        session: &Session,
+        answered_by: Option<usize>,
+    ) -> bool {
+        let knows_all = |address| self.gateway.knows_all_sessions(address);
+        session.origin == Origin::Registered && !answered_by.is_some_and(knows_all)
+    }
+
     /// The agent's newest session, if it is newer than the version `refused`.
     pub(super) async fn stored_since(&self, agent: AgentId, refused: u64) -> Option<Arc<Session>> {
         let stored = self.newest_session(agent).await;

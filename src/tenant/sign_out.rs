@@ -53,7 +53,9 @@ impl AdmittedCall {
         self.tenant.note(self.agent, Event::Begun(Attempt::SignOut));
         let (session, verdict) = self.sign_out_once_or_twice(interface, session, untouched).await;
         let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
-        if let Some(what) = what_ended(&verdict) {
+        let is_of_another_site =
+            verdict.is_err() && tenant.may_be_good_elsewhere(&session, self.answered_by);
+        if let Some(what) = what_ended(&verdict).filter(|_| !is_of_another_site) {
             let forgetting = async move {
                 tenant.forget_signed_out(agent, &session, what).await;
                 drop(lock);
@@ -135,6 +137,9 @@ impl AdmittedCall {
         let (tenant, agent) = (self.tenant.clone(), self.agent);
         let refused = |session: &Arc<Session>| session.version == refused;
         let Some(session) = tenant.sessions.cached(agent).filter(refused) else { return Ok(()) };
+        if tenant.may_be_good_elsewhere(&session, self.answered_by) {
+            return Ok(());
+        }
         // Where another replica polls, this one does not hear that the session goes on. So a lost answer counts here for a time
         // only, after which a session that nobody uses has ended anyway.
         let counts =
@@ -177,6 +182,7 @@ impl AdmittedCall {
         let command = Command::plain(interface);
         let asked = self.ask(&command, (Some(session), None), Stage::Answer, untouched).await;
         let mut reply = asked?;
+        self.answered_by = reply.answered_by;
         reply.set_cookies(&session.cookies);
         let guid = reply.guid.take();
         let verdict = reply.into_verdict(session.guid.node());

@@ -210,6 +210,19 @@ async fn a_registered_guid_outlasts_a_refusal_by_a_standby_site_that_nobody_has_
     }
     assert!(bridge.asked(Interface::SignIn).is_empty());
     assert_eq!(bridge.session(AGENT).await.guid_version, before);
+    // Nor is it known whether the agent is signed out, whether or not the answer comes.
+    for is_lost in [false, true] {
+        if is_lost {
+            let lost = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignOut);
+            bridge.gateway.misbehave(lost);
+        }
+        let status = bridge.sign_out(AGENT).await.expect_err("not known at the second site");
+        let outcome = if is_lost { "unknown" } else { "refused" };
+        assert_eq!(Refusal::from(status).metadata["outcome"], outcome);
+        // It waits until the bridge has asked what became of the sign-out.
+        bridge.set_busy(AGENT).await.expect_err("not known at the second site");
+        assert_eq!(bridge.session(AGENT).await.guid_version, before);
+    }
 }
 
 #[tokio::test]
