@@ -61,6 +61,8 @@ pub(super) struct TestDrawers {
     pub(super) puts: Arc<AtomicUsize>,
     /// Whether nothing can be read.
     pub(super) is_away: Arc<AtomicBool>,
+    /// The drawer that cannot be read, if there is one.
+    stuck: Arc<Mutex<Option<SealedKind>>>,
 }
 
 impl TestStores {
@@ -212,6 +214,13 @@ impl SessionStore for TestStore {
     }
 }
 
+impl TestDrawers {
+    /// This drawer cannot be read any more.
+    pub(super) fn gets_stuck(&self, drawer: SealedKind) {
+        *lock(&self.stuck) = Some(drawer);
+    }
+}
+
 impl SealedValueStore for TestDrawers {
     fn put(
         &self,
@@ -227,7 +236,7 @@ impl SealedValueStore for TestDrawers {
 
     fn get(&self, drawer: SealedKind, agent: AgentId) -> StoreFuture<'_, Option<Vec<u8>>> {
         let found = lock(&self.sealed).get(&(drawer, agent)).map(|(sealed, _)| sealed.clone());
-        let is_away = self.is_away.load(Relaxed);
+        let is_away = self.is_away.load(Relaxed) || *lock(&self.stuck) == Some(drawer);
         let away = || Err(StoreError::Unavailable("away".into()));
         Box::pin(async move { if is_away { away() } else { Ok(found) } })
     }

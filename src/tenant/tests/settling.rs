@@ -1,8 +1,9 @@
-//! What keepers do while replicas may not have told the store yet what they did while it was away.
+//! What keepers do while the store does not say what other replicas did, or may not have heard of it yet.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ccgateway_sim::Interface;
+use tokio::task::JoinHandle;
 
 use super::{
     others::{OURS, Others, THEIRS},
@@ -10,7 +11,8 @@ use super::{
     world::{FAST, Setup, UNPOLLED, World, agent, prompt, until},
 };
 use crate::{
-    session::{EndOf, SessionState},
+    call::Obstacle,
+    session::{EndOf, SealedKind, SessionState},
     tenant::Polls as _,
 };
 
@@ -25,6 +27,60 @@ async fn kept(others: &Others, stores: &TestStores) -> World {
     world.sign_in(1001).await;
     world.until_state(1001, Some(SessionState::Kept)).await;
     world
+}
+
+/// Agents whose passwords are in the configuration. The first of them has a session of this version, which has ended at the
+/// gateway, and which nobody keeps.
+async fn signed_out(others: &Others, stores: &TestStores) -> (World, u64) {
+    let (lines, credentials) = (&UNPOLLED, &[1001, 1002][..]);
+    let setup = Setup { lines, credentials, replicas: Some(others), ..<_>::default() };
+    let world = World::of(Setup { stores: Some(stores.clone()), ..setup }).await;
+    world.busy(1001).await.expect("signed in");
+    world.gateway.sign_out(1001);
+    let lost = world.tenant.sessions.cached(agent(1001)).expect("a session").version;
+    (world, lost)
+}
+
+/// What comes of a sign-in that only the agent's keeper wants.
+fn make_anew(world: &World, lost: u64) -> JoinHandle<Result<(), Obstacle>> {
+    let tenant = world.tenant.clone();
+    tokio::spawn(async move { tenant.make_anew(agent(1001), lost).await.result })
+}
+
+async fn check_refused_for_the_store(world: &World, made: JoinHandle<Result<(), Obstacle>>) {
+    let made = made.await.expect("no panic");
+    assert!(matches!(made, Err(Obstacle::StoreUnavailable(_))), "{made:?}");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1, "that of the call");
+}
+
+#[tokio::test]
+async fn a_keeper_takes_no_lock_if_the_store_fell_silent_while_it_waited_for_its_moment() {
+    let (others, stores) = (Others::default(), TestStores::new(false));
+    let (world, lost) = signed_out(&others, &stores).await;
+    others.sign_ins.takes_all_moments.store(true, Relaxed);
+    let asked = others.sign_ins.asked.load(Relaxed);
+    let made = make_anew(&world, lost);
+    until("it waits", || world.tenant.sign_in_queue().waiting == 1).await;
+    stores.drawers.gets_stuck(SealedKind::Rejected);
+    others.sign_ins.takes_all_moments.store(false, Relaxed);
+    check_refused_for_the_store(&world, made).await;
+    assert_eq!(others.sign_ins.asked.load(Relaxed), asked);
+}
+
+#[tokio::test]
+async fn a_keeper_signs_nobody_in_if_the_store_fell_silent_while_it_waited_for_the_lock() {
+    // What another replica may know: that the agent was signed out, or that the gateway rejects the password.
+    for unknown in [SealedKind::SignOut, SealedKind::Rejected] {
+        let (others, stores) = (Others::default(), TestStores::new(false));
+        let (world, lost) = signed_out(&others, &stores).await;
+        others.answer([Some(THEIRS)]);
+        let asked = others.sign_ins.asked.load(Relaxed);
+        let made = make_anew(&world, lost);
+        until("it waits", || others.sign_ins.asked.load(Relaxed) > asked).await;
+        stores.drawers.gets_stuck(unknown);
+        others.answer([Some(OURS)]);
+        check_refused_for_the_store(&world, made).await;
+    }
 }
 
 #[tokio::test]
@@ -88,20 +144,14 @@ async fn a_keeper_that_waits_for_the_lock_until_a_store_is_back_signs_nobody_in_
 #[tokio::test]
 async fn keepers_wait_in_the_queue_until_the_store_has_heard_of_all_and_callers_do_not() {
     let (others, stores) = (Others::default(), TestStores::new(false));
-    let (lines, credentials) = (&UNPOLLED, &[1001, 1002][..]);
-    let setup = Setup { lines, credentials, replicas: Some(&others), ..<_>::default() };
-    let world = World::of(Setup { stores: Some(stores.clone()), ..setup }).await;
-    world.busy(1001).await.expect("signed in");
-    let lost = world.tenant.sessions.cached(agent(1001)).expect("a session").version;
-    world.gateway.sign_out(1001);
+    let (world, lost) = signed_out(&others, &stores).await;
     stores.store.is_back_after(Duration::ZERO);
-    let made = world.tenant.make_anew(agent(1001), lost).await.result;
+    let made = make_anew(&world, lost).await.expect("no panic");
     made.expect("it had its moment when that was of use");
 
     let lost = world.tenant.sessions.cached(agent(1001)).expect("a session").version;
     stores.store.is_away_again_and_again(Duration::ZERO);
-    let tenant = world.tenant.clone();
-    let keeper = tokio::spawn(async move { tenant.make_anew(agent(1001), lost).await });
+    let keeper = make_anew(&world, lost);
     until("it waits", || world.tenant.sign_in_queue().waiting == 1).await;
     world.busy(1002).await.expect("signed in for its caller");
     keeper.abort();
