@@ -142,9 +142,15 @@ impl Entry {
         Some(Self { unsynced: true, ..end })
     }
 
-    fn proven_over(&self, other: &Self) -> Option<Self> {
+    /// Whether both end one version, and this one proves more than the other.
+    fn is_better_end(&self, other: &Self) -> bool {
         let proof = |end: &Self| (end.ended.is_some(), end.signed_out);
-        if self.version != other.version || proof(self) <= proof(other) {
+        let are_ends = self.session.is_none() && other.session.is_none();
+        are_ends && self.version == other.version && proof(self) > proof(other)
+    }
+
+    fn proven_over(&self, other: &Self) -> Option<Self> {
+        if !self.is_better_end(other) {
             return None;
         }
         let end = Self::end(self.version.saturating_add(1), self.signed_out);
@@ -327,7 +333,8 @@ impl Local {
     }
 
     /// Takes in what is newer than what is known. Of two that claim one version, the one that all
-    /// share is right. A session that was signed out stays out, also if it was renewed meanwhile.
+    /// share is right, and of two ends the one that proves more. A session that was signed out stays out,
+    /// also if it was renewed meanwhile.
     pub fn offer(&self, agent: AgentId, entry: &Entry) -> Taken {
         self.offer_over(agent, entry, u64::MAX)
     }
@@ -403,8 +410,8 @@ impl Local {
             return Some(Taken::SignedOut);
         }
         if let Some(known) = known.entries.get(&agent) {
-            let same = known.version == entry.version && known.unsynced && !entry.unsynced;
-            if known.version >= entry.version && !same {
+            let is_shared = known.version == entry.version && known.unsynced && !entry.unsynced;
+            if known.version >= entry.version && !is_shared && !entry.is_better_end(known) {
                 return Some(Taken::Older);
             }
         }

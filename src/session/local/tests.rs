@@ -235,6 +235,9 @@ async fn of_two_ends_of_one_version_the_one_that_proves_more_stays() {
         (proven(11), refused(11), both, is_only_here(proven(12))),
         (refused(11), plain(11), both, is_only_here(refused(12))),
         (is_only_here(plain(11)), proven(11), Taken::Yes, proven(11)),
+        (plain(11), proven(11), Taken::Yes, proven(11)),
+        (plain(11), refused(11), Taken::Yes, refused(11)),
+        (refused(11), proven(11), Taken::Yes, proven(11)),
         (proven(11), proven(11), Taken::Older, proven(11)),
         // That may be the end of another session.
         (proven(11), plain(12), Taken::Yes, plain(12)),
