@@ -197,11 +197,21 @@ impl CredentialBook {
         if let Some(displaced) = displaced {
             sealed.remove(SealedKind::Rejected, displaced).await;
         }
-        // Where the others cannot be read, the newest one is still worth more than they.
-        let mut shared = self.shared_rejections(sealed, agent).await.unwrap_or_default();
+        // Where the shared ones cannot be read, this replica's own take their place: those that it does not know are known to
+        // the replicas that have shared them.
+        let shared = self.shared_rejections(sealed, agent).await;
+        let mut shared = shared.unwrap_or_else(|_unread| self.rejections_here(agent));
         shared.add(&password, &why, self.rejected_for);
         let plain = shared.to_plain();
         sealed.put(SealedKind::Rejected, of_no_session(agent), &plain, self.rejected_for).await;
+    }
+
+    fn rejections_here(&self, agent: AgentId) -> SharedRejections {
+        let mut known = SharedRejections::default();
+        for (password, why, time) in self.agents.rejections(agent) {
+            known.add(&password, &why, time);
+        }
+        known
     }
 
     async fn shared_rejections(

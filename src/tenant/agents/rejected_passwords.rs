@@ -1,6 +1,8 @@
 //! The password that an agent was signed in with, and the rejected passwords that must not be tried
 //! again.
 
+use std::time::Duration;
+
 use secrecy::SecretString;
 use tokio::time::Instant;
 
@@ -113,6 +115,19 @@ impl AgentRecords {
             part.rejected.push(Rejected { password, until, why, ticket });
         });
         displaced.filter(|displaced| *displaced != agent)
+    }
+
+    /// The agent's rejected passwords, oldest first: why they must not be tried, and for how long.
+    pub(in crate::tenant) fn rejections(
+        &self,
+        agent: AgentId,
+    ) -> Vec<(PasswordDigest, Rejection, Duration)> {
+        let (known, now) = (self.known(), Instant::now());
+        let part = known.record(agent).and_then(|record| record.credentials.as_ref());
+        let rejected = part.into_iter().flat_map(|part| part.rejected.iter());
+        let live = rejected.filter(|rejected| rejected.until > now);
+        let left = |rejected: &Rejected| rejected.until.saturating_duration_since(now);
+        live.map(|it| (it.password.clone(), it.why.clone(), left(it))).collect()
     }
 
     /// Why this password must not be tried now, if that is known.

@@ -189,6 +189,25 @@ async fn a_rejected_password_is_told_and_no_replica_tries_it() {
 }
 
 #[tokio::test]
+async fn a_rejected_password_displaces_none_of_those_before_it_where_they_cannot_be_read() {
+    let stores = TestStores::new(true);
+    let world = with(&stores, &UNPOLLED, &[]).await;
+    let words = ["wrong", "wrong too"];
+    for (word, is_away) in words.into_iter().zip([false, true]) {
+        stores.drawers.is_away.store(is_away, Relaxed);
+        let wrong = world.tenant.sign_in(agent(1001), password(word), &context(), None).await;
+        assert!(wrong.expect_err("wrong").is_credentials_rejected());
+    }
+    stores.drawers.is_away.store(false, Relaxed);
+    let other = TestStores { store: TestStores::new(true).store, ..stores.clone() };
+    let theirs = with(&other, &UNPOLLED, &[]).await;
+    for word in words {
+        let rejection = theirs.tenant.credentials.rejection(agent(1001), &password(word)).await;
+        assert!(rejection.expect("read").is_some(), "{word}");
+    }
+}
+
+#[tokio::test]
 async fn a_password_that_no_longer_works_is_forgotten_everywhere_but_another_is_not() {
     let stores = TestStores::new(true);
     let world = with(&stores, &UNPOLLED, &[]).await;
