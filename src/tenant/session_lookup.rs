@@ -59,7 +59,7 @@ impl Tenant {
     }
 
     /// How long it still takes until the other replicas have nearly certainly told the store what they did while it was away,
-    /// such as signing agents out. Until then nobody is signed in whom no caller wants back.
+    /// such as signing agents out. Until then, only calls sign agents in; keepers wait.
     pub(super) fn store_settles_in(&self) -> Duration {
         let last = self.sessions.last_outage();
         last.map_or(Duration::ZERO, |last| {

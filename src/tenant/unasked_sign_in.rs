@@ -78,7 +78,7 @@ impl AdmittedCall {
         let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
         self.lock = match lock {
             Locked::Newer(session) => return Ok(session),
-            // As below: the store was away while this waited, and others tell it only now what they did meanwhile.
+            // The store was away until a moment ago, so another replica's sign-out may not be stored yet.
             Locked::Ours(_) if self.is_for_keeper && !self.tenant.store_settles_in().is_zero() => {
                 return Err(Obstacle::StoreUnavailable(StoreTrouble::Silent));
             }
