@@ -26,8 +26,9 @@ async fn waiting_for(request: &str, gateway: Options) -> TestBridge {
 /// A call that its own deadline does not end, however slow the machine is.
 async fn set_busy_in_a_minute(bridge: &TestBridge) -> Result<SetBusyResponse, Status> {
     // It is accepted for an agent who is busy, too.
-    let (agent_id, prolong) = (AGENT.to_string(), Some(true));
-    let mut request = Request::new(SetBusyRequest { agent_id, prolong, ..<_>::default() });
+    let (agent_id, reason, prolong) = (AGENT.to_string(), Some(200), Some(true));
+    let message = SetBusyRequest { agent_id, reason, prolong, ..<_>::default() };
+    let mut request = Request::new(message);
     request.set_timeout(Duration::from_secs(60));
     bridge.states.clone().set_busy(request).await.map(Response::into_inner)
 }
