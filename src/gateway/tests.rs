@@ -1,13 +1,13 @@
 //! What becomes of requests whose gateway is simulated, or cannot be reached.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use ccgateway_sim::{Fault, Misbehaviour, Options, Simulator};
 use tokio::net::TcpSocket;
 
 use super::*;
 use crate::{
-    call::Cutoff,
+    call::{Cutoff, Share},
     config::{Breaker, Config, Sources, load},
     telemetry::{
         metrics::{Format, Metrics},
@@ -41,6 +41,23 @@ impl Seat for Told {
     }
 }
 
+/// No place.
+struct Full;
+
+impl Seat for Full {
+    async fn move_to(&mut self, _address: usize) -> Result<(), Obstacle> {
+        Err(Obstacle::Overloaded { share: Share::TenantRequests, limit: NonZeroUsize::MIN })
+    }
+
+    fn may_repeat(&mut self) -> bool {
+        true
+    }
+
+    fn given_up(&mut self, _closing: Closing) {}
+
+    fn note(&mut self, _address: usize, _interface: usize, _sample: Sample) {}
+}
+
 /// An address that trips at its first failure stays so for the whole test.
 const BREAKER: Breaker = Breaker { failures: 1, pause: HOUR, pause_max: HOUR };
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -54,7 +71,8 @@ impl Client {
         let (id, mut tenant) = tenants.pop_first().expect("a tenant");
         tenant.breaker = BREAKER;
         let metrics = Metrics::new(&[], &[]);
-        let gateway = Gateway::new(&id, &tenant, &metrics.requests, &SystemRoots::default()).expect("a client");
+        let gateway = Gateway::new(&id, &tenant, &metrics.requests, &SystemRoots::default())
+            .expect("a client");
         Self { gateway, metrics }
     }
 
@@ -161,6 +179,7 @@ async fn a_request_goes_on_to_the_next_address_and_the_following_ones_begin_ther
     assert_eq!(first(), (0, true));
     client.ask(&SAY_BUSY, Stage::Answer, &mut NoSeat).await.expect("accepted");
     assert_eq!(first(), (1, false));
+    assert!(gateway.prober.get().is_some(), "the first one is asked whether it is back");
     let addresses = gateway.addresses();
     let [before, now] = &addresses[..] else { panic!("{addresses:?}") };
     assert_eq!(format!("http://{}", before.host), refusing);
@@ -176,10 +195,21 @@ async fn what_a_host_bears_is_told_by_requests_and_not_by_polls_or_sign_ins() {
     for interface in [&SAY_BUSY, &POLL, &SIGN_IN] {
         client.ask(interface, Stage::Answer, &mut told).await.expect("accepted");
     }
+    assert!(client.gateway.prober.get().is_none(), "nobody has to be asked whether it is back");
     simulator.misbehave(Misbehaviour::always(Fault::CutBeforeAnswer));
     client.ask(&SAY_BUSY, Stage::Answer, &mut told).await.expect_err("no answer");
     let is_too_much = |sample| sample == Sample::TooMuch;
     let told = told.0.into_iter().map(|(at, by, sample)| (at, by, is_too_much(sample)));
     let number = SAY_BUSY.number();
     assert_eq!(told.collect::<Vec<_>>(), [(0, number, false), (0, number, true)]);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_without_a_place() {
+    let simulator = simulator().await;
+    simulator.misbehave(accepting(None));
+    let client = Client::of(&simulator.base_url(), "dynamic");
+    let error = client.ask(&SAY_BUSY, Stage::Answer, &mut Full).await.expect_err("no place");
+    assert!(matches!(error.obstacle(), Some(Obstacle::Overloaded { .. })), "{error}");
+    assert_eq!(simulator.journal().len(), 0);
 }
