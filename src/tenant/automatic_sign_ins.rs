@@ -19,7 +19,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
@@ -34,8 +34,6 @@ pub(super) struct SignIns {
     state: Mutex<State>,
     /// The number of entries in the queue, so that calls need not lock it while it is empty.
     entries: AtomicUsize,
-    /// A call has joined the queue.
-    joined: Notify,
     rate: RateLimit,
     /// Places for sign-ins under way. They are fewer than the tenant's requests, so that other
     /// calls get some.
@@ -112,7 +110,6 @@ impl SignIns {
         Self {
             state: Mutex::new(State { queue, is_driven: false }),
             entries: AtomicUsize::new(0),
-            joined: Notify::new(),
             rate,
             places: Arc::new(Semaphore::new(places_max)),
             places_max: places_max.into(),

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep},
-};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Grant, Waiters, queue::Entry};
 use crate::{
@@ -40,27 +37,10 @@ impl Tenant {
         let sign_ins = &self.sign_ins;
         // The semaphore is never closed.
         while let Ok(place) = sign_ins.places.clone().acquire_owned().await {
-            self.until_of_use().await;
             let Some(waiting) = self.waiting_sign_ins() else { return };
             sign_ins.rate.moment(waiting).await;
             if !self.grant_next(place) {
                 return;
-            }
-        }
-    }
-
-    /// Waits while moments are of use to nobody: shortly after an outage of the store nobody is signed in for a keeper alone,
-    /// and all replicas share the moments.
-    async fn until_of_use(&self) {
-        loop {
-            let settles = self.store_settles_in();
-            let now = Instant::now();
-            if settles.is_zero() || !self.sign_ins.lock().queue.waits_for_keepers_alone(now) {
-                return;
-            }
-            tokio::select! {
-                () = self.sign_ins.joined.notified() => {}
-                () = sleep(settles) => {}
             }
         }
     }

@@ -227,12 +227,6 @@ impl<W: Default> Queue<W> {
         self.waiting
     }
 
-    /// Whether agents wait, and no caller has asked for any of them lately.
-    pub(super) fn waits_for_keepers_alone(&self, now: Instant) -> bool {
-        let mut waiting = self.entries.values().filter(|entry| entry.is_waiting());
-        self.waiting > 0 && !waiting.any(|entry| entry.is_asked_for(now))
-    }
-
     /// When the longest waiting agent joined the queue.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let waiting = self.entries.values().filter(|entry| entry.is_waiting());

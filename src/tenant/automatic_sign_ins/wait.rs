@@ -78,7 +78,6 @@ impl AdmittedCall {
             Standing::Due => entry.waiters.grant.take().map(Joined::Granted),
             Standing::Waiting(due) if !self.caller_wait.lasts_until(due.earliest) => {
                 drop(state);
-                tenant.sign_ins.joined.notify_one();
                 tenant.drive_sign_ins();
                 return Err(Obstacle::SignInsQueued { due_in: due.expected - now });
             }
@@ -90,7 +89,6 @@ impl AdmittedCall {
             }
         };
         drop(state);
-        tenant.sign_ins.joined.notify_one();
         tenant.drive_sign_ins();
         joined.ok_or_else(|| CallError::Internal.into())
     }

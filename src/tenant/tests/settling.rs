@@ -140,19 +140,3 @@ async fn a_keeper_that_waits_for_the_lock_until_a_store_is_back_signs_nobody_in_
     until("given back", || unlocked() == 2).await;
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
 }
-
-#[tokio::test]
-async fn keepers_wait_in_the_queue_until_the_store_has_heard_of_all_and_callers_do_not() {
-    let (others, stores) = (Others::default(), TestStores::new(false));
-    let (world, lost) = signed_out(&others, &stores).await;
-    stores.store.is_back_after(Duration::ZERO);
-    let made = make_anew(&world, lost).await.expect("no panic");
-    made.expect("it had its moment when that was of use");
-
-    let lost = world.tenant.sessions.cached(agent(1001)).expect("a session").version;
-    stores.store.is_away_again_and_again(Duration::ZERO);
-    let keeper = make_anew(&world, lost);
-    until("it waits", || world.tenant.sign_in_queue().waiting == 1).await;
-    world.busy(1002).await.expect("signed in for its caller");
-    keeper.abort();
-}
