@@ -305,6 +305,8 @@ struct Piped {
     child: Child,
     pipe: PathBuf,
     lines: Lines<BufReader<ChildStderr>>,
+    /// The lines that it has written.
+    heard: String,
     _folder: TempDir,
 }
 
@@ -318,7 +320,7 @@ impl Piped {
         let mut child =
             command.arg("--config").arg(&pipe).stderr(Stdio::piped()).spawn().expect("it runs");
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        Self { child, pipe, lines, _folder: folder }
+        Self { child, pipe, lines, heard: String::new(), _folder: folder }
     }
 
     /// Gives it a configuration.
@@ -330,11 +332,12 @@ impl Piped {
         within("the reading", writing).await.expect("no panic").expect("written");
     }
 
+    /// Waits until it has written a line with these words, before or after others.
     async fn until(&mut self, words: &str) {
         within(words, async {
-            let mut line = String::new();
-            while !line.contains(words) {
-                line = self.lines.next_line().await.expect("text").expect("it goes on");
+            while !self.heard.contains(words) {
+                let line = self.lines.next_line().await.expect("text").expect("it goes on");
+                self.heard.push_str(&line);
             }
         })
         .await;
