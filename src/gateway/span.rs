@@ -103,9 +103,9 @@ mod tests {
         ended.pop().expect("that of the exchange alone")
     }
 
-    fn reply(body: &[u8]) -> Result<Reply, CallError> {
+    fn reply(body: &[u8]) -> Reply {
         let head = Response::builder().status(200).body(()).expect("a head").into_parts().0;
-        Ok(Reply::new(head, Ok(body), true))
+        Reply::new(head, Ok(body), true)
     }
 
     #[test]
@@ -113,13 +113,13 @@ mod tests {
         let cut = Err(CallError::NoAnswer("it was cut".into()));
         let refused = Exchanged::Refused(Kind::StateRefused);
         for (verdict, result, [status, retcode, error]) in [
-            (reply(br#"{"retcode":"0"}"#), Exchanged::Accepted, [Some("200"), Some("0"), None]),
+            (Ok(reply(br#"{"retcode":"0"}"#)), Exchanged::Accepted, [Some("200"), Some("0"), None]),
             (
-                reply(br#"{"retcode":"100-009"}"#),
+                Ok(reply(br#"{"retcode":"100-009"}"#)),
                 refused,
                 [Some("200"), Some("100-009"), Some("state_refused")],
             ),
-            (reply(b"<html>"), Exchanged::BadReply, [Some("200"), None, Some("bad_reply")]),
+            (Ok(reply(b"<html>")), Exchanged::BadReply, [Some("200"), None, Some("bad_reply")]),
             (cut, Exchanged::NoAnswer, [None, None, Some("no_answer")]),
         ] {
             let span = recorded(&verdict, result);

@@ -57,7 +57,7 @@ fn many_lines_are_written_in_whole_lines_of_no_more_than_a_pipe_takes_at_once() 
     assert_eq!(*last, format!("{long}|"));
     assert!(blocks.len() < 5, "{}", blocks.len());
     assert!(blocks.iter().all(|block| block.len() <= BLOCK && block.ends_with('|')));
-    let expected: String = (0..1000).map(|number| format!("line {number}|")).collect();
+    let expected = (0..1000).map(|number| format!("line {number}|")).collect::<Vec<_>>().concat();
     assert_eq!(blocks.concat(), expected);
 }
 
@@ -111,8 +111,8 @@ struct Device {
 
 impl Write for Device {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let takes = self.does.pop_front().unwrap_or(Ok(usize::MAX))?;
-        let taken = bytes.get(..takes).unwrap_or(bytes);
+        let most = self.does.pop_front().unwrap_or(Ok(usize::MAX))?;
+        let taken = bytes.get(..most).unwrap_or(bytes);
         self.has.extend_from_slice(taken);
         Ok(taken.len())
     }
