@@ -158,6 +158,16 @@ mod tests {
         assert!(renewed.is_some_and(|renewed| renewed.version > first.version));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_late_reply_renews_a_session_although_another_was_stored_since() {
+        let (store, ttl) = (store(8), Duration::from_secs(1));
+        let first = store.put(agent(1001), session("a", Some(ttl))).await.unwrap();
+        tokio::time::advance(2 * ttl).await;
+        store.put(agent(1002), session("another", None)).await.unwrap();
+        let renewed = store.renew(agent(1001), &first, Guid::parse("b").unwrap()).await.unwrap();
+        assert!(renewed.is_some_and(|renewed| renewed.version > first.version));
+    }
+
     #[tokio::test]
     async fn versions_grow_over_a_removal() {
         let store = store(8);

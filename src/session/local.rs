@@ -80,6 +80,10 @@ const DROPPED_AT_ONCE: usize = 1_000;
 /// that the places in use are about those of sessions that are good.
 const DROPPED_FOR_EACH: usize = 2;
 
+/// How long after its time a session is left alone by those that come while there is room: the answer to a request that was
+/// sent in time may still renew it. By default, no request takes as long.
+const LATE_ANSWERS: Duration = Duration::from_secs(60);
+
 // === impl Entry ===
 
 impl Entry {
@@ -278,25 +282,25 @@ impl Local {
     fn with_room<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
             let done = attempt();
-            if done.is_some() || (!self.drop_expired() && !self.places.are_left()) {
+            if done.is_some() || (!self.drop_expired(Instant::now()) && !self.places.are_left()) {
                 return done;
             }
         }
     }
 
-    /// Forgets some sessions whose time is over; tells whether there were any.
-    fn drop_expired(&self) -> bool {
+    /// Forgets some sessions whose time was over by `then`; tells whether there were any.
+    fn drop_expired(&self, then: Instant) -> bool {
         let mut dropped = 0;
         for part in self.parts.all() {
-            dropped += self.drop_expired_of(&mut lock(part), DROPPED_AT_ONCE - dropped);
+            dropped += self.drop_expired_of(&mut lock(part), then, DROPPED_AT_ONCE - dropped);
         }
         dropped > 0
     }
 
-    /// Forgets sessions of a part whose time is over, but not more than `most`; tells how many there were.
-    fn drop_expired_of(&self, known: &mut Known, most: usize) -> usize {
-        let (now, entries_max) = (Instant::now(), self.entries_max());
-        (0..most).take_while(|_| known.drop_expired_session(now, entries_max)).count()
+    /// Forgets sessions of a part whose time was over by `then`, but not more than `most`; tells how many there were.
+    fn drop_expired_of(&self, known: &mut Known, then: Instant, most: usize) -> usize {
+        let entries_max = self.entries_max();
+        (0..most).take_while(|_| known.drop_expired_session(then, entries_max)).count()
     }
 
     /// From this many entries on, a part no longer remembers that an expired session was its owner's.
@@ -418,7 +422,9 @@ impl Local {
         // The end of a session takes no room from others: there may be one for each of them.
         if entry.session.is_some() {
             // First, since one of them may be the agent's own, whose place goes with it.
-            self.drop_expired_of(known, DROPPED_FOR_EACH);
+            if let Some(then) = Instant::now().checked_sub(LATE_ANSWERS) {
+                self.drop_expired_of(known, then, DROPPED_FOR_EACH);
+            }
             if !known.take_place(agent) {
                 return None;
             }

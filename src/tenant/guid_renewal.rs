@@ -32,7 +32,8 @@ impl Tenant {
 
     /// Stores a Guid with which the gateway has replaced this session's.
     pub(super) async fn renew_session(&self, agent: AgentId, session: &Session, guid: Guid) {
-        // `None`: another answer was stored first, and its Guid is the newer one.
+        // `None`: another answer was stored first, and its Guid is the newer one; or the session has ended meanwhile, by a
+        // sign-out or by its time.
         let renewed = self.sessions.renew(agent, session, guid).await;
         if let Some(renewed) = self.note_unstored(agent, "a renewed Guid", renewed).flatten() {
             self.metrics.renewed();

@@ -107,7 +107,7 @@ async fn sessions_whose_time_is_over_are_forgotten_as_others_come_though_there_i
     for id in (1001..).take(100) {
         put(&local, id, Some(ttl)).expect("room");
     }
-    tokio::time::advance(ttl).await;
+    tokio::time::advance(ttl + LATE_ANSWERS).await;
     for id in (2001..).take(100 / DROPPED_FOR_EACH) {
         put(&local, id, None).expect("room");
     }
