@@ -7,18 +7,18 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    vec,
+    thread, vec,
 };
 
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::sync::watch;
 use tower_service::Service;
 
 /// Looks up one tenant's host names, each once at a time.
 ///
-/// The system's lookup takes a thread of those that the whole process has for blocking work, and goes on when nobody
-/// waits for it any more. So all who need the same name wait for the same lookup, and the tenant takes no more threads
-/// than it has names, however long its name servers are silent.
+/// The system's lookup takes a thread, and goes on when nobody waits for it any more. So all who need the same name wait for
+/// the same lookup, and the tenant takes no more threads than it has names, however long its name servers are silent. They
+/// are not those that the runtime has for blocking work, of which silent name servers would leave none to anybody else.
 #[derive(Clone)]
 pub(super) struct Resolver {
     lookup: Arc<Lookup>,
@@ -44,8 +44,11 @@ impl Resolver {
         }
         let (tell, found) = watch::channel(None);
         lookups.insert(name.clone(), found.clone());
-        let lookup = self.lookup.clone();
-        spawn_blocking(move || tell.send_replace(Some(lookup(name.as_str()).map_err(Arc::new))));
+        let (lookup, teller) = (self.lookup.clone(), tell.clone());
+        let run = move || teller.send_replace(Some(lookup(name.as_str()).map_err(Arc::new)));
+        if let Err(error) = thread::Builder::new().name("lookup".to_owned()).spawn(run) {
+            tell.send_replace(Some(Err(Arc::new(error))));
+        }
         found
     }
 }
@@ -71,7 +74,7 @@ impl Service<Name> for Resolver {
             let ended = found.wait_for(Option::is_some).await;
             match ended.ok().and_then(|found| found.clone()) {
                 Some(found) => found.map(Vec::into_iter),
-                // The process ends.
+                // It has panicked.
                 None => Err(Arc::new(io::Error::other("the name was not looked up to the end"))),
             }
         })
@@ -86,10 +89,15 @@ impl fmt::Debug for Resolver {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc,
+    use std::{
+        sync::{
+            atomic::{AtomicBool, Ordering::Relaxed},
+            mpsc,
+        },
+        time::Duration,
     };
+
+    use tokio::{runtime, time::timeout};
 
     use super::*;
 
@@ -129,6 +137,20 @@ mod tests {
         answer.send(Ok(vec![address])).expect("kept");
         assert_eq!(found(&resolver, GONE).await, Some(vec![address]), "a new lookup");
         assert_eq!(begins.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn a_name_is_looked_up_although_all_threads_for_blocking_work_hang() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).enable_time().build().expect("a runtime");
+        // Dropped before the runtime, which waits for its threads.
+        let (_end, ended) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || ended.recv());
+        let resolver = Resolver::of(move |_| Ok(vec![address]));
+        let addresses = runtime
+            .block_on(async { timeout(Duration::from_secs(20), found(&resolver, GONE)).await });
+        assert_eq!(addresses.expect("it needs none of them"), Some(vec![address]));
     }
 
     #[tokio::test]

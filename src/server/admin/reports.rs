@@ -9,8 +9,8 @@ use tokio::{
 
 /// Makes such answers one at a time, each on a thread of its own.
 ///
-/// On a thread that serves callers, those would wait. The runtime's threads for blocking work may all hang, such as in
-/// lookups of names that no name server answers, and then somebody surely wants to see how the bridge is doing.
+/// On a thread that serves callers, those would wait. The runtime's threads for blocking work may all hang, such as in reading
+/// files from a disk that does not answer, and then somebody surely wants to see how the bridge is doing.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     turn: Arc<Mutex<()>>,
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(reports.make("/", || "second").await.expect("no panic"), "second");
     }
 
-    /// As in an outage of all name servers.
+    /// As where a disk does not answer.
     #[test]
     fn a_report_is_made_although_all_threads_for_blocking_work_hang() {
         let mut runtime = runtime::Builder::new_current_thread();
