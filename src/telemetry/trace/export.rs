@@ -25,7 +25,7 @@ use opentelemetry_sdk::{
     },
 };
 use rustls::ClientConfig;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 use tonic::{
     Request,
     metadata::MetadataMap,
@@ -121,9 +121,13 @@ impl Tracer {
     pub async fn shut_down(&self, limit: Duration) {
         let Some(active) = self.0.clone() else { return };
         let exporting = spawn_blocking(move || active.provider.shutdown_with_timeout(limit));
-        if let Ok(Err(error)) = exporting.await {
-            warn!(%error, "the last traces were not exported");
-        }
+        // It keeps to the limit once it has a thread, but that may not come.
+        let error = match timeout(limit, exporting).await {
+            Ok(Ok(Err(error))) => error.to_string(),
+            Err(late) => late.to_string(),
+            Ok(_) => return,
+        };
+        warn!(%error, "the last traces were not exported");
     }
 }
 
@@ -250,5 +254,46 @@ impl Waiting {
             Ok(()) if failed_before => info!("traces are exported again"),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::runtime;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl SpanProcessor for Nothing {
+        fn on_start(&self, _: &mut Span, _: &Context) {}
+
+        fn on_end(&self, _: SpanData) {}
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stop_ends_although_all_threads_for_blocking_work_hang() {
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).enable_time().build().expect("a runtime");
+        // Dropped before the runtime, which waits for its threads.
+        let (_end, ended) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || ended.recv());
+        let tracer = Tracer::recording(Nothing);
+        let stopped = runtime.block_on(async {
+            let stopping = tracer.shut_down(Duration::from_millis(1));
+            timeout(Duration::from_secs(20), stopping).await
+        });
+        stopped.expect("it waits for none of them");
     }
 }
