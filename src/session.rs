@@ -124,7 +124,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// room for it when the gateway has made it. `None`: the store is full.
     fn reserve(&self, agent: AgentId) -> Option<Reservation>;
 
-    /// How many sessions this process knows.
+    /// How many sessions this process knows, expired ones too until they are forgotten. May forget some.
     fn len(&self) -> usize;
 
     /// Whether this process knows none.

@@ -67,6 +67,8 @@ impl SessionStore for EmbeddedStore {
     }
 
     fn len(&self) -> usize {
+        // Calls forget sessions as they store others. After a shift no others come, and alerts go by this number.
+        self.0.drop_long_expired();
         self.0.sessions()
     }
 
@@ -192,6 +194,18 @@ mod tests {
         assert!(store.cached(agent(1001)).is_some());
         tokio::time::advance(ttl / 2).await;
         assert!(store.cached(agent(1001)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_whose_time_has_been_over_for_long_are_not_counted_though_no_others_come() {
+        let store = store(8);
+        let ttl = Duration::from_secs(1);
+        store.put(agent(1001), session("a", Some(ttl))).await.unwrap();
+        store.put(agent(1002), session("b", None)).await.unwrap();
+        tokio::time::advance(ttl).await;
+        assert_eq!(store.len(), 2, "a late answer may still renew it");
+        tokio::time::advance(Duration::from_secs(60 * 60)).await;
+        assert_eq!(store.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -288,6 +288,13 @@ impl Local {
         }
     }
 
+    /// Forgets some sessions whose time has been over for long.
+    pub fn drop_long_expired(&self) {
+        if let Some(then) = before_late_answers() {
+            self.drop_expired(then);
+        }
+    }
+
     /// Forgets some sessions whose time was over by `then`; tells whether there were any.
     fn drop_expired(&self, then: Instant) -> bool {
         let mut dropped = 0;
@@ -422,7 +429,7 @@ impl Local {
         // The end of a session takes no room from others: there may be one for each of them.
         if entry.session.is_some() {
             // First, since one of them may be the agent's own, whose place goes with it.
-            if let Some(then) = Instant::now().checked_sub(LATE_ANSWERS) {
+            if let Some(then) = before_late_answers() {
                 self.drop_expired_of(known, then, DROPPED_FOR_EACH);
             }
             if !known.take_place(agent) {
@@ -436,6 +443,11 @@ impl Local {
     fn known(&self, agent: AgentId) -> MutexGuard<'_, Known> {
         lock(self.parts.of(agent))
     }
+}
+
+/// No answer comes any more for a session whose time was over by then. `None`: the machine has not been up for as long.
+fn before_late_answers() -> Option<Instant> {
+    Instant::now().checked_sub(LATE_ANSWERS)
 }
 
 fn lock(part: &Mutex<Known>) -> MutexGuard<'_, Known> {
