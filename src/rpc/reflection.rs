@@ -40,8 +40,8 @@ pub(super) fn reflect(mut request: Request<Body>) -> Answering {
     })
 }
 
-/// What `cell` has. Where that is not made yet, a thread makes it that serves no calls. It goes on with that
-/// if its caller leaves. `None` if it has panicked; the next caller tries again then.
+/// What `cell` has. Where that is not made yet, a separate thread makes it, and finishes even if the caller leaves.
+/// `None` if it has panicked; the next caller tries again then.
 async fn made<T: Send + Sync + 'static>(
     cell: &'static OnceLock<T>,
     make: impl FnOnce() -> T + Send + 'static,

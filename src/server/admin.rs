@@ -71,7 +71,7 @@ const HELP: &str = "\
 /healthz      200 while the process runs; for liveness probes
 /readyz       200 while calls are welcome, 503 while starting or draining; for readiness probes.
               Lists unsafe settings; with ?verbose also the state of connections, the store and
-              the sessions
+              the sessions. Probes ask for /readyz: /readyz?verbose waits for its turn, like /metrics
 /metrics      counters and times, in the OpenMetrics format, or in that of Prometheus (0.0.4) for whoever
               accepts text/plain rather than that
 /log          GET: the current filter; PUT: changes the filter to the request's body, for example

@@ -70,7 +70,8 @@ pub enum Taken {
 /// replica that was cut off; as long as in a shared store. There is at most one for each agent.
 const END_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// With so many entries for each session that there may be, it is no longer remembered that an expired session was its owner's.
+/// A part with at least so many entries for each allowed session no longer remembers which expired sessions their owners had
+/// registered.
 const LET_GO_TIMES: usize = 4;
 
 /// How many sessions a call may forget to make room. That takes it less than a millisecond.
