@@ -1,11 +1,17 @@
 //! Answers that take long to make, since they grow with the number of tenants.
 
-use std::{io, sync::Arc, thread};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
 
 use tokio::{
     runtime::Handle,
     sync::{Mutex, oneshot},
 };
+use tracing::{Dispatch, dispatcher::with_default, error};
 
 /// Makes such answers one at a time, each on a thread of its own.
 ///
@@ -41,17 +47,20 @@ impl Reports {
     ) -> Result<T, Unmade> {
         let turn = self.turn.clone().lock_owned().await;
         let (tell, made) = oneshot::channel();
-        let runtime = Handle::current();
+        let (runtime, log, page) = (Handle::current(), Dispatch::default(), page.to_owned());
         let run = move || {
             let (_turn, _runtime) = (turn, runtime.enter());
-            let _left = tell.send(make());
+            let made = catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| {
+                // Here, since the client may have left. The panic was written to stderr, as the log is.
+                with_default(&log, || {
+                    error!(page = &*page, "a page could not be made; the panic above says why");
+                });
+                Unmade::Failed
+            });
+            let _left = tell.send(made);
         };
         thread::Builder::new().name("reports".to_owned()).spawn(run).map_err(Unmade::NoThread)?;
-        made.await.map_err(|_lost| {
-            // The panic was written to stderr, as the log is.
-            tracing::error!(page, "a page could not be made; the panic above says why");
-            Unmade::Failed
-        })
+        made.await.unwrap_or(Err(Unmade::Failed))
     }
 }
 
@@ -110,5 +119,24 @@ mod tests {
         let lines = log.with("/metrics");
         assert!(lines.len() == 1 && lines[0].contains("ERROR"), "{lines:?}");
         assert_eq!(reports.make("/metrics", || "next").await.expect("no panic"), "next");
+    }
+
+    #[tokio::test]
+    async fn a_report_that_panics_is_a_line_of_the_log_also_if_its_client_has_left() {
+        let (log, reports) = (Captured::start(), Reports::default());
+        let (begin, begun) = oneshot::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let first = reports.make("/metrics", move || {
+            begin.send(()).expect("awaited");
+            ended.recv().expect("canary");
+        });
+        tokio::select! {
+            biased;
+            _made = first => panic!("it ends when it is told to"),
+            begun = begun => begun.expect("begun"),
+        }
+        drop(end);
+        assert_eq!(reports.make("/", || "next").await.expect("no panic"), "next");
+        assert_eq!(log.with("/metrics").len(), 1);
     }
 }
