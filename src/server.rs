@@ -253,7 +253,7 @@ impl Bridge {
         let division = config.division();
         let Config { server, host_limit, tenants, traces, retcodes, admin, .. } = config;
         let rules = config.callers.rules(tenants.keys().cloned().collect());
-        let policies = Policies::new(rules, config.issuers, None)?;
+        let policies = Policies::new(rules, config.issuers, server.reflection, None)?;
         let of = |(name, listener): (&ListenerName, &config::Listener)| {
             Ok((name.clone(), (listener.address, policies.of(name, listener)?)))
         };

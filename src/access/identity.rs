@@ -88,13 +88,15 @@ impl ListenerPolicy {
     /// The policy of a listener that is not as the configuration says before a restart: as before it was
     /// narrowed first, with the new rules, and without the tokens of issuers that are not among `issuers` as
     /// they were. If the configuration has a listener of its name, of each kind of identity that both take it
-    /// lets in only those whom that one would let in too, and it has reflection only if that one has.
+    /// lets in only those whom that one would let in too, and it has reflection only if that one has; if not, only if
+    /// listeners have it that do not say it themselves (`default_reflection`).
     #[must_use]
     pub fn narrowed(
         &self,
         rules: &Arc<Rules>,
         issuers: &[Arc<Issuer>],
         configured: Option<&Self>,
+        default_reflection: bool,
     ) -> Self {
         let full = self.narrowed_from.clone().unwrap_or_else(|| Arc::new(FullPolicy::of(self)));
         // Without rules everybody may do everything, which is meant for the new address.
@@ -113,8 +115,10 @@ impl ListenerPolicy {
             Some(new) => full.allows_anonymous && (new.allows_anonymous || !knows_callers),
             None => self.allows_anonymous,
         };
-        let reflection =
-            configured.map_or(self.reflection, |new| full.reflection && new.reflection);
+        let reflection = match configured {
+            Some(new) => full.reflection && new.reflection,
+            None => self.reflection && default_reflection,
+        };
         Self {
             rules: if opens { Arc::new(Rules::nobody()) } else { rules.clone() },
             tokens,
@@ -358,21 +362,39 @@ mod tests {
         ] {
             let configured =
                 configured.map(|(authorities, anonymous)| policy(authorities, anonymous));
-            let now = policy(was.0, was.1).narrowed(&rules, &[], configured.as_ref());
+            let now = policy(was.0, was.1).narrowed(&rules, &[], configured.as_ref(), true);
             assert_eq!((now.certificates.len(), now.allows_anonymous), narrowed, "{was:?}");
+        }
+    }
+
+    #[test]
+    fn reflection_goes_where_the_section_or_without_one_the_server_has_none() {
+        let rules = Arc::new(Rules::nobody());
+        let with = |reflection| ListenerPolicy { reflection, ..policy(1, true) };
+        for (was, configured, default, narrowed) in [
+            (true, Some(true), false, true),
+            (true, Some(false), true, false),
+            (false, Some(true), true, false),
+            (true, None, true, true),
+            (true, None, false, false),
+            (false, None, true, false),
+        ] {
+            let new = configured.map(with);
+            let now = with(was).narrowed(&rules, &[], new.as_ref(), default);
+            assert_eq!(now.reflection, narrowed, "{was} {configured:?} {default}");
         }
     }
 
     #[test]
     fn what_is_withdrawn_does_not_come_back_because_the_section_goes() {
         let rules = Arc::new(Rules::nobody());
-        let narrowed = policy(1, true).narrowed(&rules, &[], Some(&policy(1, false)));
+        let narrowed = policy(1, true).narrowed(&rules, &[], Some(&policy(1, false)), true);
         for later in [None, Some(policy(0, true))] {
-            let now = narrowed.narrowed(&rules, &[], later.as_ref());
+            let now = narrowed.narrowed(&rules, &[], later.as_ref(), true);
             assert_eq!(now.certificates.len(), 2);
         }
-        assert!(!narrowed.narrowed(&rules, &[], None).allows_anonymous);
-        let restored = narrowed.narrowed(&rules, &[], Some(&policy(1, true)));
+        assert!(!narrowed.narrowed(&rules, &[], None, true).allows_anonymous);
+        let restored = narrowed.narrowed(&rules, &[], Some(&policy(1, true)), true);
         assert!(restored.allows_anonymous, "it is put back");
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Policies {
     rules: Arc<Rules>,
     issuers: BTreeMap<String, Arc<Issuer>>,
     keys: Vec<IssuerKeys>,
+    /// Whether listeners that do not say it themselves have reflection.
+    default_reflection: bool,
 }
 
 /// The keys of an issuer, and where they come from.
@@ -42,9 +44,11 @@ impl Policies {
     pub(super) fn new(
         rules: Rules,
         issuers: BTreeMap<String, config::Issuer>,
+        default_reflection: bool,
         before: Option<&Self>,
     ) -> Result<Self, StartError> {
-        let mut all = Self { rules: Arc::new(rules), issuers: BTreeMap::new(), keys: Vec::new() };
+        let (rules, keys) = (Arc::new(rules), Vec::new());
+        let mut all = Self { rules, issuers: BTreeMap::new(), keys, default_reflection };
         for (name, mut settings) in issuers {
             let known = before.and_then(|before| before.keys_of(&name, &settings));
             let keys = IssuerKeys::new(&name, &mut settings, known)?;
@@ -94,7 +98,8 @@ impl Policies {
         };
         let issuers = self.issuers.iter().filter(|&(name, _)| is_taken(name));
         let issuers: Vec<_> = issuers.map(|(_, issuer)| issuer.clone()).collect();
-        Ok(running.narrowed(&self.rules, &issuers, configured.as_ref()))
+        let default_reflection = self.default_reflection;
+        Ok(running.narrowed(&self.rules, &issuers, configured.as_ref(), default_reflection))
     }
 
     /// The policy of a listener.

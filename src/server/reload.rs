@@ -121,7 +121,8 @@ impl Bridge {
         let ids = configured.keys().cloned().collect();
         let tenants = NewTenants::build(self, configured, taken)?;
         let rules = config.callers.rules(ids);
-        let mut policies = Policies::new(rules, config.issuers, Some(&in_force.policies))?;
+        let (reflection, before) = (config.server.reflection, Some(&in_force.policies));
+        let mut policies = Policies::new(rules, config.issuers, reflection, before)?;
         let listeners = self.reloadable.built(&config.listeners, &same, &policies)?;
 
         let is_of_store =

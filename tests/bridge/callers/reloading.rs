@@ -282,6 +282,22 @@ async fn reflection_is_hidden_and_shown_on_open_connections_too() {
     }
 }
 
+/// It is served until a restart, and says nothing of reflection itself.
+#[tokio::test]
+async fn reflection_of_a_listener_whose_section_goes_is_hidden_with_that_of_the_server() {
+    let tenant = "[listeners.inner]\naddress = \"127.0.0.1:0\"\n".to_owned();
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let mut listeners = bridge.bridge.listeners().iter();
+    let (_, addr) = listeners.find(|(name, _)| name.as_str() == "inner").expect("there");
+    let mut peer = Peer::connect(*addr, None).await.expect("connected");
+    for (of_all, expected) in [("true", "0"), ("false", "12")] {
+        let server = format!("reflection = {of_all}\n");
+        bridge.reload(&Setup { server, ..<_>::default() });
+        let told = peer.call(REFLECTION, &list_services(), &[]).await.expect("an answer");
+        assert_eq!(told.code(), expected, "{of_all}: {told:?}");
+    }
+}
+
 /// The page and readiness go on to warn of what holds until a restart.
 #[tokio::test]
 async fn a_reload_keeps_the_warnings_of_what_takes_a_restart() {
