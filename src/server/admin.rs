@@ -171,8 +171,7 @@ impl Pages {
                 connection.answers_at_length();
                 let (source, format) = (self.source.clone(), format(&request));
                 let make = move || report.of(&source, format);
-                let made = self.reports.make(request.uri().path(), make).await;
-                made.unwrap_or_else(failed)
+                self.reports.make(request.uri().path(), make).await.unwrap_or_else(failed)
             }
             Page::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Page::Readiness => {

@@ -46,21 +46,21 @@ impl Reports {
         make: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unmade> {
         let turn = self.turn.clone().lock_owned().await;
-        let (tell, made) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
         let (runtime, log, page) = (Handle::current(), Dispatch::default(), page.to_owned());
         let run = move || {
             let (_turn, _runtime) = (turn, runtime.enter());
-            let made = catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| {
+            let report = catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| {
                 // Here, since the client may have left. The panic was written to stderr, as the log is.
                 with_default(&log, || {
                     error!(page = &*page, "a page could not be made; the panic above says why");
                 });
                 Unmade::Failed
             });
-            let _left = tell.send(made);
+            let _left = tell.send(report);
         };
         thread::Builder::new().name("reports".to_owned()).spawn(run).map_err(Unmade::NoThread)?;
-        made.await.unwrap_or(Err(Unmade::Failed))
+        told.await.unwrap_or(Err(Unmade::Failed))
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     #[tokio::test]
     async fn a_report_keeps_no_worker_busy_and_is_made_alone_also_if_its_client_leaves() {
         let reports = Reports::default();
-        let (begin, begun) = oneshot::channel();
+        let (begin, has_begun) = oneshot::channel();
         let (end, ended) = mpsc::channel::<()>();
         let first = reports.make("/", move || {
             begin.send(()).expect("awaited");
@@ -86,7 +86,7 @@ mod tests {
         tokio::select! {
             biased;
             _made = first => panic!("it ends when it is told to"),
-            begun = begun => begun.expect("begun"),
+            begun = has_begun => begun.expect("begun"),
         }
         assert!(
             reports.turn.try_lock().is_err(),
@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn a_report_that_panics_is_a_line_of_the_log_also_if_its_client_has_left() {
         let (log, reports) = (Captured::start(), Reports::default());
-        let (begin, begun) = oneshot::channel();
+        let (begin, has_begun) = oneshot::channel();
         let (end, ended) = mpsc::channel::<()>();
         let first = reports.make("/metrics", move || {
             begin.send(()).expect("awaited");
@@ -133,7 +133,7 @@ mod tests {
         tokio::select! {
             biased;
             _made = first => panic!("it ends when it is told to"),
-            begun = begun => begun.expect("begun"),
+            begun = has_begun => begun.expect("begun"),
         }
         drop(end);
         assert_eq!(reports.make("/", || "next").await.expect("no panic"), "next");
