@@ -119,13 +119,14 @@ struct Failure {
 impl Link {
     /// Makes a link. It connects when it is first used.
     pub fn new(config: &config::Redis) -> Self {
+        let attempt = config.timeouts.connect.max(config.timeouts.command);
         Self(Arc::new(Inner {
             dialer: Dialer::new(config),
             timeouts: config.timeouts.clone(),
             slot: Mutex::default(),
             attempts: Arc::default(),
             moves: watch::Sender::default(),
-            health: Health::default(),
+            health: Health::new(attempt),
             commands: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }))

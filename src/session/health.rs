@@ -44,8 +44,10 @@ pub enum StoreState {
 pub struct LastOutage {
     /// When this process last knew it to be away. It answers since then, unless it is away still.
     pub until: Instant,
-    /// For how long it had been away then.
+    /// For how long it had been away then. It counts from the last answer before.
     pub length: Duration,
+    /// How long an attempt to ask it may take: another process may have begun one just before the store was back.
+    pub attempt: Duration,
 }
 
 /// A store for the admin port and the metrics.

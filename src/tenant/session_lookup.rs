@@ -15,8 +15,8 @@ use crate::{
 /// How long after an outage of the store nearly always all replicas have found out that it answers, and have told it what
 /// they did meanwhile.
 const STORE_SETTLES: Duration = Duration::from_secs(5);
-/// How much longer than a short outage that takes: who has something to tell tries again about once a second, and an attempt
-/// that was begun meanwhile lasts hardly longer than the outage did.
+/// How much longer that takes than a short outage together with an attempt that somebody began just before its end: who has
+/// something to tell tries again about once a second.
 const SHORT_OUTAGE_SETTLES: Duration = Duration::from_secs(2);
 
 impl Tenant {
@@ -63,7 +63,8 @@ impl Tenant {
     pub(super) fn store_settles_in(&self) -> Duration {
         let last = self.sessions.last_outage();
         last.map_or(Duration::ZERO, |last| {
-            settles_after(last.length).saturating_sub(last.until.elapsed())
+            let settles = settles_after(last.length.saturating_add(last.attempt));
+            settles.saturating_sub(last.until.elapsed())
         })
     }
 

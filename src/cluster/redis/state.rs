@@ -30,6 +30,8 @@ pub enum LinkState {
 pub(super) struct Health {
     now: Mutex<Now>,
     worse: Notify,
+    /// How long an attempt to ask Redis may take.
+    attempt: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +39,9 @@ struct Now {
     state: LinkState,
     /// When Redis last refused something.
     refused: Option<Instant>,
-    /// Since when Redis does not answer, if it does not.
+    /// When Redis last answered.
+    answered: Option<Instant>,
+    /// Since when Redis may be away, if it does not answer: nobody knows when after its last answer that began.
     down_since: Option<Instant>,
     outage: Option<LastOutage>,
 }
@@ -46,8 +50,8 @@ struct Now {
 /// full, it takes some writes and refuses others. If its user lacks some rights, other commands
 /// still work.
 const REFUSING_FOR: Duration = Duration::from_secs(5);
-/// If Redis is away again after at most this time, that is still the same outage: while it refuses, it is tried again about
-/// once a second.
+/// If Redis is away again after at most this time and that of an attempt, that is still the same outage: while it refuses, it is
+/// tried again about once a second.
 const SAME_OUTAGE: Duration = Duration::from_secs(2);
 
 impl LinkState {
@@ -69,6 +73,11 @@ impl From<LinkState> for StoreState {
 }
 
 impl Health {
+    /// Nothing is known yet. An attempt to ask Redis may take so long.
+    pub(super) fn new(attempt: Duration) -> Self {
+        Self { attempt, ..Self::default() }
+    }
+
     pub(super) fn state(&self) -> LinkState {
         self.now().state.clone()
     }
@@ -87,6 +96,7 @@ impl Health {
     /// Redis did as it was asked.
     pub(super) fn good(&self) {
         let mut now = self.now();
+        now.answered = Some(Instant::now());
         let is_refusing = now.refused.is_some_and(|at| at.elapsed() < REFUSING_FOR);
         match &now.state {
             LinkState::Up => return,
@@ -94,7 +104,7 @@ impl Health {
             LinkState::Refusing(_) => info!("Redis refuses nothing any more"),
             LinkState::Down(_) => {
                 info!("Redis answers again");
-                now.was_away();
+                now.was_away(self.attempt);
             }
             LinkState::Unused => {}
         }
@@ -104,9 +114,10 @@ impl Health {
     /// Redis refused something.
     pub(super) fn refused(&self, refusal: &Refusal) {
         let mut now = self.now();
-        now.refused = Some(Instant::now());
+        let answered = Some(Instant::now());
+        (now.refused, now.answered) = (answered, answered);
         if refusal.passes() || matches!(now.state, LinkState::Down(_)) {
-            now.was_away();
+            now.was_away(self.attempt);
         }
         if let LinkState::Refusing(known) = &now.state {
             // Refused writes are reported rather than refused reads.
@@ -124,7 +135,8 @@ impl Health {
     /// Redis did not answer.
     pub(super) fn down(&self, error: &LinkError) {
         let mut now = self.now();
-        now.down_since.get_or_insert_with(Instant::now);
+        let answered = now.answered;
+        now.down_since.get_or_insert_with(|| answered.unwrap_or_else(Instant::now));
         if !matches!(now.state, LinkState::Down(_)) {
             warn!(%error, "Redis does not answer; the bridge goes on with the sessions that it knows");
             self.worse.notify_waiters();
@@ -139,17 +151,17 @@ impl Health {
 
 impl Now {
     /// Redis answers, and was away until now.
-    fn was_away(&mut self) {
+    fn was_away(&mut self, attempt: Duration) {
         let until = Instant::now();
         let begun = self.down_since.take().unwrap_or(until);
         let since = |begun: Instant| until.saturating_duration_since(begun);
         let length = match self.outage {
-            Some(last) if begun.saturating_duration_since(last.until) <= SAME_OUTAGE => {
+            Some(last) if begun.saturating_duration_since(last.until) <= SAME_OUTAGE + attempt => {
                 last.length + since(last.until)
             }
             _ => since(begun),
         };
-        self.outage = Some(LastOutage { until, length });
+        self.outage = Some(LastOutage { until, length, attempt });
     }
 }
 
@@ -225,7 +237,7 @@ mod tests {
     }
 
     fn outage(length: Duration) -> Option<LastOutage> {
-        Some(LastOutage { until: Instant::now(), length })
+        Some(LastOutage { until: Instant::now(), length, attempt: Duration::ZERO })
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,11 +291,42 @@ mod tests {
     async fn a_link_that_fails_now_and_then_has_many_short_outages() {
         let (health, short) = (Health::default(), Duration::from_millis(300));
         for _ in 0..10 {
+            health.good();
             health.down(&gone());
             advance(short).await;
             health.good();
             assert_eq!(health.last_outage(), outage(short));
             advance(REFUSING_FOR).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_counts_from_the_last_answer_before_it() {
+        let (health, unanswered) = (Health::default(), Duration::from_millis(500));
+        for is_refused in [false, true] {
+            advance(REFUSING_FOR).await;
+            if is_refused {
+                health.refused(&refusal(Scope::Reads));
+            } else {
+                health.good();
+            }
+            advance(unanswered).await;
+            health.down(&gone());
+            advance(unanswered).await;
+            health.good();
+            assert_eq!(health.last_outage(), outage(2 * unanswered), "{is_refused}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_of_one_outage_also_where_each_attempt_takes_its_longest() {
+        let attempt = REFUSING_FOR;
+        let (health, begun) = (Health::new(attempt), Instant::now());
+        for _ in 0..10 {
+            health.refused(&Refusal::for_tests("LOADING", Scope::Reads));
+            let (until, length) = (Instant::now(), begun.elapsed());
+            assert_eq!(health.last_outage(), Some(LastOutage { until, length, attempt }));
+            advance(SAME_OUTAGE + attempt).await;
         }
     }
 }

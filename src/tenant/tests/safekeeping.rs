@@ -96,13 +96,15 @@ impl TestStore {
 
     /// It was away until now, for so long.
     pub(super) fn is_back_after(&self, length: Duration) {
-        *lock(&self.outage) = Some(LastOutage { until: Instant::now(), length });
+        let (until, attempt) = (Instant::now(), Duration::ZERO);
+        *lock(&self.outage) = Some(LastOutage { until, length, attempt });
     }
 
-    /// It is away again and again, for so long each time, so that it is never known to be back.
-    pub(super) fn is_away_again_and_again(&self, length: Duration) {
-        let never = Duration::from_secs(60 * 60);
-        *lock(&self.outage) = Some(LastOutage { until: Instant::now() + never, length });
+    /// It is away again and again, for so long each time, so that it is never known to be back. An attempt to ask it may
+    /// take so long.
+    pub(super) fn is_away_again_and_again(&self, length: Duration, attempt: Duration) {
+        let until = Instant::now() + Duration::from_secs(60 * 60);
+        *lock(&self.outage) = Some(LastOutage { until, length, attempt });
     }
 
     /// It goes on.

@@ -103,9 +103,10 @@ async fn the_longer_a_store_was_away_the_longer_the_others_have_time_to_tell_it_
     let (others, stores) = (Others::default(), TestStores::new(false));
     let world = kept(&others, &stores).await;
     assert_eq!(world.tenant.store_settles_in(), Duration::ZERO);
-    for (away, settles) in [(0, 2), (1, 3), (3, 5), (60, 5)] {
-        stores.store.is_away_again_and_again(Duration::from_secs(away));
-        assert_eq!(world.tenant.store_settles_in(), Duration::from_secs(settles), "{away} s");
+    let cases = [[0, 0, 2], [0, 1, 3], [1, 0, 3], [1, 1, 4], [3, 0, 5], [0, 60, 5], [60, 0, 5]];
+    for [away, attempt, settles] in cases.map(|seconds| seconds.map(Duration::from_secs)) {
+        stores.store.is_away_again_and_again(away, attempt);
+        assert_eq!(world.tenant.store_settles_in(), settles, "{away:?}, {attempt:?}");
     }
 }
 
@@ -118,7 +119,7 @@ async fn a_keeper_waits_no_longer_than_a_recovery_may_take_for_a_store_that_is_n
     let world = World::of(setup).await;
     world.sign_in(1001).await;
     world.until_state(1001, Some(SessionState::Kept)).await;
-    stores.store.is_away_again_and_again(Duration::ZERO);
+    stores.store.is_away_again_and_again(Duration::ZERO, Duration::ZERO);
     world.gateway.sign_out(1001);
     until("given up", || !world.tenant.is_polling(agent(1001))).await;
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
