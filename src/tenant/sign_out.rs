@@ -78,7 +78,11 @@ impl AdmittedCall {
             let finding_out = self.tenant.work.tasks.spawn(finding_out);
             self.turn.hold_for_change(finding_out);
         } else {
-            tenant.attempt_failed(agent, "still signed in", 0);
+            let cause = match what_ended(&verdict) {
+                Some(_) => "another site refused; whether it is signed out is not known",
+                None => "still signed in",
+            };
+            tenant.attempt_failed(agent, cause, 0);
         }
         verdict
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use ccgateway_bridge::{
     client::channel,
     rpc::proto::{
-        SetBusyRequest,
+        SessionState, SetBusyRequest,
         health::{
             HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
         },
+        watch_events_response::What,
     },
 };
 use ccgateway_sim::{AuthMode, Edition, Fault, Interface, Misbehaviour, Options, Simulator};
@@ -211,6 +212,7 @@ async fn a_registered_guid_outlasts_a_refusal_by_a_standby_site_that_nobody_has_
     assert!(bridge.asked(Interface::SignIn).is_empty());
     assert_eq!(bridge.session(AGENT).await.guid_version, before);
     // Nor is it known whether the agent is signed out, whether or not the answer comes.
+    let mut watching = bridge.watch(&[AGENT], None).await;
     for is_lost in [false, true] {
         if is_lost {
             let lost = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignOut);
@@ -222,6 +224,14 @@ async fn a_registered_guid_outlasts_a_refusal_by_a_standby_site_that_nobody_has_
         // It waits until the bridge has asked what became of the sign-out.
         bridge.set_busy(AGENT).await.expect_err("not known at the second site");
         assert_eq!(bridge.session(AGENT).await.guid_version, before);
+        let told = loop {
+            if let Some(What::SessionChange(change)) = watching.next().await.what
+                && change.state() == SessionState::Registered
+            {
+                break change.description;
+            }
+        };
+        assert!(told.ends_with("whether it is signed out is not known"), "{told}");
     }
 }
 
