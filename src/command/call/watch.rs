@@ -1,3 +1,5 @@
+mod told;
+
 use std::{
     io::{self, Write as _},
     mem,
@@ -7,6 +9,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
+use self::told::Told;
 use super::{
     GRACE, Options,
     attempt::Attempt,
@@ -70,7 +73,7 @@ impl Watching<'_> {
     /// Follows streams one after the other. A stream ends when its replica stops, or is killed, or its connection
     /// reaches its maximum age; the next one begins after the last event.
     async fn follow(&mut self) -> Ending {
-        let (mut pause, mut told) = (SHORTEST_PAUSE, String::new());
+        let (mut pause, mut told) = (SHORTEST_PAUSE, Told::default());
         loop {
             let Err(failure) = self.stream().await else { return Ending::Done };
             let is_over = self.left().is_some_and(|left| left.is_zero());
@@ -86,14 +89,13 @@ impl Watching<'_> {
                 _ => return self.options.failed(&failure),
             }
             if mem::take(&mut self.goes_on) {
-                (pause, told) = (SHORTEST_PAUSE, String::new());
+                (pause, told) = (SHORTEST_PAUSE, Told::default());
             }
             // Each stream ends with the age of its connection, and the next one begins at once. Otherwise each new cause is
             // told, once: a bridge that is restarted may come back with a certificate that is not good.
             let cause = failure.in_short();
-            if cause != told && failure.reason != "CONNECTION_AGED" {
+            if failure.reason != "CONNECTION_AGED" && told.is_news(&cause) {
                 let _unread = writeln!(io::stderr(), "{cause}; reconnecting");
-                told = cause;
             }
             let longest = self.left().unwrap_or(LONGEST_PAUSE).max(SHORTEST_PAUSE);
             let asked_for = failure.retry_delay.unwrap_or_default().clamp(pause, LONGEST_PAUSE);
