@@ -191,7 +191,8 @@ impl Keeping {
             | End::PollsDisabled
             | End::Registered
             | End::NotOurs
-            | End::Unclear => tenant.note(*agent, ended),
+            | End::Unclear
+            | End::StoreUnsteady => tenant.note(*agent, ended),
         }
     }
 

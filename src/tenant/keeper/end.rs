@@ -26,6 +26,8 @@ pub(super) enum End {
     HandedOver,
     /// It was lost while the store did not answer, so another replica may have replaced it.
     Unclear,
+    /// It was lost while the store was away again and again, so others may never have told it what they did.
+    StoreUnsteady,
 }
 
 impl End {
@@ -36,9 +38,11 @@ impl End {
             Self::NotOurs | Self::SignedOut => Some(SessionState::Gone),
             Self::PollsDisabled | Self::NotOfTenant => Some(SessionState::Unkept),
             Self::Registered => Some(SessionState::Registered),
-            Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
-                Some(SessionState::Lost)
-            }
+            Self::NoCredentials
+            | Self::GaveUp
+            | Self::TakenOver
+            | Self::Unclear
+            | Self::StoreUnsteady => Some(SessionState::Lost),
         }
     }
 
@@ -56,6 +60,11 @@ impl End {
             Self::Unclear => {
                 "it was lost while the store cannot be asked, so another replica may have it; it is \
                  made anew when the store answers, or by the agent's next call"
+            }
+            Self::StoreUnsteady => {
+                "the store was away again and again, so another replica may have signed the agent out \
+                 without having told it; whoever renews the lease tries again, and so does the \
+                 agent's next call"
             }
         }
     }
@@ -78,6 +87,7 @@ mod tests {
             End::GaveUp,
             End::HandedOver,
             End::Unclear,
+            End::StoreUnsteady,
         ];
         let causes: std::collections::BTreeSet<_> = ends.iter().map(|end| end.cause()).collect();
         assert_eq!(causes.len(), ends.len());

@@ -57,10 +57,12 @@ impl Keeping {
             if !settles.is_zero() && !self.is_replaced(self.version()).await? {
                 // It goes away again and again.
                 if settled >= limit {
-                    return Err(End::Unclear);
+                    return Err(End::StoreUnsteady);
                 }
+                // Whatever wakes this keeper ends its rest early.
+                let begun = Instant::now();
                 self.rest(settles).await?;
-                settled += settles;
+                settled += begun.elapsed();
                 continue;
             }
             let begun = Instant::now();

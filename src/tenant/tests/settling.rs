@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ccgateway_sim::Interface;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     others::{OURS, Others, THEIRS},
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     call::Obstacle,
     session::{EndOf, SealedKind, SessionState},
+    telemetry::log::captured::Captured,
     tenant::Polls as _,
 };
 
@@ -111,19 +112,28 @@ async fn the_longer_a_store_was_away_the_longer_the_others_have_time_to_tell_it_
 }
 
 #[tokio::test]
-async fn a_keeper_waits_no_longer_than_a_recovery_may_take_for_a_store_that_is_never_back() {
-    let (others, stores) = (Others::default(), TestStores::new(false));
+async fn a_keeper_waits_as_long_as_a_recovery_may_take_for_a_store_that_is_never_back() {
+    let (log, recovery) = (Captured::start(), Duration::from_secs(1));
     let lines = [&FAST[..], &[("keep.recovery", "1s")]].concat();
-    let setup = Setup { gateway: prompt(), lines: &lines, credentials: &[1001], ..<_>::default() };
-    let setup = Setup { replicas: Some(&others), stores: Some(stores.clone()), ..setup };
-    let world = World::of(setup).await;
-    world.sign_in(1001).await;
-    world.until_state(1001, Some(SessionState::Kept)).await;
-    stores.store.is_away_again_and_again(Duration::ZERO, Duration::ZERO);
-    world.gateway.sign_out(1001);
-    until("given up", || !world.tenant.is_polling(agent(1001))).await;
-    assert_eq!(world.asked(Interface::SignIn).len(), 1);
-    assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
+    for (times, is_woken) in [(1, false), (2, true)] {
+        let (others, stores) = (Others::default(), TestStores::new(false));
+        let setup =
+            Setup { gateway: prompt(), lines: &lines, credentials: &[1001], ..<_>::default() };
+        let setup = Setup { replicas: Some(&others), stores: Some(stores.clone()), ..setup };
+        let world = World::of(setup).await;
+        world.sign_in(1001).await;
+        world.until_state(1001, Some(SessionState::Kept)).await;
+        stores.store.is_away_again_and_again(Duration::ZERO, Duration::ZERO);
+        let begun = Instant::now();
+        world.gateway.sign_out(1001);
+        let has_ended = || !world.tenant.is_polling(agent(1001));
+        let is_not_woken = || is_woken && !world.tenant.keep_again(agent(1001));
+        until("given up", || has_ended() || is_not_woken()).await;
+        assert!(begun.elapsed() >= recovery, "{:?}", begun.elapsed());
+        assert_eq!(log.with("the store was away again and again").len(), times);
+        assert_eq!(world.asked(Interface::SignIn).len(), 1);
+        assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
+    }
 }
 
 #[tokio::test]
