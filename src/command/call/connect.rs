@@ -1,4 +1,8 @@
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http::{HeaderValue, Uri};
 use rustls::{
@@ -58,9 +62,19 @@ impl Clients {
         AgentEventsClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
-    /// Has the next client of events show the token that --token-file has by now: the file is replaced before its token expires.
-    /// Returns whether that is another one. The one before stays while the file cannot be read.
+    /// Whether --token-file may have another token by and by: it is a file, or is just being replaced by one. From a pipe, one
+    /// token comes, and reading it once more would wait for ever.
+    pub(super) fn may_get_token(options: &Options) -> bool {
+        let is_file = |file: &PathBuf| fs::metadata(file).ok().is_none_or(|found| found.is_file());
+        options.token_file.as_ref().is_some_and(is_file)
+    }
+
+    /// Has the next client of events show the token that --token-file has by now: the file is replaced when its token is about
+    /// to expire. Returns whether that is another one. The one before stays while the file cannot be read.
     pub(super) fn read_token_again(&mut self, options: &Options) -> bool {
+        if !Self::may_get_token(options) {
+            return false;
+        }
         let Ok(shown @ Some(_)) = token(options) else { return false };
         let is_another = self.channel.authorization != shown;
         self.channel.authorization = shown;
@@ -167,5 +181,15 @@ mod tests {
             let header = clients.channel.authorization.as_ref().expect("a token");
             assert_eq!(header.to_str().expect("text"), shown);
         }
+
+        fs::remove_file(&file).expect("removed");
+        let made = std::process::Command::new("mkfifo").arg(&file).status().expect("it runs");
+        assert!(made.success());
+        let pipe = file.clone();
+        let writing = std::thread::spawn(move || fs::write(pipe, "fourth"));
+        assert!(!clients.read_token_again(&options), "a pipe");
+        assert!(!Clients::may_get_token(&options));
+        assert_eq!(fs::read_to_string(&file).expect("read"), "fourth");
+        writing.join().expect("no panic").expect("written");
     }
 }

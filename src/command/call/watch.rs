@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     command::{EXIT_FAILED, fail, output::say_on, signals::StopSignals},
+    reason,
     rpc::proto::{WatchEventsRequest, watch_events_response::What},
 };
 
@@ -29,6 +30,9 @@ use crate::{
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause, whatever the bridge says, and how long such an attempt may take.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long after the bridge last sent anything a token that has expired is waited for: whoever replaces the file may do so only
+/// then.
+const TOKEN_WAIT: Duration = Duration::from_secs(2 * 60);
 
 /// A watch of events. When its stream ends, it begins a new one where the last one stopped.
 struct Watching<'a> {
@@ -39,8 +43,8 @@ struct Watching<'a> {
     position: Option<u64>,
     /// When --deadline passes.
     until: Option<Instant>,
-    /// Whether the bridge has sent anything, so that the watch is accepted.
-    begun: bool,
+    /// When the bridge last sent anything; `None`: the watch is not accepted yet.
+    heard: Option<Instant>,
     /// Whether it has since the last stream ended.
     goes_on: bool,
 }
@@ -60,7 +64,7 @@ pub(super) async fn watch(clients: Clients, options: &Options, what: WatchEvents
         agents: what.agents,
         position: what.after,
         until: options.deadline.map(|deadline| Instant::now() + deadline),
-        begun: false,
+        heard: None,
         goes_on: false,
     };
     tokio::select! {
@@ -81,11 +85,8 @@ impl Watching<'_> {
             match failure.reason.as_str() {
                 "CONNECTION_AGED" | "SHUTTING_DOWN" => {}
                 // The deadline that the user gave has passed; this is no failure.
-                "DEADLINE" if self.begun => return Ending::Done,
-                // The token that was shown when the stream began has expired.
-                "CALLER_UNKNOWN" if self.begun && !is_over && has_another_token => {}
-                // The only replica there is may be restarted.
-                _ if self.begun && !is_over && failure.may_pass() => {}
+                "DEADLINE" if self.heard.is_some() => return Ending::Done,
+                _ if !is_over && self.may_pass(&failure, has_another_token) => {}
                 _ => return self.options.failed(&failure),
             }
             if mem::take(&mut self.goes_on) {
@@ -102,6 +103,15 @@ impl Watching<'_> {
             sleep(asked_for.min(longest)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Whether the watch may go on after a while.
+    fn may_pass(&self, failure: &Failure, has_another_token: bool) -> bool {
+        let Some(heard) = self.heard else { return false };
+        // The only replica there is may be restarted, or the token that was shown when the stream began has expired.
+        let awaits_token = || Clients::may_get_token(self.options) && heard.elapsed() < TOKEN_WAIT;
+        let is_unknown = failure.reason == reason::CALLER_UNKNOWN.name;
+        failure.may_pass() || is_unknown && (has_another_token || awaits_token())
     }
 
     /// The time until --deadline passes.
@@ -138,7 +148,7 @@ impl Watching<'_> {
         });
         let mut events = self.clients.events();
         let opening = events.watch_events(request);
-        let opened = if self.begun {
+        let opened = if self.heard.is_some() {
             // Where the bridge's machine is gone, nothing else ends the attempt for minutes.
             let late = |_elapsed| Err(Status::unavailable("no answer to another watch"));
             timeout(LONGEST_PAUSE, opening).await.unwrap_or_else(late)
@@ -147,7 +157,7 @@ impl Watching<'_> {
         };
         let mut stream = opened?.into_inner();
         while let Some(event) = stream.message().await? {
-            (self.begun, self.goes_on) = (true, true);
+            (self.heard, self.goes_on) = (Some(Instant::now()), true);
             self.position = Some(event.sequence);
             let json = self.options.json;
             if !json && matches!(event.what, Some(What::Progress(_))) {
@@ -162,3 +172,6 @@ impl Watching<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
