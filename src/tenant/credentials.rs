@@ -197,8 +197,8 @@ impl CredentialBook {
         if let Some(displaced) = displaced {
             sealed.remove(SealedKind::Rejected, displaced).await;
         }
-        // Where the shared ones cannot be read, this replica's own take their place: those that it does not know are known to
-        // the replicas that have shared them.
+        // Where the shared ones cannot be read, this replica's own take their place. Those that it does not know are known to the
+        // replicas that have shared them, as long as those run.
         let shared = self.shared_rejections(sealed, agent).await;
         let mut shared = shared.unwrap_or_else(|_unread| self.rejections_here(agent));
         shared.add(&password, &why, self.rejected_for);
