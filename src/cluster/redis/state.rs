@@ -236,8 +236,8 @@ mod tests {
         LinkError::Down("gone".into())
     }
 
-    fn outage(length: Duration) -> Option<LastOutage> {
-        Some(LastOutage { until: Instant::now(), length, attempt: Duration::ZERO })
+    fn outage(length: Duration) -> LastOutage {
+        LastOutage { until: Instant::now(), length, attempt: Duration::ZERO }
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,7 +256,7 @@ mod tests {
             } else {
                 health.good();
             }
-            let expected = outage(2 * SAME_OUTAGE);
+            let expected = Some(outage(2 * SAME_OUTAGE));
             assert_eq!(health.last_outage(), expected);
             advance(REFUSING_FOR).await;
             health.refused(&refusal(Scope::Reads));
@@ -275,7 +275,7 @@ mod tests {
             }
             for _ in 0..10 {
                 health.refused(&Refusal::for_tests(code, Scope::Reads));
-                assert_eq!(health.last_outage(), outage(begun.elapsed()), "{code}");
+                assert_eq!(health.last_outage(), Some(outage(begun.elapsed())), "{code}");
                 // Reads may work all the time, and prove nothing.
                 health.good();
                 advance(SAME_OUTAGE).await;
@@ -295,7 +295,7 @@ mod tests {
             health.down(&gone());
             advance(short).await;
             health.good();
-            assert_eq!(health.last_outage(), outage(short));
+            assert_eq!(health.last_outage(), Some(outage(short)));
             advance(REFUSING_FOR).await;
         }
     }
@@ -314,7 +314,7 @@ mod tests {
             health.down(&gone());
             advance(unanswered).await;
             health.good();
-            assert_eq!(health.last_outage(), outage(2 * unanswered), "{is_refused}");
+            assert_eq!(health.last_outage(), Some(outage(2 * unanswered)), "{is_refused}");
         }
     }
 

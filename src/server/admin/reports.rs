@@ -86,7 +86,7 @@ mod tests {
         tokio::select! {
             biased;
             _made = first => panic!("it ends when it is told to"),
-            begun = has_begun => begun.expect("begun"),
+            done = has_begun => done.expect("begun"),
         }
         assert!(
             reports.turn.try_lock().is_err(),
@@ -133,7 +133,7 @@ mod tests {
         tokio::select! {
             biased;
             _made = first => panic!("it ends when it is told to"),
-            begun = has_begun => begun.expect("begun"),
+            done = has_begun => done.expect("begun"),
         }
         drop(end);
         assert_eq!(reports.make("/", || "next").await.expect("no panic"), "next");
