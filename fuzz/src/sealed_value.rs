@@ -3,7 +3,7 @@ use std::{future::ready, sync::Arc, time::Duration};
 use ccgateway_bridge::{
     id::AgentId,
     keyring::{Purpose, Renewal, Sealed},
-    session::{Owner, SealedKind, SealedValueStore, SealedValues, fuzzing::row_again},
+    session::{Owner, SealedKind, SealedValueStore, SealedValues, StoreFuture, fuzzing::row_again},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
@@ -80,7 +80,7 @@ fn counts_in_its_time(kind: SealedKind, content: &[u8]) {
     let values = SealedValues::new(tenant("acme"), store, Arc::clone(&RING), true);
     let owner = Owner { agent: agent(1001), session: Some(SESSION) };
     let got = values.get(kind, owner).now_or_never().expect("the store does not wait");
-    let Some(got) = got else { return };
+    let Some(got) = got.expect("the store never fails") else { return };
     let (session, until, value) = (&content[..8], &content[8..16], &content[16..]);
     assert_eq!((session, &**got), (&SESSION.to_be_bytes()[..], value));
     assert!(until > &1_700_000_000_000_u64.to_be_bytes()[..], "its time is over");
@@ -94,8 +94,8 @@ impl SealedValueStore for Stored {
         Box::pin(ready(()))
     }
 
-    fn get(&self, _: SealedKind, _: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
-        Box::pin(ready(Some(self.0.clone())))
+    fn get(&self, _: SealedKind, _: AgentId) -> StoreFuture<'_, Option<Vec<u8>>> {
+        Box::pin(ready(Ok(Some(self.0.clone()))))
     }
 
     fn remove(&self, _: SealedKind, _: AgentId) -> BoxFuture<'_, ()> {
