@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ccgateway_test_support::RedisServer;
 
@@ -9,7 +9,7 @@ use crate::{
         tests::world::{Replica, agent, all_listen, ask, guid, registered, until},
     },
     id::AgentId,
-    session::Entry,
+    session::{Entry, Session},
     telemetry::log::captured::Captured,
 };
 
@@ -169,9 +169,9 @@ async fn a_sign_out_that_was_refused_for_an_old_guid_does_not_end_the_newer_one(
     }
 }
 
-/// What is only known here must not be written over the sign-out that ends it.
-#[tokio::test]
-async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
+/// Redis, two replicas and a session. The first one has ended it by a sign-out; the second one has renewed it before, which
+/// has not come to Redis.
+async fn renewed_while_another_signs_out() -> (RedisServer, [Arc<Inner>; 2], Arc<Session>) {
     let server = RedisServer::start().await;
     let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
     let session = put(&left, 1001, "a").await;
@@ -180,6 +180,13 @@ async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
     right.renew(agent(1001), &session, guid("b")).await.expect("answered").expect("renewed here");
     full(&server, false).await;
     left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
+    (server, [left, right], session)
+}
+
+/// What is only known here must not be written over the sign-out that ends it.
+#[tokio::test]
+async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
+    let (server, [_left, right], _) = renewed_while_another_signs_out().await;
     super::push(&right).await.expect("written");
     for store in [&right, &deaf(&server, &[1])] {
         let loaded = store.load(agent(1001)).await.expect("read");
@@ -190,14 +197,7 @@ async fn a_renewal_that_waits_for_redis_is_not_written_over_a_sign_out() {
 /// The sign-out comes to Redis after the renewal was compared with what is there, and before it is written.
 #[tokio::test]
 async fn a_renewal_is_not_written_over_a_sign_out_that_comes_in_between() {
-    let server = RedisServer::start().await;
-    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
-    let session = put(&left, 1001, "a").await;
-    right.load(agent(1001)).await.expect("read");
-    full(&server, true).await;
-    right.renew(agent(1001), &session, guid("b")).await.expect("answered").expect("renewed here");
-    full(&server, false).await;
-    left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
+    let (server, [_left, right], session) = renewed_while_another_signs_out().await;
     let compared = Some(session.version);
     assert_eq!(right.push_one(agent(1001), compared).await, Ok(true), "the end is written");
     for store in [&right, &deaf(&server, &[1])] {
@@ -210,14 +210,7 @@ async fn a_renewal_is_not_written_over_a_sign_out_that_comes_in_between() {
 /// An agent is handed over right after an outage.
 #[tokio::test]
 async fn what_others_are_told_again_is_not_written_over_a_sign_out() {
-    let server = RedisServer::start().await;
-    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
-    let session = put(&left, 1001, "a").await;
-    right.load(agent(1001)).await.expect("read");
-    full(&server, true).await;
-    right.renew(agent(1001), &session, guid("b")).await.expect("answered").expect("renewed here");
-    full(&server, false).await;
-    left.end(agent(1001), sign_out_of(&session)).await.expect("ended");
+    let (server, [_left, right], _) = renewed_while_another_signs_out().await;
     right.tell_again(agent(1001)).await.expect("told");
     for store in [&right, &deaf(&server, &[1])] {
         let loaded = store.load(agent(1001)).await.expect("read");
