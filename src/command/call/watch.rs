@@ -150,7 +150,8 @@ impl Watching<'_> {
         let opening = events.watch_events(request);
         let opened = if self.heard.is_some() {
             // Where the bridge's machine is gone, nothing else ends the attempt for minutes.
-            let late = |_elapsed| Err(Status::unavailable("no answer to another watch"));
+            let late =
+                |_elapsed| Err(Status::unavailable("the bridge did not answer within ten seconds"));
             timeout(LONGEST_PAUSE, opening).await.unwrap_or_else(late)
         } else {
             opening.await
