@@ -7,8 +7,10 @@ use tokio::time::Instant;
 pub struct Sent {
     /// Frames of any kind.
     pub frames: u64,
-    /// Those of them that are much work: HEADERS, and DATA with padding, which no library sends.
-    pub heavy: u64,
+    /// Frames of HEADERS.
+    pub headers: u64,
+    /// Frames of DATA with padding, which no library sends.
+    pub padded: u64,
     /// Bytes of DATA, without padded frames.
     pub data: u64,
     /// Frames of RST_STREAM.
@@ -33,8 +35,11 @@ pub(super) struct FrameBudget {
 }
 
 /// What HEADERS take from the budget, in frames. h2 decodes them and sets up a stream, which is as much work as ten
-/// PINGs, even if it refuses the stream. Padding takes as much, since h2 has to read it and nobody gets it.
+/// PINGs, even if it refuses the stream.
 const OF_HEADERS: u64 = 8;
+/// What DATA with padding takes. h2 has to read it and to give its window back, and nobody gets anything. A caller
+/// that pads the only message of each call still gets back what the call takes.
+const OF_PADDED: u64 = OF_REQUEST - OF_HEADERS;
 /// The budget of a connection, without the HEADERS of all its streams. Some milliseconds of work for h2.
 /// Callers send a few dozen frames at once that belong to no call: settings and their
 /// acknowledgements, PINGs, and windows or RST_STREAMs for a hundred streams.
@@ -56,7 +61,7 @@ pub(super) const OF_DATA: u64 = 1024;
 impl Sent {
     /// What it takes from the budget.
     pub(super) fn cost(self) -> u64 {
-        self.frames + self.heavy * (OF_HEADERS - 1)
+        self.frames + self.headers * (OF_HEADERS - 1) + self.padded * (OF_PADDED - 1)
     }
 }
 
@@ -143,8 +148,10 @@ mod tests {
         // A million calls at once, of six frames each; a stream of a million events, each with two
         // windows and a PING; a long upload in frames of 16 KiB.
         let upload = Sent { data: 16_384, ..frames(1) };
-        let call = Sent { heavy: 1, ..frames(6) };
-        for (sent, progress) in [(call, OF_REQUEST), (frames(3), OF_PIECE), (upload, 0)] {
+        let call = Sent { headers: 1, ..frames(6) };
+        let padded = Sent { headers: 1, padded: 1, ..frames(2) };
+        let all = [(call, OF_REQUEST), (padded, OF_REQUEST), (frames(3), OF_PIECE), (upload, 0)];
+        for (sent, progress) in all {
             let mut budget = FrameBudget::new(STREAMS);
             for calls in 1..=1_000_000 {
                 assert!(budget.spend(sent, calls * progress), "{sent:?} after {calls}");
@@ -161,9 +168,17 @@ mod tests {
             ]
         }) {
             let count = u64::from(streams);
-            assert!(budget.spend(Sent { heavy: count, ..frames(count + base) }, 0), "{streams}");
-            assert!(!budget.spend(Sent { heavy: 1, ..frames(1) }, 0), "{streams}");
+            assert!(budget.spend(Sent { headers: count, ..frames(count + base) }, 0), "{streams}");
+            assert!(!budget.spend(Sent { headers: 1, ..frames(1) }, 0), "{streams}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn padding_without_progress_ends_the_budget_after_fewer_frames() {
+        let padded = |count| Sent { padded: count, ..frames(count) };
+        let mut budget = FrameBudget::new(STREAMS);
+        assert!(budget.spend(padded(MAX / OF_PADDED), 0));
+        assert!(!budget.spend(padded(1), 0));
     }
 
     #[tokio::test(start_paused = true)]

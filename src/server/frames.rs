@@ -95,15 +95,16 @@ impl Frames {
                 (self.last_stream, self.is_in_headers) = (stream, true);
             }
             WINDOW_UPDATE if self.is_over && stream > self.last_stream => *kind = IGNORED,
-            RST_STREAM => self.sent.resets += 1,
             _ => {}
         }
-        let is_heavy = *kind == HEADERS || *kind == DATA && *flags & PADDED != 0;
-        self.sent.heavy += u64::from(is_heavy);
         let left = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
         self.sent.frames += 1;
-        if *kind == DATA && *flags & PADDED == 0 {
-            self.sent.data += left as u64;
+        match *kind {
+            HEADERS => self.sent.headers += 1,
+            DATA if *flags & PADDED != 0 => self.sent.padded += 1,
+            DATA => self.sent.data += left as u64,
+            RST_STREAM => self.sent.resets += 1,
+            _ => {}
         }
         let is_pong = *kind == PING && *flags & ACK != 0 && left == SHUTDOWN.len();
         let ends_headers = self.is_in_headers
