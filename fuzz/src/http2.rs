@@ -68,7 +68,8 @@ fn followed(sent: &[u8], goaway: usize, length: usize) -> (Vec<u8>, Vec<u8>, Cou
         let sent = frames.take_sent();
         counted.0 += frames.take_requests();
         counted.1.frames += sent.frames;
-        counted.1.heavy += sent.heavy;
+        counted.1.headers += sent.headers;
+        counted.1.padded += sent.padded;
         counted.1.data += sent.data;
         counted.1.resets += sent.resets;
     }
@@ -111,7 +112,8 @@ impl Plain {
         }
         sent.frames += 1;
         sent.resets += u64::from(kind == 3);
-        sent.heavy += u64::from(kind == 1 || (kind == 0 && is_padded));
+        sent.headers += u64::from(kind == 1);
+        sent.padded += u64::from(kind == 0 && is_padded);
         sent.data += if kind == 0 && !is_padded { length as u64 } else { 0 };
         let ends_headers = matches!(kind, 1 | 9) && flags & 4 != 0 && payload.len() == length;
         if ends_headers && *is_in_headers {
