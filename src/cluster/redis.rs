@@ -7,6 +7,7 @@
 mod backoff;
 mod dial;
 mod keys;
+mod keys_outage;
 mod probe;
 mod read;
 mod refusal;
@@ -32,6 +33,7 @@ use tokio::{
 pub(crate) use self::backoff::LONGEST_PAUSE;
 use self::{
     dial::{Connection, Dialer},
+    keys_outage::KeysOutage,
     refusal::Cure,
     slot::{Attempts, Open, Slot, Wanted},
     state::Health,
@@ -46,13 +48,16 @@ pub use self::{
     subscription::{Notice, Subscription},
 };
 use crate::{
-    config,
+    config::{self, Topology},
     session::{LastOutage, Scope, StoreError},
 };
 
 /// Sends commands to Redis. Clones share one connection.
 #[derive(Clone, Debug)]
-pub struct Link(Arc<Inner>);
+pub struct Link {
+    inner: Arc<Inner>,
+    keys_outage: Arc<KeysOutage>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -120,7 +125,7 @@ impl Link {
     /// Makes a link. It connects when it is first used.
     pub fn new(config: &config::Redis) -> Self {
         let attempt = config.timeouts.connect.max(config.timeouts.command);
-        Self(Arc::new(Inner {
+        let inner = Inner {
             dialer: Dialer::new(config),
             timeouts: config.timeouts.clone(),
             slot: Mutex::default(),
@@ -129,12 +134,24 @@ impl Link {
             health: Health::new(attempt),
             commands: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-        }))
+        };
+        Self { inner: Arc::new(inner), keys_outage: Arc::default() }
+    }
+
+    /// The same link, for keys that share a slot: those of one tenant. In a cluster the servers of other keys may do what that
+    /// of these keys refuses. A server alone refuses to all what it refuses to one.
+    pub(super) fn for_keys(&self) -> Self {
+        let inner = self.inner.clone();
+        let keys_outage = match inner.dialer.config().topology {
+            Topology::Cluster => Arc::default(),
+            Topology::Standalone | Topology::Sentinel(_) => self.keys_outage.clone(),
+        };
+        Self { inner, keys_outage }
     }
 
     /// Opens new connections with the access that this configuration has. Connections that are open stay.
     pub fn change(&self, config: &config::Redis) {
-        let dialer = &self.0.dialer;
+        let dialer = &self.inner.dialer;
         dialer.change(dialer.config().with_access_of(config));
     }
 
@@ -172,27 +189,28 @@ impl Link {
 
     /// How many round trips were begun, without those of subscriptions.
     pub fn commands(&self) -> u64 {
-        self.0.commands.load(Ordering::Relaxed)
+        self.inner.commands.load(Ordering::Relaxed)
     }
 
     /// How many requests have failed, including their second attempt if there was one.
     pub fn failures(&self) -> u64 {
-        self.0.failures.load(Ordering::Relaxed)
+        self.inner.failures.load(Ordering::Relaxed)
     }
 
     /// The state of the link.
     pub fn state(&self) -> LinkState {
-        self.0.health.state()
+        self.inner.health.state()
     }
 
-    /// The last outage of Redis, as far as this link knows; `None`: there was none.
+    /// The last outage of Redis for these keys, as far as this process knows; `None`: there was none. One in which Redis
+    /// answers, but takes no writes for a while, goes on with each refusal.
     pub fn last_outage(&self) -> Option<LastOutage> {
-        self.0.health.last_outage()
+        self.inner.health.last_outage(&self.keys_outage)
     }
 
     /// Waits until Redis goes down or begins to refuse something.
     pub async fn worse(&self) {
-        self.0.health.worse().await;
+        self.inner.health.worse().await;
     }
 
     async fn request<T: FromRedisValue>(
@@ -214,14 +232,14 @@ impl Link {
     fn outage(&self) -> Option<LinkError> {
         let LinkState::Down(error) = self.state() else { return None };
         // If it is locked, somebody is opening one already.
-        let attempts = self.0.attempts.clone().try_lock_owned().ok();
+        let attempts = self.inner.attempts.clone().try_lock_owned().ok();
         if self.slot().open.is_some() {
             return None;
         }
         if let Some(attempts) = attempts.filter(|it| it.too_early(Wanted::ForRequest).is_none()) {
             self.start_dialing(attempts);
         }
-        self.0.failures.fetch_add(1, Ordering::Relaxed);
+        self.inner.failures.fetch_add(1, Ordering::Relaxed);
         // Whatever has happened to another request, nothing of this one was sent.
         Some(match error {
             LinkError::Down(_) => error,
@@ -231,11 +249,11 @@ impl Link {
 
     /// Records what an answer says about the state of Redis.
     fn note<T>(&self, answer: &Result<T, LinkError>, repeat: Repeat) {
-        let Inner { health, failures, .. } = &*self.0;
+        let Inner { health, failures, .. } = &*self.inner;
         let Err(error) = answer else { return health.good() };
         failures.fetch_add(1, Ordering::Relaxed);
         match error {
-            LinkError::Refused(refusal) => health.refused(refusal),
+            LinkError::Refused(refusal) => health.refused(refusal, &self.keys_outage),
             // An idle connection may have been cut. That says nothing about Redis.
             LinkError::Broken(_) if repeat == Repeat::Never && health.state().is_good() => {}
             LinkError::Unsent(_) => {}
@@ -265,8 +283,8 @@ impl Link {
     ) -> Result<T, Failure> {
         let open = self.open(wanted).await.map_err(Failure::not_repeatable)?;
         let Open { mut connection, number } = open;
-        self.0.commands.fetch_add(1, Ordering::Relaxed);
-        let limit = self.0.timeouts.command;
+        self.inner.commands.fetch_add(1, Ordering::Relaxed);
+        let limit = self.inner.timeouts.command;
         let Ok(answer) = timeout(limit, request.send(&mut connection)).await else {
             // The peer may be gone without closing the connection. A new connection will show it.
             self.discard(number);

@@ -38,10 +38,15 @@ pub struct Shared {
     lease: Duration,
     when_away: config::WhenAway,
     credentials: bool,
-    /// For each tenant, what its roster receives from the other replicas.
-    news: Arc<Mutex<HashMap<TenantId, RosterNews>>>,
-    /// For each tenant, the passwords that this replica has shared.
-    passwords: Arc<Mutex<HashMap<TenantId, Arc<SharedPasswords>>>>,
+    tenants: Arc<Mutex<HashMap<TenantId, OfTenant>>>,
+}
+
+/// What several parts of a tenant have in common. It stays if the tenant goes, in case that it comes back.
+#[derive(Clone, Debug)]
+struct OfTenant {
+    link: Link,
+    news: RosterNews,
+    passwords: Arc<SharedPasswords>,
 }
 
 /// What a roster receives from the other replicas.
@@ -64,8 +69,7 @@ impl Shared {
             lease: config.lease,
             when_away: config.when_away,
             credentials: config.credentials,
-            news: Arc::default(),
-            passwords: Arc::default(),
+            tenants: Arc::default(),
         }
     }
 
@@ -74,16 +78,21 @@ impl Shared {
         &self.link
     }
 
+    /// The link, as a tenant uses it.
+    pub(super) fn link_of(&self, tenant: &TenantId) -> Link {
+        self.of_tenant(tenant).link
+    }
+
     /// This replica's access to a tenant's leases and sign-in locks.
     pub fn leases(&self, tenant: &TenantId) -> Arc<RedisLeases> {
         let (link, keys, heartbeats) =
-            (self.link.clone(), self.keys(tenant), self.news(tenant).heartbeats);
+            (self.link_of(tenant), self.keys(tenant), self.news(tenant).heartbeats);
         Arc::new(RedisLeases::new(self.me, link, keys, self.lease, heartbeats))
     }
 
     /// A tenant's events. Redis keeps about `kept` of them.
     pub fn events(&self, tenant: &TenantId, kept: usize) -> RedisEvents {
-        RedisEvents::new(self.link.clone(), self.keys(tenant), self.seals(tenant), kept)
+        RedisEvents::new(self.link_of(tenant), self.keys(tenant), self.seals(tenant), kept)
     }
 
     /// The names of a tenant's keys and channels.
@@ -97,22 +106,24 @@ impl Shared {
     }
 
     pub(super) fn news(&self, tenant: &TenantId) -> RosterNews {
-        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        let none = || RosterNews {
-            stirred: Arc::default(),
-            heartbeats: Arc::new(Heartbeats::new(self.me, self.lease, self.seals(tenant))),
-        };
-        news.entry(tenant.clone()).or_insert_with(none).clone()
+        self.of_tenant(tenant).news
     }
 
     /// The passwords of a tenant's agents that this replica has shared.
     pub(super) fn passwords(&self, tenant: &TenantId) -> Arc<SharedPasswords> {
-        let mut passwords = self.passwords.lock().unwrap_or_else(PoisonError::into_inner);
+        self.of_tenant(tenant).passwords
+    }
+
+    fn of_tenant(&self, tenant: &TenantId) -> OfTenant {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let none = || {
-            let (link, keys, seals) = (self.link.clone(), self.keys(tenant), self.seals(tenant));
-            Arc::new(SharedPasswords::new(link, keys, seals))
+            let (link, keys, seals) = (self.link.for_keys(), self.keys(tenant), self.seals(tenant));
+            let heartbeats = Arc::new(Heartbeats::new(self.me, self.lease, seals.clone()));
+            let news = RosterNews { stirred: Arc::default(), heartbeats };
+            let passwords = Arc::new(SharedPasswords::new(link.clone(), keys, seals));
+            OfTenant { link, news, passwords }
         };
-        passwords.entry(tenant.clone()).or_insert_with(none).clone()
+        tenants.entry(tenant.clone()).or_insert_with(none).clone()
     }
 }
 
@@ -122,12 +133,12 @@ impl SharedStores for Shared {
     }
 
     fn change_records(&self, tenant: &TenantId) -> Option<Arc<dyn ChangeRecords>> {
-        let (link, keys, seals) = (self.link.clone(), self.keys(tenant), self.seals(tenant));
+        let (link, keys, seals) = (self.link_of(tenant), self.keys(tenant), self.seals(tenant));
         Some(Arc::new(RedisChangeRecords::new(link, keys, seals)))
     }
 
     fn sealed_values(&self, tenant: &TenantId) -> SealedValues {
-        let (link, keys, seals) = (self.link.clone(), self.keys(tenant), self.seals(tenant));
+        let (link, keys, seals) = (self.link_of(tenant), self.keys(tenant), self.seals(tenant));
         let store = RedisSealedValues::new(link, keys, seals, self.passwords(tenant));
         SealedValues::new(tenant.clone(), Box::new(store), self.keyring.clone(), self.credentials)
     }

@@ -70,7 +70,7 @@ impl SharedStore {
     pub fn start(shared: &Shared, tenant: &TenantId, capacity: NonZeroUsize) -> Self {
         let inner = Arc::new(Inner {
             local: Arc::new(Local::new(capacity)),
-            link: shared.link().clone(),
+            link: shared.link_of(tenant),
             keys: shared.keys(tenant),
             seals: shared.seals(tenant),
             write: write::script(),

@@ -1,14 +1,17 @@
 //! A Redis cluster of several masters.
 
+use std::time::Duration;
+
 use ccgateway_bridge::{
-    cluster::{Shared, redis::LinkState},
+    cluster::{Shared, SharedStore, redis::LinkState},
     config::Topology,
+    id::TenantId,
     session::SessionStore as _,
 };
 use ccgateway_test_support::{RedisServer, until_asked};
 
 use crate::{
-    support::{Replica, agent, eventually, redis, store_config, tenant},
+    support::{CAPACITY, Replica, agent, eventually, made, redis, store_config, tenant},
     topologies::{ask, with},
 };
 
@@ -71,6 +74,21 @@ impl Cluster {
         panic!("nobody has a key in slot {slot}");
     }
 
+    /// A tenant whose keys this node has.
+    async fn tenant_of(&self, node: usize) -> TenantId {
+        let (first, last) = SLOTS[node];
+        let slots = first.parse::<u16>().expect("a slot")..=last.parse().expect("a slot");
+        let mut tried = 0;
+        loop {
+            let (name, key) = (format!("t{tried}"), format!("{{t{tried}}}"));
+            let slot: u16 = ask(&self.0[0], &["CLUSTER", "KEYSLOT", &key]).await;
+            if slots.contains(&slot) {
+                return TenantId::parse(&name).expect("a tenant");
+            }
+            tried += 1;
+        }
+    }
+
     /// Moves a slot to another node with all that is in it, as an operator does.
     async fn move_slot(&self, slot: &str) {
         let from = self.owner(slot).await;
@@ -107,6 +125,25 @@ async fn a_slot_that_is_moved_is_followed() {
     cluster.replica().store.load(agent(1002)).await.unwrap().expect("a session");
     left.remove(1001, second.version).await;
     right.hears(1001, None).await;
+}
+
+#[tokio::test]
+async fn what_one_node_refuses_for_a_while_is_an_outage_for_the_tenants_whose_keys_it_has() {
+    let cluster = Cluster::start().await;
+    let patient = Duration::from_secs(20);
+    let mut config = redis(Topology::Cluster, &[cluster.0[0].port()]);
+    (config.timeouts.connect, config.timeouts.command) = (patient, patient);
+    let shared = Shared::new(&store_config(config, &[1]));
+    let refused = SharedStore::start(&shared, &cluster.tenant_of(0).await, CAPACITY);
+    let stored = SharedStore::start(&shared, &cluster.tenant_of(1).await, CAPACITY);
+
+    let _: () = ask(&cluster.0[0], &["CONFIG", "SET", "maxmemory", "1"]).await;
+    for store in [&refused, &stored] {
+        store.put(agent(1001), made("a")).await.expect("known here");
+    }
+    assert_eq!((refused.unsynced(), stored.unsynced()), (1, 0));
+    assert!(refused.last_outage().is_some());
+    assert_eq!(stored.last_outage(), None);
 }
 
 #[tokio::test]

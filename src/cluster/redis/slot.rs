@@ -82,7 +82,7 @@ impl Link {
         if wanted == Wanted::ForProbe {
             return opening.await;
         }
-        let limit = self.0.timeouts.command;
+        let limit = self.inner.timeouts.command;
         timeout(limit, opening).await.unwrap_or_else(|_elapsed| {
             let limit = humantime::format_duration(limit);
             Err(LinkError::Down(format!("none within {limit}; the attempt goes on")))
@@ -90,7 +90,7 @@ impl Link {
     }
 
     async fn open_anew(&self, wanted: Wanted) -> Result<Open, LinkError> {
-        let attempts = self.0.attempts.clone().lock_owned().await;
+        let attempts = self.inner.attempts.clone().lock_owned().await;
         // Another attempt may have worked meanwhile.
         if let Some(open) = self.slot().open.clone() {
             return Ok(open);
@@ -112,7 +112,7 @@ impl Link {
     }
 
     async fn dial(&self, attempts: &mut Attempts) -> Result<Open, LinkError> {
-        let (connection, server) = match self.0.dialer.connect().await {
+        let (connection, server) = match self.inner.dialer.connect().await {
             Ok(connected) => connected,
             Err(error) => {
                 let error = LinkError::Down(loggable_text(&error));
@@ -130,14 +130,14 @@ impl Link {
         let mut slot = self.slot();
         if mem::take(&mut slot.search.is_open) || is_another {
             // Only now: whoever asks where the server is gets an answer that is no older than this connection's.
-            self.0.moves.send_modify(|moves| *moves += 1);
+            self.inner.moves.send_modify(|moves| *moves += 1);
         }
         slot.open = Some(open.clone());
         Ok(open)
     }
 
     pub(super) fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives up the connection with this number, unless it has been replaced.

@@ -8,7 +8,10 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
-use super::{LinkError, Refusal};
+use super::{
+    LinkError, Refusal,
+    keys_outage::{KeysOutage, latest},
+};
 use crate::session::{LastOutage, StoreState};
 
 /// The state of a link to Redis.
@@ -43,6 +46,7 @@ struct Now {
     answered: Option<Instant>,
     /// Since when Redis may be away, if it does not answer: nobody knows when after its last answer that began.
     down_since: Option<Instant>,
+    /// The last time that Redis did not answer. What it refuses is an outage for some keys only.
     outage: Option<LastOutage>,
 }
 
@@ -50,9 +54,6 @@ struct Now {
 /// full, it takes some writes and refuses others. If its user lacks some rights, other commands
 /// still work.
 const REFUSING_FOR: Duration = Duration::from_secs(5);
-/// If Redis is away again after at most this time and that of an attempt, that is still the same outage: while it refuses, it is
-/// tried again about once a second.
-const SAME_OUTAGE: Duration = Duration::from_secs(2);
 
 impl LinkState {
     /// Whether Redis does what it is asked, as far as is known.
@@ -82,10 +83,10 @@ impl Health {
         self.now().state.clone()
     }
 
-    /// The last outage, as far as this process knows; `None`: there was none. One in which Redis answers, but takes no writes
-    /// for a while, goes on with each refusal.
-    pub(super) fn last_outage(&self) -> Option<LastOutage> {
-        self.now().outage
+    /// The last outage for these keys, as far as this process knows; `None`: there was none.
+    pub(super) fn last_outage(&self, keys: &KeysOutage) -> Option<LastOutage> {
+        let common = self.now().outage;
+        keys.last(common)
     }
 
     /// Waits until Redis goes down or refuses something.
@@ -111,13 +112,16 @@ impl Health {
         now.state = LinkState::Up;
     }
 
-    /// Redis refused something.
-    pub(super) fn refused(&self, refusal: &Refusal) {
+    /// Redis refused something to a request for these keys.
+    pub(super) fn refused(&self, refusal: &Refusal, keys: &KeysOutage) {
         let mut now = self.now();
         let answered = Some(Instant::now());
         (now.refused, now.answered) = (answered, answered);
-        if refusal.passes() || matches!(now.state, LinkState::Down(_)) {
+        if matches!(now.state, LinkState::Down(_)) {
             now.was_away(self.attempt);
+        }
+        if refusal.passes() {
+            keys.goes_on(now.outage, self.attempt);
         }
         if let LinkState::Refusing(known) = &now.state {
             // Refused writes are reported rather than refused reads.
@@ -150,18 +154,12 @@ impl Health {
 }
 
 impl Now {
-    /// Redis answers, and was away until now.
+    /// Redis answers, and did not until now.
     fn was_away(&mut self, attempt: Duration) {
         let until = Instant::now();
-        let begun = self.down_since.take().unwrap_or(until);
-        let since = |begun: Instant| until.saturating_duration_since(begun);
-        let length = match self.outage {
-            Some(last) if begun.saturating_duration_since(last.until) <= SAME_OUTAGE + attempt => {
-                last.length + since(last.until)
-            }
-            _ => since(begun),
-        };
-        self.outage = Some(LastOutage { until, length, attempt });
+        let since = |begun| until.saturating_duration_since(begun);
+        let length = self.down_since.take().map_or(Duration::ZERO, since);
+        self.outage = latest(self.outage, Some(LastOutage { until, length, attempt }));
     }
 }
 
@@ -170,11 +168,17 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::session::Scope;
+    use crate::{cluster::redis::keys_outage::SAME_OUTAGE, session::Scope};
 
     fn refusal(scope: Scope) -> Refusal {
         let code = if scope == Scope::Writes { "OOM" } else { "NOPERM" };
         Refusal::for_tests(code, scope)
+    }
+
+    impl Health {
+        fn refused_somewhere(&self, refusal: &Refusal) {
+            self.refused(refusal, &KeysOutage::default());
+        }
     }
 
     fn name(health: &Health) -> &'static str {
@@ -184,12 +188,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_over_when_nothing_has_been_refused_for_a_while() {
         let health = Health::default();
-        health.refused(&refusal(Scope::Writes));
+        health.refused_somewhere(&refusal(Scope::Writes));
         for _ in 0..10 {
             advance(REFUSING_FOR / 2).await;
             health.good();
             assert_eq!(health.state(), LinkState::Refusing(refusal(Scope::Writes)));
-            health.refused(&refusal(Scope::Reads));
+            health.refused_somewhere(&refusal(Scope::Reads));
         }
         assert_eq!(name(&health), "refuses_writes");
         advance(REFUSING_FOR).await;
@@ -200,9 +204,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_never_worked_is_not_said_to_be_unused() {
         let health = Health::default();
-        health.refused(&refusal(Scope::Reads));
+        health.refused_somewhere(&refusal(Scope::Reads));
         assert_eq!(name(&health), "refuses_reads");
-        health.refused(&refusal(Scope::Writes));
+        health.refused_somewhere(&refusal(Scope::Writes));
         assert_eq!(name(&health), "refuses_writes");
         health.down(&LinkError::Down("gone".into()));
         assert_eq!(name(&health), "down");
@@ -228,7 +232,7 @@ mod tests {
                 assert_eq!(log.with("Redis answers again").len(), 1);
             }
         }
-        health.refused(&refusal(Scope::Writes));
+        health.refused_somewhere(&refusal(Scope::Writes));
         assert!(!health.state().is_good());
     }
 
@@ -242,71 +246,74 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_known_until_when_redis_was_away_and_for_how_long() {
-        let health = Health::default();
+        let (health, keys) = (Health::default(), KeysOutage::default());
         health.good();
-        health.refused(&refusal(Scope::Reads));
-        assert_eq!(health.last_outage(), None, "it has answered all the time");
+        health.refused(&refusal(Scope::Reads), &keys);
+        assert_eq!(health.last_outage(&keys), None, "it has answered all the time");
         for is_refused in [false, true] {
             health.down(&gone());
             advance(SAME_OUTAGE).await;
             health.down(&gone());
             advance(SAME_OUTAGE).await;
             if is_refused {
-                health.refused(&refusal(Scope::Reads));
+                health.refused(&refusal(Scope::Reads), &keys);
             } else {
                 health.good();
             }
             let expected = Some(outage(2 * SAME_OUTAGE));
-            assert_eq!(health.last_outage(), expected);
+            assert_eq!(health.last_outage(&keys), expected);
             advance(REFUSING_FOR).await;
-            health.refused(&refusal(Scope::Reads));
+            health.refused(&refusal(Scope::Reads), &keys);
             health.good();
-            assert_eq!(health.last_outage(), expected, "it has not been away since");
+            assert_eq!(health.last_outage(&keys), expected, "it has not been away since");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_redis_that_refuses_what_it_does_again_in_a_while_is_away_until_it_does() {
         for (code, is_down_before) in [("LOADING", true), ("LOADING", false), ("OOM", false)] {
-            let (health, begun) = (Health::default(), Instant::now());
+            let (health, keys) = (Health::default(), KeysOutage::default());
+            let begun = Instant::now();
             if is_down_before {
                 health.down(&gone());
                 advance(REFUSING_FOR).await;
             }
             for _ in 0..10 {
-                health.refused(&Refusal::for_tests(code, Scope::Reads));
-                assert_eq!(health.last_outage(), Some(outage(begun.elapsed())), "{code}");
+                health.refused(&Refusal::for_tests(code, Scope::Reads), &keys);
+                assert_eq!(health.last_outage(&keys), Some(outage(begun.elapsed())), "{code}");
                 // Reads may work all the time, and prove nothing.
                 health.good();
                 advance(SAME_OUTAGE).await;
             }
-            let expected = health.last_outage();
+            let expected = health.last_outage(&keys);
             advance(REFUSING_FOR).await;
             health.good();
-            assert_eq!(health.last_outage(), expected, "{code}");
+            assert_eq!(health.last_outage(&keys), expected, "{code}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_link_that_fails_now_and_then_has_many_short_outages() {
-        let (health, short) = (Health::default(), Duration::from_millis(300));
+        let (health, keys) = (Health::default(), KeysOutage::default());
+        let short = Duration::from_millis(300);
         for _ in 0..10 {
             health.good();
             health.down(&gone());
             advance(short).await;
             health.good();
-            assert_eq!(health.last_outage(), Some(outage(short)));
+            assert_eq!(health.last_outage(&keys), Some(outage(short)));
             advance(REFUSING_FOR).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_counts_from_the_last_answer_before_it() {
-        let (health, unanswered) = (Health::default(), Duration::from_millis(500));
+        let (health, keys) = (Health::default(), KeysOutage::default());
+        let unanswered = Duration::from_millis(500);
         for is_refused in [false, true] {
             advance(REFUSING_FOR).await;
             if is_refused {
-                health.refused(&refusal(Scope::Reads));
+                health.refused(&refusal(Scope::Reads), &keys);
             } else {
                 health.good();
             }
@@ -314,18 +321,18 @@ mod tests {
             health.down(&gone());
             advance(unanswered).await;
             health.good();
-            assert_eq!(health.last_outage(), Some(outage(2 * unanswered)), "{is_refused}");
+            assert_eq!(health.last_outage(&keys), Some(outage(2 * unanswered)), "{is_refused}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn refusals_are_of_one_outage_also_where_each_attempt_takes_its_longest() {
         let attempt = REFUSING_FOR;
-        let (health, begun) = (Health::new(attempt), Instant::now());
+        let (health, keys, begun) = (Health::new(attempt), KeysOutage::default(), Instant::now());
         for _ in 0..10 {
-            health.refused(&Refusal::for_tests("LOADING", Scope::Reads));
+            health.refused(&Refusal::for_tests("LOADING", Scope::Reads), &keys);
             let (until, length) = (Instant::now(), begun.elapsed());
-            assert_eq!(health.last_outage(), Some(LastOutage { until, length, attempt }));
+            assert_eq!(health.last_outage(&keys), Some(LastOutage { until, length, attempt }));
             advance(SAME_OUTAGE + attempt).await;
         }
     }

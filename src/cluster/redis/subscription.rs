@@ -45,7 +45,7 @@ struct Open {
 
 impl Subscription {
     pub(super) fn new(link: Link, channel: String) -> Self {
-        let (moves, backoff) = (link.0.moves.subscribe(), Backoff::default());
+        let (moves, backoff) = (link.inner.moves.subscribe(), Backoff::default());
         Self { link, channel, moves, open: None, attempt: None, backoff, retry_at: Instant::now() }
     }
 
@@ -58,7 +58,7 @@ impl Subscription {
                 }
                 continue;
             };
-            let heartbeat = self.link.0.timeouts.heartbeat;
+            let heartbeat = self.link.inner.timeouts.heartbeat;
             tokio::select! {
                 message = open.stream.next() => match message {
                     Some(message) => {
@@ -71,7 +71,7 @@ impl Subscription {
                 _ = self.moves.changed() => self.open = None,
                 () = sleep_until(open.beat_at) => {
                     // A peer that is gone without closing the connection never ends the stream.
-                    let limit = self.link.0.timeouts.command;
+                    let limit = self.link.inner.timeouts.command;
                     let answer = timeout(limit, open.sink.ping::<Value>()).await;
                     if matches!(answer, Ok(Ok(_))) {
                         open.beat_at = Instant::now() + heartbeat;
@@ -99,8 +99,8 @@ impl Subscription {
         let attempt = self.attempt.get_or_insert_with(|| {
             let (link, channel) = (link.clone(), channel.clone());
             Box::pin(async move {
-                let (mut sink, stream) = link.0.dialer.listen().await?.split();
-                let limit = link.0.timeouts.command;
+                let (mut sink, stream) = link.inner.dialer.listen().await?.split();
+                let limit = link.inner.timeouts.command;
                 let subscribed = timeout(limit, sink.subscribe(&channel)).await;
                 subscribed.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
                 Ok((sink, stream))
@@ -110,7 +110,7 @@ impl Subscription {
         self.attempt = None;
         match attempted {
             Ok((sink, stream)) => {
-                let beat_at = Instant::now() + self.link.0.timeouts.heartbeat;
+                let beat_at = Instant::now() + self.link.inner.timeouts.heartbeat;
                 self.open = Some(Open { sink, stream, beat_at });
                 self.backoff.reset();
                 true

@@ -33,6 +33,27 @@ async fn what_could_not_be_sent_says_nothing_about_redis() {
     assert_eq!((link.state(), link.failures()), (LinkState::Unused, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn in_a_cluster_a_refusal_is_an_outage_only_for_the_keys_that_were_asked_for() {
+    let refused = || {
+        let refusal = Refusal::for_tests("LOADING", Scope::Reads);
+        Err::<(), _>(LinkError::Refused(refusal))
+    };
+    let alone = crate::cluster::tests::world::config(&[1]);
+    for (topology, is_for_all) in [(Topology::Standalone, true), (Topology::Cluster, false)] {
+        let link = Link::new(&config::Redis { topology, ..alone.clone() });
+        let (one, another) = (link.for_keys(), link.for_keys());
+        one.clone().note(&refused(), Repeat::Once);
+        assert!(one.last_outage().is_some());
+        assert_eq!(another.last_outage().is_some(), is_for_all, "{:?}", another.last_outage());
+        assert!(!another.state().is_good(), "that is the state of all");
+
+        one.note(&Err::<(), _>(LinkError::Silent(Duration::ZERO)), Repeat::Once);
+        one.note(&Ok(()), Repeat::Once);
+        assert!(another.last_outage().is_some(), "nobody was answered");
+    }
+}
+
 #[tokio::test]
 async fn a_connection_is_opened_also_if_whoever_wanted_it_leaves() {
     let server = RedisServer::start().await;

@@ -1,0 +1,100 @@
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::session::LastOutage;
+
+/// The last outage for keys that are at one server, as it was met by those who ask for them. A server that refuses for a while
+/// what it is asked is as good as away for its own keys only.
+#[derive(Debug, Default)]
+pub(super) struct KeysOutage(Mutex<Option<LastOutage>>);
+
+/// If Redis is away again after at most this time and that of an attempt, that is still the same outage: while it refuses, it is
+/// tried again about once a second.
+pub(super) const SAME_OUTAGE: Duration = Duration::from_secs(2);
+
+impl KeysOutage {
+    /// The server refuses for a while, and did until now. `common` is the last outage for all keys. It is taken in, since it
+    /// may be what joins this refusal to an earlier one.
+    pub(super) fn goes_on(&self, common: Option<LastOutage>, attempt: Duration) {
+        let (until, length) = (Instant::now(), Duration::ZERO);
+        let mut outage = self.lock();
+        let before = latest(*outage, common);
+        *outage = latest(before, Some(LastOutage { until, length, attempt }));
+    }
+
+    /// The last outage for these keys, where `common` is that for all.
+    pub(super) fn last(&self, common: Option<LastOutage>) -> Option<LastOutage> {
+        latest(*self.lock(), common)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<LastOutage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The later one of two outages, or both together if they are the same.
+pub(super) fn latest(one: Option<LastOutage>, other: Option<LastOutage>) -> Option<LastOutage> {
+    let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
+    let (earlier, later) = if one.until <= other.until { (one, other) } else { (other, one) };
+    let between_ends = later.until.saturating_duration_since(earlier.until);
+    if between_ends.saturating_sub(later.length) > SAME_OUTAGE + later.attempt {
+        return Some(later);
+    }
+    let length = later.length.max(between_ends + earlier.length);
+    Some(LastOutage { length, ..later })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// An outage until now.
+    fn outage(length: Duration) -> LastOutage {
+        LastOutage { until: Instant::now(), length, attempt: SECOND }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_outages_are_one_if_no_more_than_an_attempt_and_a_moment_is_between_them() {
+        let most = SAME_OUTAGE + SECOND;
+        let only = Some(outage(SECOND));
+        assert_eq!((latest(only, None), latest(None, only)), (only, only));
+        // How much is between them, how long the later one lasted, and how long that lasted which is told of.
+        for (between, length, told) in [
+            (most, SECOND, most + SECOND * 2),
+            (most + SECOND, SECOND, SECOND),
+            (Duration::ZERO, Duration::ZERO, SECOND),
+            (Duration::ZERO, LONG, SECOND + LONG),
+        ] {
+            let earlier = Some(outage(SECOND));
+            advance(between + length).await;
+            let (later, told) = (Some(outage(length)), Some(outage(told)));
+            assert_eq!(latest(earlier, later), told, "{between:?} {length:?}");
+            assert_eq!(latest(later, earlier), told, "{between:?} {length:?}");
+        }
+        let (earlier, longer) = (Some(outage(SECOND)), Some(outage(LONG)));
+        assert_eq!(latest(earlier, longer), longer, "it had begun before the other");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_joins_two_refusals_may_be_an_outage_for_all_keys() {
+        let (keys, begun) = (KeysOutage::default(), Instant::now());
+        keys.goes_on(None, SECOND);
+        advance(SECOND + LONG).await;
+        let common = Some(outage(LONG));
+        assert_eq!(keys.last(common), Some(outage(begun.elapsed())));
+        advance(SECOND).await;
+        keys.goes_on(common, SECOND);
+        advance(SECOND).await;
+        let another = Some(outage(Duration::ZERO));
+        assert_eq!(keys.last(another), Some(outage(begun.elapsed())));
+    }
+}
