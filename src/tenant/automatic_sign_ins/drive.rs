@@ -1,12 +1,12 @@
 //! The task that takes agents from the queue, as fast as the tenant's rate of sign-ins allows.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{Grant, Waiters, queue::Entry};
+use super::{Grant, Settled, State, Waiters, queue::Entry};
 use crate::{
-    call::{CallError, Obstacle},
+    call::{CallError, Obstacle, StoreTrouble},
     id::AgentId,
     tenant::Tenant,
 };
@@ -48,7 +48,7 @@ impl Tenant {
     /// How many agents wait. If none does, returns `None`, and the task has to end. It must not
     /// take a moment that nobody needs, since replicas share the moments.
     fn waiting_sign_ins(&self) -> Option<usize> {
-        let mut state = self.sign_ins.lock();
+        let mut state = self.lock_without_keepers_too_early(Instant::now());
         let waiting = state.queue.waiting();
         state.is_driven = waiting > 0;
         state.is_driven.then_some(waiting)
@@ -57,7 +57,7 @@ impl Tenant {
     /// Grants the next agent its sign-in. Returns `false` if no agent waits.
     fn grant_next(self: &Arc<Self>, place: OwnedSemaphorePermit) -> bool {
         let now = Instant::now();
-        let mut state = self.sign_ins.lock();
+        let mut state = self.lock_without_keepers_too_early(now);
         let next = state.queue.pop(now, |agent, entry| self.is_wanted(agent, entry, now));
         self.sign_ins.count(&state);
         state.is_driven = next.is_some();
@@ -85,6 +85,30 @@ impl Tenant {
             self.work.tasks.spawn(async move { tenant.sign_in_by_itself(agent, refused).await });
         }
         true
+    }
+
+    /// The queue, without the agents whom no call wants while other replicas may still have to tell the store whom they have
+    /// signed out. Their keepers may not sign them in yet, and all replicas share the moments. They are told so, and come
+    /// again when they may; the others in the queue do not wait for that.
+    fn lock_without_keepers_too_early(&self, now: Instant) -> MutexGuard<'_, State> {
+        let is_too_early = !self.store_settles_in().is_zero();
+        let mut state = self.sign_ins.lock();
+        if !is_too_early {
+            return state;
+        }
+        let is_gone =
+            |entry: &Entry<Waiters>| !entry.is_asked_for(now) && !entry.waiters.has_call();
+        let gone = state.queue.remove_waiting(is_gone);
+        self.sign_ins.count(&state);
+        for entry in gone {
+            let queued = entry.waited(now);
+            let result = Err(Obstacle::StoreUnavailable(StoreTrouble::Silent));
+            if let Some(keeper) = entry.waiters.keeper {
+                // A keeper that has been stopped meanwhile does not receive it.
+                let _unheard = keeper.send(Settled { result, queued });
+            }
+        }
+        state
     }
 
     /// Whether somebody still needs the sign-in. While the bridge stops, only those who wait count.
@@ -115,7 +139,10 @@ impl Tenant {
 
 impl Waiters {
     fn are_there(&self) -> bool {
+        self.has_call() || self.keeper.as_ref().is_some_and(|keeper| !keeper.is_closed())
+    }
+
+    fn has_call(&self) -> bool {
         self.call.as_ref().is_some_and(|call| !call.is_closed())
-            || self.keeper.as_ref().is_some_and(|keeper| !keeper.is_closed())
     }
 }

@@ -172,12 +172,7 @@ impl<W: Default> Queue<W> {
         let removed = self.entries.remove(&agent);
         self.waiting -= usize::from(removed.as_ref().is_some_and(Entry::is_waiting));
         self.stop_if_nobody_waits();
-        let (entries, most) = (&self.entries, 2 * self.entries.len() + STALE_MAX);
-        for lane in self.lanes.iter_mut().filter(|lane| lane.len() > most) {
-            lane.retain(|(number, agent)| {
-                entries.get(agent).is_some_and(|entry| entry.ticket == *number)
-            });
-        }
+        self.drop_stale_places(2 * self.entries.len() + STALE_MAX);
         removed
     }
 
@@ -206,6 +201,28 @@ impl<W: Default> Queue<W> {
         }
         self.stop_if_nobody_waits();
         None
+    }
+
+    /// Removes the entries that are not due yet and for which `is_gone` returns `true`.
+    pub(super) fn remove_waiting(&mut self, is_gone: impl Fn(&Entry<W>) -> bool) -> Vec<Entry<W>> {
+        let gone = self.entries.extract_if(|_, entry| entry.is_waiting() && is_gone(entry));
+        let gone: Vec<_> = gone.map(|(_, entry)| entry).collect();
+        self.waiting -= gone.len();
+        if !gone.is_empty() {
+            self.drop_stale_places(0);
+        }
+        self.stop_if_nobody_waits();
+        gone
+    }
+
+    /// Clears the lanes with more places than this of those that belong to no entry.
+    fn drop_stale_places(&mut self, most: usize) {
+        let entries = &self.entries;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.len() > most) {
+            lane.retain(|(number, agent)| {
+                entries.get(agent).is_some_and(|entry| entry.ticket == *number)
+            });
+        }
     }
 
     /// The speed of one queue, and the time since it moved last, say nothing about the next. What is left in

@@ -5,7 +5,7 @@ use std::{
     future::ready,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -56,6 +56,8 @@ pub(super) struct Locks {
     pub(super) unlocked: AtomicUsize,
     /// Whether others have taken all moments.
     pub(super) takes_all_moments: AtomicBool,
+    /// How many moments were given to this replica.
+    pub(super) moments: AtomicU32,
 }
 
 impl Default for SharedPolls {
@@ -175,6 +177,7 @@ impl SharedSignIns for Locks {
 
     fn sign_in_moments(&self, count: u32, _: Duration) -> StoreFuture<'_, Moments> {
         let count = if self.takes_all_moments.load(Relaxed) { 0 } else { count };
+        self.moments.fetch_add(count, Relaxed);
         Box::pin(ready(Ok(Moments { count, wait: Duration::ZERO })))
     }
 

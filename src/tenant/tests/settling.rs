@@ -14,7 +14,7 @@ use crate::{
     call::Obstacle,
     session::{EndOf, SealedKind, SessionState},
     telemetry::log::captured::Captured,
-    tenant::Polls as _,
+    tenant::{Polls as _, automatic_sign_ins::Settled},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -150,4 +150,35 @@ async fn a_keeper_that_waits_for_the_lock_until_a_store_is_back_signs_nobody_in_
     others.answer([Some(OURS)]);
     until("given back", || unlocked() == 2).await;
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_keeper_takes_no_moment_before_the_store_has_heard_of_all_and_a_caller_does() {
+    let (others, stores) = (Others::default(), TestStores::new(false));
+    let (world, lost) = signed_out(&others, &stores).await;
+    stores.store.is_away_again_and_again(Duration::ZERO, Duration::ZERO);
+    let moments = || others.sign_ins.moments.load(Relaxed);
+    let before = moments();
+    check_refused_for_the_store(&world, make_anew(&world, lost)).await;
+    assert_eq!(moments(), before);
+    world.busy(1002).await.expect("signed in for its caller");
+    assert_eq!(moments(), before + 1);
+}
+
+#[tokio::test]
+async fn a_keeper_leaves_the_queue_if_the_store_has_been_away_while_it_waited_there() {
+    let (others, stores) = (Others::default(), TestStores::new(false));
+    let (world, lost) = signed_out(&others, &stores).await;
+    others.sign_ins.takes_all_moments.store(true, Relaxed);
+    let asked = others.sign_ins.asked.load(Relaxed);
+    let tenant = world.tenant.clone();
+    let made = tokio::spawn(async move { tenant.make_anew(agent(1001), lost).await });
+    until("it waits", || world.tenant.sign_in_queue().waiting == 1).await;
+    stores.store.is_back_after(MINUTE);
+    others.sign_ins.takes_all_moments.store(false, Relaxed);
+    let Settled { result, queued } = made.await.expect("no panic");
+    assert!(matches!(result, Err(Obstacle::StoreUnavailable(_))), "{result:?}");
+    assert!(!queued.is_zero(), "that does not count towards the time of its recovery");
+    assert_eq!(world.tenant.sign_in_queue().waiting, 0);
+    assert_eq!(others.sign_ins.asked.load(Relaxed), asked, "it needs no lock");
 }

@@ -238,6 +238,20 @@ fn places_of_those_who_left_are_dropped_when_there_are_too_many() {
 }
 
 #[test]
+fn who_is_sent_away_leaves_no_place_behind_and_who_is_due_stays() {
+    let (mut queue, now) = (queue(), Instant::now());
+    for id in 1..=10 {
+        queue.ask(agent(id), Lane::Keepers, 0, now);
+    }
+    assert_eq!(queue.pop(now, |_, _| true), Some(agent(1)));
+    queue.ask(agent(11), Lane::Calls, 0, now);
+    let gone = queue.remove_waiting(|entry| entry.lane == Lane::Keepers);
+    assert_eq!((gone.len(), queue.len(), queue.waiting()), (9, 2, 1));
+    assert_eq!(queue.lane(Lane::Keepers).len(), 0);
+    assert_eq!(queue.pop(now, |_, _| true), Some(agent(11)));
+}
+
+#[test]
 fn half_of_the_places_before_an_agent_may_be_of_the_other_lane() {
     let (mut queue, now) = (queue(), Instant::now());
     for id in 1..=10 {
