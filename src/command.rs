@@ -239,8 +239,13 @@ fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
 
 /// Prints an error to stderr and returns `code` as the exit code.
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
-    let _unread = writeln!(std::io::stderr(), "ccgateway-bridge: {error}");
+    let _unread = std::io::stderr().write_all(last_line(error).as_bytes());
     ExitCode::from(code)
+}
+
+/// The line in which a command says why it failed.
+fn last_line(error: impl std::fmt::Display) -> String {
+    format!("ccgateway-bridge: {error}\n")
 }
 
 #[cfg(test)]

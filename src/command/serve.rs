@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, Settings, block_on,
     config_watch::ConfigWatch,
-    core_dumps, fail,
+    core_dumps, fail, last_line,
     signals::{EarlySignals, StopSignals},
 };
 use crate::{
@@ -35,13 +35,14 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
     }
     let threads = config.server.worker_threads;
     let ended = block_on(threads, serve(settings, config, signals, logging.control().clone()));
-    // The error is the last line, behind the warnings that may explain it.
-    drop(logging);
-    match ended {
-        Ok(Ok(code)) => code,
-        Ok(Err(error)) => fail(EXIT_FAILED, error),
-        Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
-    }
+    let error = match ended {
+        Ok(Ok(code)) => return code,
+        Ok(Err(error)) => error,
+        Err(error) => format!("cannot start the runtime: {error}"),
+    };
+    // By the thread that writes the log, so that it comes behind the warnings that may explain it.
+    logging.end_with(&last_line(error));
+    ExitCode::from(EXIT_FAILED)
 }
 
 fn forbid_core_dumps() {

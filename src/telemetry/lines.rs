@@ -97,9 +97,17 @@ impl LineWriter {
     /// Lets the thread write what waits, and end. Lines that come later are lost. The first call waits about a
     /// second for that at most.
     pub(super) fn end(&self) {
+        self.end_with(&[]);
+    }
+
+    /// The same, with this line behind all others.
+    pub(super) fn end_with(&self, last: &[u8]) {
         let mut waiting = self.0.waiting();
         if mem::replace(&mut waiting.is_ending, true) {
             return;
+        }
+        if !last.is_empty() && !waiting.add(last) {
+            waiting.lost += 1;
         }
         self.0.changed.notify_all();
         let goes_on = |waiting: &mut Waiting| !waiting.has_ended;

@@ -68,6 +68,11 @@ impl Logging {
     pub fn control(&self) -> &LogControl {
         &self.control
     }
+
+    /// Ends the log, with this line, as it is, behind all others.
+    pub fn end_with(self, last: &str) {
+        self.lines.end_with(last.as_bytes());
+    }
 }
 
 impl Drop for Logging {

@@ -166,7 +166,9 @@ async fn a_port_that_is_taken_is_named_with_its_key() {
     command.args(["--listen", &taken]);
     let (code, printed) = run(command).await;
     assert_eq!(code, Some(1), "{printed}");
-    assert!(printed.contains(&taken) && printed.contains("listeners.default.address"), "{printed}");
+    let last = printed.lines().last().expect("said");
+    assert!(last.contains(&taken) && last.contains("listeners.default.address"), "{printed}");
+    assert!(printed.lines().count() > 1, "the log comes before it: {printed}");
 }
 
 #[tokio::test]

@@ -33,6 +33,18 @@ fn lines_that_come_during_the_pause_are_written_together_and_the_end_does_not_wa
 }
 
 #[test]
+fn the_last_line_comes_behind_those_that_wait_and_none_comes_behind_it() {
+    let (lines, written) = written(LONG);
+    lines.add(b"one\n");
+    assert_eq!(written.recv_timeout(SOON).as_deref(), Ok("one|"));
+    lines.add(b"two\n");
+    lines.end_with(b"last\n");
+    lines.end_with(b"another\n");
+    lines.add(b"three\n");
+    assert_eq!(written.iter().collect::<Vec<_>>(), ["two|last|"]);
+}
+
+#[test]
 fn each_line_is_written_by_itself_where_none_follows() {
     let (lines, written) = written(PAUSE);
     for line in ["one", "two", "three"] {
