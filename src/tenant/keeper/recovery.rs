@@ -17,6 +17,15 @@ use crate::{
     },
 };
 
+/// What a keeper has heard of the store while it has its session made anew.
+#[derive(Default)]
+struct StoreAnswers {
+    /// When it was asked what it has answered last.
+    last: Option<Instant>,
+    /// Whether it has not said since then what it was asked.
+    failed: bool,
+}
+
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The pause before a store that could not be asked is asked again.
@@ -28,9 +37,8 @@ impl Keeping {
     pub(super) async fn recover(&mut self, finding: Finding) -> Result<(), End> {
         self.found(Health::Recovering, finding.cause());
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
-        // Since when the store does not say to this keeper what it is asked, and how long this has waited for what others
-        // have to tell it.
-        let (mut silent, mut settled): (Option<Instant>, _) = (None, Duration::ZERO);
+        // What the store says to this keeper, and how long this has waited for what others have to tell it.
+        let (mut store, mut settled) = (StoreAnswers::default(), Duration::ZERO);
         self.give_way().await?;
         // If the agent has been signed out, no session of the bridge's own is left.
         let is_out = matches!(finding, Finding::SignedOut | Finding::SignedOutByOthers);
@@ -44,16 +52,16 @@ impl Keeping {
                 return Err(End::NotOfTenant);
             }
             // Before the queue is joined: its moments are for those who can use them.
+            let asked = Instant::now();
             if self.is_store_silent().await {
-                silent.get_or_insert_with(Instant::now);
+                store.failed = true;
                 self.wait_for_store().await?;
                 continue;
             }
             let limit = self.tenant.config.keep.recovery;
             // Also if the store was away before this began. What it refused to this keeper alone, such as for a right that
             // was missing, it may have refused to others too.
-            let own = silent.take().map(|since| settles_after(since.elapsed()));
-            let settles = own.unwrap_or_default().max(self.tenant.store_settles_in());
+            let settles = store.answered(asked).max(self.tenant.store_settles_in());
             if !settles.is_zero() && !self.is_replaced(self.version()).await? {
                 // It goes away again and again.
                 if settled >= limit {
@@ -99,7 +107,7 @@ impl Keeping {
                 }
                 Err(error) if is_of_store(&error) && spent >= limit => return Err(End::Unclear),
                 Err(error) if is_of_store(&error) => {
-                    silent.get_or_insert_with(Instant::now);
+                    store.failed = true;
                     self.wait_for_store().await?;
                     spent += STORE_PAUSE;
                 }
@@ -158,6 +166,42 @@ impl Keeping {
     }
 }
 
+impl StoreAnswers {
+    /// The store has answered what it was asked at this time. Returns how long others may need to tell it what they did
+    /// while it did not answer.
+    fn answered(&mut self, asked: Instant) -> Duration {
+        let before = self.last.replace(asked);
+        if !mem::take(&mut self.failed) {
+            return Duration::ZERO;
+        }
+        // Nobody knows when after its answer before that began.
+        settles_after(before.map_or(Duration::MAX, |before| before.elapsed()))
+    }
+}
+
 fn is_of_store(error: &Obstacle) -> bool {
     matches!(error.last(), Obstacle::StoreUnavailable(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_of_the_store_counts_from_its_last_answer_before() {
+        let (mut store, second) = (StoreAnswers::default(), Duration::from_secs(1));
+        let longest = settles_after(Duration::MAX);
+        store.failed = true;
+        assert_eq!(store.answered(Instant::now()), longest, "it may have been silent for long");
+        advance(second).await;
+        store.failed = true;
+        advance(second / 2).await;
+        let settles = store.answered(Instant::now());
+        assert_eq!(settles, settles_after(second * 3 / 2));
+        assert!(settles < longest);
+        advance(second).await;
+        assert_eq!(store.answered(Instant::now()), Duration::ZERO, "it has answered all the time");
+    }
 }
