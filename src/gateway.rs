@@ -26,7 +26,6 @@ pub mod probe;
 mod probing;
 mod reply;
 mod request;
-mod resolver;
 mod route;
 mod sign_in_body;
 mod socket;
@@ -69,7 +68,6 @@ use self::{
     endpoint::Endpoint,
     metrics::{RequestMetrics, Sums},
     probing::Probing,
-    resolver::Resolver,
     route::{LastResort, Route, Tried},
     transport_failure::Failure,
 };
@@ -77,6 +75,7 @@ use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     config::{self, AuthMode},
     id::{AgentId, TenantId},
+    resolver::Resolver,
     telemetry::{
         metrics::{Numbered, Requests},
         trace::Span,

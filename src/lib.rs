@@ -38,6 +38,7 @@ pub mod keyring;
 #[cfg(test)]
 mod module_rules_tests;
 pub mod reason;
+mod resolver;
 pub mod retcode;
 mod secret;
 pub mod state;

@@ -8,6 +8,7 @@ mod backoff;
 mod dial;
 mod keys;
 mod keys_outage;
+mod names;
 mod probe;
 mod read;
 mod refusal;

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{ClientTls, Trust},
-        gateway::resolver::Resolver,
+        resolver::Resolver,
         tls::{self, SystemRoots},
     };
 

@@ -11,8 +11,8 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{resolver::Resolver, socket::Socket, transport_cause::connect_cause};
-use crate::config::Trust;
+use super::{socket::Socket, transport_cause::connect_cause};
+use crate::{config::Trust, resolver::Resolver};
 
 /// Opens TCP and TLS connections.
 #[derive(Clone, Debug)]

@@ -11,12 +11,12 @@ use super::{
     connection::{Connection, Sent},
     connector::Connector,
     interface::{AGENT_STATUS, Interface, POLL},
-    resolver::Resolver,
 };
 use crate::{
     call::{Stage, Untouched},
     config::{AuthMode, ClientTls, Tenant},
     id::AgentId,
+    resolver::Resolver,
     telemetry::trace::Trace,
     tls,
 };

@@ -90,10 +90,9 @@ mod tests {
     use crate::{
         call::Untouched,
         config::{Breaker, ClientTls, Trust},
-        gateway::{
-            AGENT_STATUS, connector::Connector, endpoint::Endpoint, metrics, resolver::Resolver,
-        },
+        gateway::{AGENT_STATUS, connector::Connector, endpoint::Endpoint, metrics},
         id::TenantId,
+        resolver::Resolver,
         telemetry::metrics::Metrics,
         tls,
     };

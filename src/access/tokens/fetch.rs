@@ -18,13 +18,15 @@ use tokio::time::timeout;
 use super::{TOKEN_MAX, read_file::ReadFile};
 use crate::{
     config::{ClientTls, Trust},
-    error_cause, secret,
+    error_cause,
+    resolver::Resolver,
+    secret,
     tls::client_config,
 };
 
 /// Where a key set is fetched.
 pub struct Fetcher {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
     url: Uri,
     /// A file with the token that the server wants; read for each request, since it is replaced.
     token_file: Option<ReadFile>,
@@ -44,7 +46,7 @@ impl Fetcher {
     /// A text, if TLS cannot be set up.
     pub fn new(url: Uri, trust: Trust, token_file: Option<PathBuf>) -> Result<Self, String> {
         let tls = ClientTls { trust, client: None };
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::default());
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(client_config(&tls)?)
@@ -84,5 +86,32 @@ impl Fetcher {
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetcher").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::resolver::without_threads_for_blocking_work;
+
+    #[test]
+    fn a_name_is_looked_up_although_all_threads_for_blocking_work_hang() {
+        without_threads_for_blocking_work(async {
+            let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let port = issuer.local_addr().expect("bound").port();
+            let url = format!("http://localhost:{port}/").parse().expect("a URL");
+            let fetcher = Fetcher::new(url, Trust::SystemRoots, None).expect("TLS");
+            let asking = async {
+                loop {
+                    let _late = fetcher.fetch().await;
+                }
+            };
+            tokio::select! {
+                connected = issuer.accept() => drop(connected.expect("accepted")),
+                () = asking => panic!("without end"),
+            }
+        });
     }
 }

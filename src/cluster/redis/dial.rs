@@ -21,12 +21,14 @@ use ::redis::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
+use super::names::Names;
 use crate::config::{Redis, RedisNode, Sentinel, Topology};
 
 /// Makes connections to the servers in the configuration.
 #[derive(Debug)]
 pub(super) struct Dialer {
     config: RwLock<Arc<Redis>>,
+    names: Names,
     /// The index of the address that led to a connection last. It is tried first next time.
     first: AtomicUsize,
 }
@@ -50,7 +52,8 @@ const CLUSTER_WAIT_MS: (u64, u64) = (5, 50);
 
 impl Dialer {
     pub(super) fn new(config: &Redis) -> Self {
-        Self { config: RwLock::new(Arc::new(config.clone())), first: AtomicUsize::new(0) }
+        let config = RwLock::new(Arc::new(config.clone()));
+        Self { config, names: Names::default(), first: AtomicUsize::new(0) }
     }
 
     /// Makes new connections as this configuration says.
@@ -92,8 +95,15 @@ impl Dialer {
     pub(super) async fn listen(&self) -> RedisResult<PubSub> {
         let config = self.config();
         let node = |node: RedisNode| async {
+            let host = node.host.clone();
             let client = client(&config, node, credentials(&config))?;
-            self.in_time(client.get_async_pubsub()).await
+            let subscribing = async {
+                // The library looks the name up by itself for this, on a thread for blocking work. A name server has just
+                // answered then, so that thread is not kept for long.
+                self.names.addresses(&host).await?;
+                client.get_async_pubsub().await
+            };
+            self.in_time(subscribing).await
         };
         match &config.topology {
             Topology::Standalone | Topology::Cluster => self.each_node(node).await,
@@ -115,8 +125,10 @@ impl Dialer {
 
     async fn multiplexed(&self, client: &Client) -> RedisResult<MultiplexedConnection> {
         // `in_time` limits all of it, so the library's own limits are switched off.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_dns_resolver(self.names.clone());
         self.in_time(client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
@@ -207,7 +219,8 @@ impl Dialer {
             .max_retry_wait(wait_max)
             .connection_timeout(timeouts.connect)
             .response_timeout(timeouts.command)
-            .tcp_settings(tcp(&config));
+            .tcp_settings(tcp(&config))
+            .async_dns_resolver(self.names.clone());
         if let Some(username) = &config.username {
             builder = builder.username(username);
         }

@@ -1,8 +1,9 @@
 use ccgateway_test_support::RedisServer;
 use futures_util::FutureExt as _;
+use tokio::net::TcpListener;
 
 use super::*;
-use crate::cluster::tests::world::until;
+use crate::{cluster::tests::world::until, resolver::without_threads_for_blocking_work};
 
 fn link() -> Link {
     Link::new(&crate::cluster::tests::world::config(&[1]))
@@ -31,6 +32,28 @@ async fn what_could_not_be_sent_says_nothing_about_redis() {
     let link = link();
     link.note(&Err::<(), _>(LinkError::Unsent("too long".into())), Repeat::Once);
     assert_eq!((link.state(), link.failures()), (LinkState::Unused, 1));
+}
+
+#[test]
+fn a_name_is_looked_up_although_all_threads_for_blocking_work_hang() {
+    without_threads_for_blocking_work(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let node = config::RedisNode { host: "localhost".into(), port };
+        let alone = crate::cluster::tests::world::config(&[]);
+        let link = Link::new(&config::Redis { nodes: vec![node], ..alone });
+        let ping = ::redis::cmd("PING");
+        let asking = async {
+            loop {
+                let _late = link.command::<String>(&ping, Repeat::Once).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            connected = listener.accept() => drop(connected.expect("accepted")),
+            () = asking => panic!("without end"),
+        }
+    });
 }
 
 #[tokio::test(start_paused = true)]

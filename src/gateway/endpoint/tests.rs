@@ -12,8 +12,9 @@ use super::*;
 use crate::{
     call::{Cutoff, Stage},
     config::{ClientTls, Trust},
-    gateway::{AGENT_STATUS, Command, resolver::Resolver},
+    gateway::{AGENT_STATUS, Command},
     id::AgentId,
+    resolver::Resolver,
     telemetry::trace::Trace,
     tls,
 };

@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     call::{CallError, Stage},
     config::{Breaker as Settings, ClientTls, Trust},
-    gateway::{connector::Connector, resolver::Resolver},
+    gateway::connector::Connector,
+    resolver::Resolver,
     tls,
 };
 

@@ -66,12 +66,10 @@ impl Reports {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, time::Duration};
-
-    use tokio::{runtime, time::timeout};
+    use std::sync::mpsc;
 
     use super::*;
-    use crate::telemetry::log::captured::Captured;
+    use crate::{resolver::without_threads_for_blocking_work, telemetry::log::captured::Captured};
 
     /// The runtime of this test has one thread for everything but blocking work.
     #[tokio::test]
@@ -99,15 +97,9 @@ mod tests {
     /// As where a disk does not answer.
     #[test]
     fn a_report_is_made_although_all_threads_for_blocking_work_hang() {
-        let mut runtime = runtime::Builder::new_current_thread();
-        let runtime = runtime.max_blocking_threads(1).enable_time().build().expect("a runtime");
-        // Dropped before the runtime, which waits for its threads.
-        let (_end, ended) = mpsc::channel::<()>();
-        runtime.spawn_blocking(move || ended.recv());
-        let made = runtime.block_on(async {
-            timeout(Duration::from_secs(20), Reports::default().make("/", || "made")).await
-        });
-        assert_eq!(made.expect("it needs none of them").expect("no panic"), "made");
+        let reports = Reports::default();
+        let made = without_threads_for_blocking_work(reports.make("/", || "made"));
+        assert_eq!(made.expect("no panic"), "made");
     }
 
     #[tokio::test]

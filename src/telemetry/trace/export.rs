@@ -34,7 +34,7 @@ use tonic::{
 use tracing::{info, warn};
 
 use super::{Active, Collector, Tracer, TracerError};
-use crate::{telemetry::metrics::SpanMetrics, version};
+use crate::{resolver::Resolver, telemetry::metrics::SpanMetrics, version};
 
 /// Counts spans that have ended and are not yet exported or dropped.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Drop for Active {
 }
 
 pub(super) fn channel(collector: &Collector, tls: ClientConfig) -> Channel {
-    let mut tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::default());
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
@@ -259,11 +259,13 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::num::NonZeroUsize;
 
-    use tokio::runtime;
+    use rustls::{RootCertStore, crypto::aws_lc_rs};
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::{resolver::without_threads_for_blocking_work, telemetry::trace::ask_collector};
 
     #[derive(Debug)]
     struct Nothing;
@@ -284,16 +286,39 @@ mod tests {
 
     #[test]
     fn a_stop_ends_although_all_threads_for_blocking_work_hang() {
-        let mut runtime = runtime::Builder::new_current_thread();
-        let runtime = runtime.max_blocking_threads(1).enable_time().build().expect("a runtime");
-        // Dropped before the runtime, which waits for its threads.
-        let (_end, ended) = mpsc::channel::<()>();
-        runtime.spawn_blocking(move || ended.recv());
         let tracer = Tracer::recording(Nothing);
-        let stopped = runtime.block_on(async {
-            let stopping = tracer.shut_down(Duration::from_millis(1));
-            timeout(Duration::from_secs(20), stopping).await
+        without_threads_for_blocking_work(tracer.shut_down(Duration::from_millis(1)));
+    }
+
+    /// Trusts nobody.
+    fn tls() -> ClientConfig {
+        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("a version")
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth()
+    }
+
+    #[test]
+    fn a_name_is_looked_up_although_all_threads_for_blocking_work_hang() {
+        without_threads_for_blocking_work(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let port = listener.local_addr().expect("bound").port();
+            let collector = Collector {
+                endpoint: format!("http://localhost:{port}").parse().expect("a URL"),
+                headers: HeaderMap::new(),
+                sample: 1.0,
+                follow_callers: false,
+                to_gateway: false,
+                tracestate_to_gateway: false,
+                queue: NonZeroUsize::MIN,
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(60),
+            };
+            tokio::select! {
+                connected = listener.accept() => drop(connected.expect("accepted")),
+                asked = ask_collector(&collector, tls()) => panic!("{asked:?}"),
+            }
         });
-        stopped.expect("it waits for none of them");
     }
 }

@@ -1,4 +1,4 @@
-//! Looks up the names of a gateway's hosts.
+//! Looks up the names of hosts.
 
 use std::{
     collections::HashMap,
@@ -14,13 +14,14 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::watch;
 use tower_service::Service;
 
-/// Looks up one tenant's host names, each once at a time.
+/// Looks up host names, each once at a time.
 ///
 /// The system's lookup takes a thread, and goes on when nobody waits for it any more. So all who need the same name wait for
-/// the same lookup, and the tenant takes no more threads than it has names, however long its name servers are silent. They
-/// are not those that the runtime has for blocking work, of which silent name servers would leave none to anybody else.
+/// the same lookup, and whoever has a resolver, such as a tenant, takes no more threads than it has names, however long its
+/// name servers are silent. They are not those that the runtime has for blocking work, of which silent name servers would
+/// leave none to anybody else.
 #[derive(Clone)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     lookup: Arc<Lookup>,
     /// Those that are going on, and some that have ended.
     lookups: Arc<Mutex<HashMap<Name, watch::Receiver<Option<Found>>>>>,
@@ -87,17 +88,25 @@ impl fmt::Debug for Resolver {
     }
 }
 
+/// Runs this while all threads hang that its runtime has for blocking work.
+#[cfg(test)]
+pub(crate) fn without_threads_for_blocking_work<T>(work: impl Future<Output = T>) -> T {
+    use tokio::{runtime, time::timeout};
+    let mut runtime = runtime::Builder::new_current_thread();
+    let runtime = runtime.max_blocking_threads(1).enable_all().build().expect("a runtime");
+    // Dropped before the runtime, which waits for its threads.
+    let (_end, ended) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || ended.recv());
+    let in_time = async { timeout(std::time::Duration::from_secs(20), work).await };
+    runtime.block_on(in_time).expect("it needs none of them")
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            atomic::{AtomicBool, Ordering::Relaxed},
-            mpsc,
-        },
-        time::Duration,
+    use std::sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
     };
-
-    use tokio::{runtime, time::timeout};
 
     use super::*;
 
@@ -142,15 +151,9 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_although_all_threads_for_blocking_work_hang() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut runtime = runtime::Builder::new_current_thread();
-        let runtime = runtime.max_blocking_threads(1).enable_time().build().expect("a runtime");
-        // Dropped before the runtime, which waits for its threads.
-        let (_end, ended) = mpsc::channel::<()>();
-        runtime.spawn_blocking(move || ended.recv());
         let resolver = Resolver::of(move |_| Ok(vec![address]));
-        let addresses = runtime
-            .block_on(async { timeout(Duration::from_secs(20), found(&resolver, GONE)).await });
-        assert_eq!(addresses.expect("it needs none of them"), Some(vec![address]));
+        let addresses = without_threads_for_blocking_work(found(&resolver, GONE));
+        assert_eq!(addresses, Some(vec![address]));
     }
 
     #[tokio::test]
