@@ -1,8 +1,7 @@
 //! A call that has its agent's turn: from reading the agent's Guid to the gateway's answer.
 //!
-//! All of this runs in a task of its own, which goes on when the caller leaves. The task holds the
-//! turn and the places until the gateway has answered. So the agent's next call never overlaps with
-//! this one.
+//! All of this is detached work, which goes on when the caller leaves. It holds the turn and the
+//! places until the gateway has answered. So the agent's next call never overlaps with this one.
 
 use std::{mem, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How each call begins: it takes its places, waits for the agent's turn, and goes on in a task.
+//! How each call begins: it takes its places, waits for the agent's turn, and goes on detached.
 
 use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -325,8 +325,7 @@ impl Tenant {
         Ok(Places { untouched, call, wait: self.config.limits.queue_wait, needs_session })
     }
 
-    /// Waits for the agent's turn and a place among the requests, then runs `work` in a task of its
-    /// own.
+    /// Waits for the agent's turn and a place among the requests, then does `work`, [`detached`].
     async fn in_turn<T, W>(
         self: &Arc<Self>,
         Places { untouched, call, wait, needs_session }: Places,

@@ -6,7 +6,7 @@ use crate::call::{Cutoff, Tasks};
 /// signals waits for the tasks.
 #[derive(Clone, Debug, Default)]
 pub struct DetachedWork {
-    /// Every task that may have a request under way.
+    /// All work that may have a request under way, whether it has a task of its own or not.
     pub tasks: Tasks,
     /// Given when callers that still wait have to be answered.
     pub cutoff: Cutoff,

@@ -323,7 +323,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Only a task that panics drops it while it is under way.
+        // Only work that panics drops it while it is under way.
         self.close(self.is_under_way.then(|| Arc::new(Err(CallError::Internal))));
     }
 }

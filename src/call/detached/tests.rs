@@ -1,7 +1,11 @@
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
-use futures_util::FutureExt as _;
-use tokio::time::{advance, sleep};
+use futures_util::{FutureExt as _, poll};
+use tokio::{
+    runtime::Builder,
+    task::{self, yield_now},
+    time::{advance, sleep},
+};
 
 use super::*;
 
@@ -96,5 +100,132 @@ async fn only_committed_work_outlasts_its_caller_who_is_told_that_nothing_was_se
         cut.cutoff.give();
         let done = cut.wait.before_sending(&untouched, Wait::Store, sleep(2 * TIME)).await;
         assert!(matches!(done, Err(Obstacle::ShuttingDown)), "{done:?}");
+    }
+}
+
+fn deadline() -> Deadline {
+    Deadline::new(Instant::now(), TIME)
+}
+
+/// Waits until all of this work has ended.
+async fn ended(tasks: &Tasks) {
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// A test is no task.
+fn is_in_task() -> bool {
+    task::try_id().is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_caller_does_the_work_and_a_task_the_rest_when_the_caller_has_left() {
+    let tasks = Tasks::default();
+    let [(go_on, first), (end, second)] = [(); 2].map(|()| oneshot::channel::<()>());
+    let (tell, told) = oneshot::channel();
+    let work = |mut wait: CallerWait| async move {
+        let in_task = is_in_task();
+        first.await.expect("told to");
+        let with_caller = (in_task || is_in_task(), wait.is_awaited());
+        second.await.expect("told to");
+        let without = (is_in_task(), wait.is_awaited());
+        let _heard = tell.send((with_caller, without, wait.abandoned().await));
+        Ok(())
+    };
+    let mut call = Box::pin(detached(&tasks, deadline(), Cutoff::default(), work));
+    assert!(poll!(&mut call).is_pending());
+    go_on.send(()).expect("it waits");
+    assert!(poll!(&mut call).is_pending());
+    drop(call);
+    assert_eq!(tasks.len(), 1, "it is still counted");
+    // So that the task waits for the same, and is woken.
+    yield_now().await;
+    end.send(()).expect("it waits");
+    assert_eq!(told.await, Ok(((false, true), (true, false), Abandoned::Gone)));
+    ended(&tasks).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_waits_for_its_caller_alone_wakes_when_that_leaves() {
+    let (tasks, (done, why)) = (Tasks::default(), oneshot::channel());
+    let work = |mut wait: CallerWait| async move {
+        let _heard = done.send(wait.abandoned().await);
+        Ok(())
+    };
+    let mut call = Box::pin(detached(&tasks, deadline(), Cutoff::default(), work));
+    assert!(poll!(&mut call).is_pending());
+    drop(call);
+    assert_eq!(why.await, Ok(Abandoned::Gone));
+    ended(&tasks).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_is_answered_early_does_not_wait_for_the_rest() {
+    let (tasks, (end, ending)) = (Tasks::default(), oneshot::channel::<()>());
+    let known = || CallError::Deadline(Stage::Answer);
+    let late = |mut wait: CallerWait| async move { Ok(wait.answering(known, ending).await) };
+    let told = detached(&tasks, deadline(), Cutoff::default(), late).await;
+    assert!(matches!(told, Err(CallError::Deadline(Stage::Answer))), "{told:?}");
+    assert_eq!(tasks.len(), 1, "it goes on");
+    end.send(()).expect("it waits");
+    ended(&tasks).await;
+
+    let at_once = |mut wait: CallerWait| async move {
+        wait.answer(known());
+        Ok(7)
+    };
+    let told = detached(&tasks, deadline(), Cutoff::default(), at_once).await;
+    assert_eq!(told.ok(), Some(7), "the result is there as soon as the answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_panics_gives_back_what_it_holds_with_its_caller_or_without() {
+    for leaves in [false, true] {
+        let tasks = Tasks::default();
+        let [(end, ending), (held, given_back)] = [(); 2].map(|()| oneshot::channel::<()>());
+        let work = |_| async move {
+            let _held = held;
+            ending.await.expect("nobody says when");
+            Ok(())
+        };
+        let mut call = Box::pin(detached(&tasks, deadline(), Cutoff::default(), work));
+        assert!(poll!(&mut call).is_pending());
+        if leaves {
+            drop(call);
+            drop(end);
+        } else {
+            drop(end);
+            assert!(matches!(call.await, Err(CallError::Internal)));
+            assert!(tasks.is_empty());
+        }
+        given_back.await.expect_err("dropped");
+        ended(&tasks).await;
+    }
+}
+
+#[test]
+fn work_ends_with_its_runtime() {
+    for by_runtime in [false, true] {
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        let (tasks, (held, mut given_back)) = (Tasks::default(), oneshot::channel::<()>());
+        let of_call = tasks.clone();
+        let mut call = Box::pin(async move {
+            let work = |_| async move {
+                let _held = held;
+                pending().await
+            };
+            detached::<(), _>(&of_call, deadline(), Cutoff::default(), work).await
+        });
+        runtime.block_on(async { assert!(poll!(&mut call).is_pending()) });
+        if by_runtime {
+            // Its task is dropped by the runtime, which takes no other one then.
+            runtime.spawn(call);
+            drop(runtime);
+        } else {
+            drop(runtime);
+            drop(call);
+        }
+        assert_eq!(given_back.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(tasks.is_empty());
     }
 }
