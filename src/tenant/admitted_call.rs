@@ -112,7 +112,7 @@ impl AdmittedCall {
         let session = session.filter(|session| session.origin == Origin::SignedIn);
         let session = untouched.check(session.ok_or(Obstacle::SessionMissing))?;
         // The new Guid is stored like one that any other answer brings.
-        self.send(&Command::plain(&UPDATE_GUID), &session, untouched).await.map(drop)
+        self.send(Stage::Answer, &Command::plain(&UPDATE_GUID), &session, untouched).await.map(drop)
     }
 
     /// [`AdmittedCall::session`] as a part of the trace, with the sign-in that it may need.
@@ -183,17 +183,9 @@ impl AdmittedCall {
         self.caller_wait.before_sending(untouched, Wait::Store, loading).await
     }
 
+    /// Sends a command with a session, and takes from its answer whatever renews the session. The call has come to this
+    /// `stage` with it.
     pub(super) async fn send(
-        &mut self,
-        command: &Command,
-        session: &Arc<Session>,
-        untouched: Untouched,
-    ) -> Result<Envelope, CallError> {
-        self.send_at(Stage::Answer, command, session, untouched).await
-    }
-
-    /// Like [`AdmittedCall::send`], for a request that is not the last step of the call.
-    pub(super) async fn send_at(
         &mut self,
         stage: Stage,
         command: &Command,

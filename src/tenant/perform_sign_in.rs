@@ -165,7 +165,7 @@ impl AdmittedCall {
         self.outlast_caller(Stage::SignIn);
         // A separate request: its result is a separate part of the answer.
         let untouched = Untouched::at_the_start();
-        let verdict = self.send_at(Stage::SignIn, &reset_skill(), session, untouched).await;
+        let verdict = self.send(Stage::SignIn, &reset_skill(), session, untouched).await;
         if let Err(error) = &verdict {
             let (tenant, agent) = (&self.tenant.id, self.agent);
             warn!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, %error, "skill queues were not reset; the agent may get no calls");

@@ -212,7 +212,7 @@ impl AdmittedCall {
         }
         let newest = self.tenant.events.newest();
         let question = Command::plain(&AGENT_STATUS);
-        let envelope = self.send_at(Stage::ReadBack, &question, &session, untouched).await.ok()?;
+        let envelope = self.send(Stage::ReadBack, &question, &session, untouched).await.ok()?;
         let state = AgentStatus::read(envelope.result.as_deref()?)?.state;
         self.learn(Some(state), newest);
         (state != AgentState::Unknown).then_some(state)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Tenant, admitted_call::AdmittedCall, agents::Event, repeats::Repeat};
 use crate::{
-    call::{CallError, Obstacle, Untouched, Wait},
+    call::{CallError, Obstacle, Stage, Untouched, Wait},
     gateway::{Command, Envelope},
     id::AgentId,
     retcode::Kind,
@@ -24,7 +24,7 @@ impl AdmittedCall {
         let session = self.traced_session(command.interface, &untouched).await;
         let session = untouched.check(session)?;
         self.note_sending(&session);
-        let refused = match self.send(command, &session, untouched).await {
+        let refused = match self.send(Stage::Answer, command, &session, untouched).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.kind().blames_guid() => refusal,
             verdict => return verdict,
         };
@@ -43,7 +43,7 @@ impl AdmittedCall {
         match untouched.check(newer)? {
             Some(newer) if self.tenant.repeats.may(Repeat::Guid) => {
                 self.note_sending(&newer);
-                self.send(command, &newer, untouched).await
+                self.send(Stage::Answer, command, &newer, untouched).await
             }
             Some(_) | None => Err(CallError::Refused(refused)),
         }
