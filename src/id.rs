@@ -3,7 +3,7 @@
 mod parts;
 mod request_id;
 
-use std::{fmt, ops::RangeInclusive};
+use std::{collections::HashMap, fmt, ops::RangeInclusive};
 
 pub(crate) use self::parts::Parts;
 pub use self::request_id::{InvalidRequestId, RequestId};
@@ -21,6 +21,10 @@ pub struct InvalidTenantId;
 /// An agent's id on a gateway (a "work number").
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(u32);
+
+/// A table of agents that each call looks into. Callers choose whom they call, so its hash has a key, which no other process
+/// has; it is not a cryptographic one, which would take a call longer.
+pub(crate) type AgentMap<T> = HashMap<AgentId, T, foldhash::fast::RandomState>;
 
 /// Why a text is not an [`AgentId`] of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

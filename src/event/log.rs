@@ -1,6 +1,6 @@
 use std::{
     cmp::Ordering,
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +12,11 @@ use tokio::{
 };
 
 use super::{Event, Fetched, Moment, What, interest::Interests, sequence};
-use crate::{config, id::AgentId, state::AgentState};
+use crate::{
+    config,
+    id::{AgentId, AgentMap},
+    state::AgentState,
+};
 
 /// A tenant's latest events, oldest first, and what its agents are doing according to them.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ pub(super) struct Log {
     missing: u64,
     /// Whether a store gives the numbers, so that other replicas know most events by the same ones.
     is_shared: bool,
-    told: HashMap<AgentId, LastTold>,
+    told: AgentMap<LastTold>,
     pub(super) interests: Interests,
 }
 
@@ -136,7 +140,7 @@ impl Events {
             behind: BTreeSet::new(),
             missing: begin - 1,
             is_shared,
-            told: HashMap::new(),
+            told: AgentMap::default(),
             interests: Interests::default(),
         };
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }

@@ -16,7 +16,7 @@ mod take_backs;
 mod turn_queue;
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, hash_map::Entry},
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -47,7 +47,7 @@ use super::announcer::Announcer;
 use crate::{
     config,
     event::{SessionChange, What},
-    id::{AgentId, Parts, TenantId},
+    id::{AgentId, AgentMap, Parts, TenantId},
     session::SessionState,
 };
 
@@ -70,7 +70,7 @@ pub(super) struct AgentRecords {
 /// The records, with counts and indexes over them.
 #[derive(Debug)]
 struct Known {
-    records: Parts<HashMap<AgentId, AgentRecord>>,
+    records: Parts<AgentMap<AgentRecord>>,
     totals: Totals,
     /// Rejected passwords, by their agents.
     rejections: Sweep,
@@ -297,7 +297,7 @@ impl Known {
     /// Nothing, with tables for about so many agents.
     fn for_agents(count: NonZeroUsize) -> Self {
         Self {
-            records: Parts::for_agents(count, HashMap::new),
+            records: Parts::for_agents(count, AgentMap::default),
             totals: Totals::default(),
             rejections: Sweep::default(),
             lossy: Sweep::default(),

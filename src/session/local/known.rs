@@ -1,7 +1,6 @@
 //! What is known of a part of the agents.
 
 use std::{
-    collections::HashMap,
     num::NonZeroUsize,
     sync::{
         Arc,
@@ -12,13 +11,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Entry, expiry::Expiry};
-use crate::id::AgentId;
+use crate::id::{AgentId, AgentMap};
 
 /// What is known of a part of the agents. The counts and times beside the entries are kept up to date with each change, so
 /// that neither a call nor a scrape goes through all entries.
 #[derive(Debug)]
 pub(super) struct Known {
-    pub(super) entries: HashMap<AgentId, Entry>,
+    pub(super) entries: AgentMap<Entry>,
     /// Entries that hold a session, expired ones too.
     pub(super) sessions: usize,
     /// Agents with a place reserved, each as often as it is.
@@ -39,7 +38,7 @@ pub(super) struct Places {
 
 impl Known {
     pub(super) fn new(places: Arc<Places>) -> Self {
-        let (entries, reserved) = (HashMap::new(), Vec::new());
+        let (entries, reserved) = (AgentMap::default(), Vec::new());
         Self { entries, sessions: 0, reserved, expiry: Expiry::new(), places }
     }
 

@@ -32,7 +32,7 @@ impl AgentRecords {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.known().records.all().map(HashMap::len).sum()
+        self.known().records.all().map(AgentMap::len).sum()
     }
 }
 
