@@ -10,7 +10,7 @@ use super::{
 /// What is known of one agent. A part that is not in use takes no memory of its own.
 #[derive(Debug, Default)]
 pub(super) struct AgentRecord {
-    pub(super) queue: Option<Queue>,
+    pub(super) queue: Queue,
     pub(super) session: SessionPart,
     pub(super) credentials: Option<Box<CredentialPart>>,
     pub(super) losses: Option<Box<Losses>>,
@@ -25,7 +25,7 @@ pub(super) struct AgentRecord {
 impl AgentRecord {
     /// Whether no part is in use, so that the record can be removed.
     pub(super) fn is_unused(&self) -> bool {
-        self.queue.is_none()
+        self.queue.is_empty()
             && self.session.is_unused()
             && self.credentials.is_none()
             && self.losses.is_none()

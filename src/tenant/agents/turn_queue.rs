@@ -6,7 +6,6 @@ use std::{
     future::pending,
     mem,
     num::NonZeroUsize,
-    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Semaphore, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -31,7 +30,6 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::tenant) struct Turn {
     place: Option<Place>,
-    permit: Option<OwnedSemaphorePermit>,
     /// A request that was given up, which the gateway may still be processing.
     closing: Option<Closing>,
     /// Changes that the session store is still making, and no caller waits for.
@@ -39,22 +37,21 @@ pub(in crate::tenant) struct Turn {
 }
 
 /// The part of a record with the calls that wait for the agent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Queue {
-    gate: Arc<Gate>,
     /// How many calls wait or have the turn.
     places: usize,
-    /// What the call with the turn has told the others about sign-ins.
-    sign_in: Option<Box<SignInNews>>,
+    /// `None` as long as there is nothing to wait for or to tell, as with nearly all calls.
+    waiting: Option<Arc<Waiting>>,
 }
 
-/// The semaphore and the signal that the calls for one agent wait on.
+/// What the calls that wait for one agent wait on.
 #[derive(Debug)]
-struct Gate {
-    /// The call that holds its only permit has the turn. It is fair, and never closed.
-    turn: Arc<Semaphore>,
-    /// Tells waiting calls that the time of the expected sign-in has changed.
-    due_changed: Notify,
+struct Waiting {
+    /// Has a permit for the next call when a turn is over that another call may have. It is fair, and never closed.
+    over: Semaphore,
+    /// What the call with the turn has told the others about sign-ins.
+    news: watch::Sender<SignInNews>,
 }
 
 /// What calls that wait for an agent have to know about its sign-ins.
@@ -79,7 +76,7 @@ pub(in crate::tenant) struct Due {
 struct Place {
     agents: Arc<AgentRecords>,
     agent: AgentId,
-    gate: Arc<Gate>,
+    has_turn: bool,
     /// What the call has learned about the agent, to be entered into its record when the turn is over.
     learned: Option<Activity>,
     /// When the gateway was asked that has taken the agent's session for good.
@@ -102,95 +99,97 @@ impl AgentRecords {
         agent: AgentId,
         sign_in_by: Option<Instant>,
     ) -> Result<Turn, Obstacle> {
-        let place = self.enter_queue(agent)?;
-        let turn = place.gate.turn.clone();
-        if let Ok(permit) = turn.clone().try_acquire_owned() {
-            return Ok(Turn::new(permit, place));
-        }
+        let limit = self.queue_limit.load(Ordering::Relaxed);
+        let waiting = self.with(agent, |record| record.queue.enter(limit))?;
+        let has_turn = waiting.is_none();
+        let mut place =
+            Place { agents: self.clone(), agent, has_turn, learned: None, good_at: None };
+        let Some(waiting) = waiting else { return Ok(Turn::new(place)) };
         tokio::select! {
             biased;
-            permit = turn.acquire_owned() => {
-                Ok(Turn::new(permit.map_err(|_| CallError::Internal)?, place))
+            over = waiting.over.acquire() => {
+                over.map_err(|_| CallError::Internal)?.forget();
+                place.has_turn = true;
+                Ok(Turn::new(place))
             }
-            due_in = place.due_after(sign_in_by) => Err(Obstacle::SignInsQueued { due_in }),
+            due_in = waiting.due_after(sign_in_by) => Err(Obstacle::SignInsQueued { due_in }),
         }
-    }
-
-    fn enter_queue(self: &Arc<Self>, agent: AgentId) -> Result<Place, Obstacle> {
-        let limit = self.queue_limit.load(Ordering::Relaxed);
-        let gate = self.with(agent, |record| {
-            let queue = record.queue.get_or_insert_with(Queue::new);
-            // `<=`, since the limit is for calls that wait, and the call with the turn does not.
-            let has_room = queue.places <= limit;
-            has_room.then(|| {
-                queue.places += 1;
-                queue.gate.clone()
-            })
-        });
-        let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
-        let gate = gate.ok_or(Obstacle::Overloaded { share: Share::AgentQueue, limit })?;
-        Ok(Place { agents: self.clone(), agent, gate, learned: None, good_at: None })
     }
 }
 
 impl Queue {
-    fn new() -> Self {
-        let gate = Gate { turn: Arc::new(Semaphore::new(1)), due_changed: Notify::new() };
-        Self { gate: Arc::new(gate), places: 0, sign_in: None }
+    pub(super) fn is_empty(&self) -> bool {
+        self.places == 0
+    }
+
+    /// Takes a place, unless `limit` calls wait already. Returns what the call has to wait on; `None`: it has the turn.
+    fn enter(&mut self, limit: usize) -> Result<Option<Arc<Waiting>>, Obstacle> {
+        // The limit is for calls that wait, and the call with the turn does not.
+        if self.places > limit {
+            let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
+            return Err(Obstacle::Overloaded { share: Share::AgentQueue, limit });
+        }
+        self.places += 1;
+        Ok((self.places > 1).then(|| self.waiting()))
+    }
+
+    /// Gives a place back. Returns where others wait, or may have waited.
+    fn leave(&mut self) -> Option<Arc<Waiting>> {
+        self.places -= 1;
+        if self.is_empty() { self.waiting.take() } else { self.waiting.clone() }
+    }
+
+    fn waiting(&mut self) -> Arc<Waiting> {
+        let new = || Waiting { over: Semaphore::new(0), news: watch::Sender::default() };
+        self.waiting.get_or_insert_with(|| Arc::new(new())).clone()
     }
 }
 
-impl Place {
+impl Waiting {
     /// Waits until a sign-in is expected that cannot be due by `latest`. Returns the time until it
     /// probably is.
     async fn due_after(&self, latest: Option<Instant>) -> Duration {
         let Some(latest) = latest else { return pending().await };
+        let mut news = self.news.subscribe();
         loop {
-            let mut changed = pin!(self.gate.due_changed.notified());
-            changed.as_mut().enable();
-            let due = self.sign_in_news(|news| news.due);
+            let due = news.borrow_and_update().due;
             if let Some(due) = due.filter(|due| due.earliest > latest) {
                 return due.expected.saturating_duration_since(Instant::now());
             }
-            changed.await;
+            // The sender is here.
+            let _never_closed = news.changed().await;
         }
     }
+}
 
-    fn sign_in_news<T>(&self, read: impl FnOnce(&SignInNews) -> Option<T>) -> Option<T> {
-        let news =
-            self.agents.look(self.agent, |record| read(record.queue.as_ref()?.sign_in.as_ref()?));
-        news.flatten()
-    }
-
+impl Place {
     fn change_sign_in_news(&self, change: impl FnOnce(&mut SignInNews)) {
-        self.agents.with(self.agent, |record| {
-            if let Some(queue) = &mut record.queue {
-                change(queue.sign_in.get_or_insert_default());
-            }
-        });
+        let waiting = self.agents.with(self.agent, |record| record.queue.waiting());
+        waiting.news.send_modify(change);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.agents.with(self.agent, |record| {
-            if let Some(queue) = &mut record.queue {
-                queue.places -= 1;
-            }
+        let waiting = self.agents.with(self.agent, |record| {
             record.activity = self.learned.or(record.activity);
             if let Some(asked) = self.good_at {
                 record.was_good(asked);
             }
-            record.queue.take_if(|queue| queue.places == 0)
+            record.queue.leave()
         });
+        // If the last of those who waited has left meanwhile, nobody comes to wait on this one any more.
+        if let Some(waiting) = waiting.filter(|_| self.has_turn) {
+            waiting.over.add_permits(1);
+        }
     }
 }
 
 // === impl Turn ===
 
 impl Turn {
-    fn new(permit: OwnedSemaphorePermit, place: Place) -> Self {
-        Self { place: Some(place), permit: Some(permit), closing: None, changes: Vec::new() }
+    fn new(place: Place) -> Self {
+        Self { place: Some(place), closing: None, changes: Vec::new() }
     }
 
     /// Notes what the call has learned about what the agent is doing.
@@ -245,7 +244,9 @@ impl Turn {
             let (at, error) = news.failed.as_ref()?;
             (*at >= arrived).then(|| error.clone())
         };
-        self.place.as_ref()?.sign_in_news(lately)
+        let place = self.place.as_ref()?;
+        let waiting = place.agents.look(place.agent, |record| record.queue.waiting.clone());
+        lately(&waiting??.news.borrow())
     }
 
     /// Says when the sign-in is due that the call with the turn waits for; `None`: it waits for
@@ -253,7 +254,6 @@ impl Turn {
     pub(in crate::tenant) fn expect_sign_in(&self, due: Option<Due>) {
         if let Some(place) = &self.place {
             place.change_sign_in_news(|news| news.due = due);
-            place.gate.due_changed.notify_waiters();
         }
     }
 
@@ -272,7 +272,7 @@ impl Drop for Turn {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
-        let held = (self.permit.take(), self.place.take());
+        let held = self.place.take();
         runtime.spawn(async move {
             if let Some(closing) = closing {
                 closing.noticed().await;
@@ -317,6 +317,38 @@ mod tests {
         let second = second.as_mut().now_or_never().expect("the second's turn").unwrap();
         drop(second);
         assert!(third.as_mut().now_or_never().is_some());
+    }
+
+    /// Nearly no call has to wait for its agent.
+    #[tokio::test]
+    async fn a_turn_that_nobody_waits_for_takes_no_memory_of_its_own() {
+        let agents = agents(8);
+        let waiting = |id| agents.look(agent(id), |record| record.queue.waiting.is_some());
+        let first = agents.turn(agent(1001), Some(later())).await.unwrap();
+        assert_eq!(waiting(1001), Some(false));
+        let mut second = Box::pin(agents.turn(agent(1001), Some(later())));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert_eq!(waiting(1001), Some(true));
+        drop((first, second));
+        assert_eq!(waiting(1001), None);
+    }
+
+    #[tokio::test]
+    async fn a_turn_of_a_call_that_has_left_goes_to_the_next_one() {
+        let agents = agents(8);
+        let turn = || Box::pin(agents.turn(agent(1001), Some(later())));
+        let first = turn().await.unwrap();
+        let (mut second, mut third) = (turn(), turn());
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
+        let mut fourth = turn();
+        assert!(fourth.as_mut().now_or_never().is_none(), "it comes after those who waited");
+        drop(second);
+        let third = third.as_mut().now_or_never().expect("the third's turn").unwrap();
+        assert!(fourth.as_mut().now_or_never().is_none());
+        drop(third);
+        assert!(fourth.as_mut().now_or_never().is_some());
     }
 
     #[tokio::test]
