@@ -61,6 +61,20 @@ pub enum Unreadable {
     NoRetcode,
 }
 
+/// An envelope as nearly every gateway writes it, which is read in one go.
+#[derive(Deserialize)]
+struct Plain<'a> {
+    #[serde(borrow)]
+    retcode: Text<'a>,
+    #[serde(borrow, default)]
+    message: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<&'a RawValue>,
+}
+
+/// Any envelope that is valid JSON.
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(borrow, default)]
@@ -90,7 +104,8 @@ impl Envelope {
     /// Reads an answer's body in the charset that its headers name. Uses UTF-8 if they name none,
     /// or an unknown one.
     pub fn read(body: &[u8], charset: Option<&str>) -> Result<Self, Unreadable> {
-        let encoding = charset.and_then(|name| Encoding::for_label(name.as_bytes()));
+        let other = charset.filter(|name| !name.eq_ignore_ascii_case("utf-8"));
+        let encoding = other.and_then(|name| Encoding::for_label(name.as_bytes()));
         // A byte order mark takes precedence over the headers. What cannot be decoded is replaced:
         // an unreadable message must not hide a readable retcode.
         let (text, _encoding, _replaced) = encoding.unwrap_or(UTF_8).decode(body);
@@ -103,6 +118,9 @@ impl Envelope {
         }
         if !text.starts_with('{') {
             return Err(Unreadable::NotAnObject { line: 1, column: 1 });
+        }
+        if let Ok(plain) = serde_json::from_str::<Plain<'_>>(text) {
+            return plain.try_into();
         }
         match serde_json::from_str::<Wire<'_>>(text) {
             Ok(wire) => wire.try_into(),
@@ -131,6 +149,20 @@ pub fn short(text: &str) -> String {
         length <= SHORT_MAX
     };
     text.chars().take_while(fits).collect()
+}
+
+impl TryFrom<Plain<'_>> for Envelope {
+    type Error = Unreadable;
+
+    fn try_from(plain: Plain<'_>) -> Result<Self, Unreadable> {
+        let message = plain.message.map(|text| text.0.into_owned());
+        Ok(Self {
+            refused: named(&plain.retcode.0)?,
+            message: message.map(redacted).unwrap_or_default(),
+            result: plain.result.and_then(present),
+            event: plain.event.and_then(present),
+        })
+    }
 }
 
 impl TryFrom<Wire<'_>> for Envelope {
@@ -213,7 +245,7 @@ fn present(raw: &RawValue) -> Option<Box<str>> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
     use crate::retcode::ACCEPTED;
@@ -262,6 +294,17 @@ mod tests {
     }
 
     #[test]
+    fn an_ordinary_answer_is_read_in_one_go() {
+        for ordinary in [
+            r#"{"message":"success","retcode":"0"}"#,
+            r#"{ "retcode" : "100-006", "message" : null, "result" : {} }"#,
+            r#"{"event":{"a":[1]},"x":1,"retcode":"\u0030"}"#,
+        ] {
+            assert!(serde_json::from_str::<Plain<'_>>(ordinary).is_ok(), "{ordinary}");
+        }
+    }
+
+    #[test]
     fn other_charsets_are_read_where_the_head_names_them() {
         let (gbk, _, _) = encoding_rs::GBK.encode(r#"{"retcode":"100-009","message":"坐席忙"}"#);
         let read = |charset| Envelope::read(&gbk, charset).unwrap();
@@ -301,11 +344,38 @@ mod tests {
         }
     }
 
+    fn member() -> impl Strategy<Value = String> {
+        let names = select(vec!["retcode", "retcode", "message", "result", "event", "x"]);
+        let values = select(vec![
+            r#""0""#,
+            r#"" 1""#,
+            r#""""#,
+            r#""\u0030\n\ud800""#,
+            r#""\u00e4 ä""#,
+            "null",
+            "0",
+            "-0",
+            "false",
+            "{}",
+            r#"[null, {"retcode":"1"}]"#,
+        ]);
+        (names, values).prop_map(|(name, value)| format!(r#""{name}":{value}"#))
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(body: Vec<u8>, charset in "[a-zA-Z0-9-]{0,12}") {
             let _read = Envelope::read(&body, None);
             let _read = Envelope::read(&body, Some(&charset));
+        }
+
+        #[test]
+        fn what_is_read_in_one_go_is_no_other_envelope(members in vec(member(), 0..5)) {
+            let body = format!("{{{}}}", members.join(","));
+            let wire = || serde_json::from_str::<Wire<'_>>(&body).unwrap();
+            if let Ok(plain) = serde_json::from_str::<Plain<'_>>(&body) {
+                prop_assert_eq!(Envelope::try_from(plain), Envelope::try_from(wire()));
+            }
         }
 
         #[test]
