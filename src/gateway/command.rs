@@ -1,6 +1,6 @@
 //! An interface together with the arguments of one call.
 
-use std::fmt::{Display, Write as _};
+use std::fmt;
 
 use super::interface::{Interface, RESET_SKILL, REST, SAY_BUSY};
 
@@ -9,54 +9,83 @@ use super::interface::{Interface, RESET_SKILL, REST, SAY_BUSY};
 pub struct Command {
     /// The interface.
     pub interface: &'static Interface,
-    /// What follows the interface's name in the URL: further path segments and a query string.
-    pub arguments: String,
-    /// The requested reason. The confirming event should have the same.
-    pub reason: Option<i32>,
+    /// What follows the interface's name in the URL.
+    pub arguments: Arguments,
 }
 
-/// Values that need no escaping in a URL. Nothing else is put into one.
-trait Plain: Display + Copy {}
-impl Plain for i32 {}
-impl Plain for u32 {}
-impl Plain for bool {}
+/// Further path segments and a query string, as they are displayed. They are of types that need no escaping in a URL; nothing
+/// else is put into one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arguments {
+    /// None.
+    None,
+    /// Of [`say_busy`].
+    Busy {
+        /// The reason.
+        reason: Option<i32>,
+        /// Whether this replaces the reason of an agent who is busy already.
+        prolong: Option<bool>,
+    },
+    /// Of [`rest`].
+    Rest {
+        /// How long.
+        seconds: u32,
+        /// The reason.
+        cause: i32,
+        /// Whether this replaces the time and reason of an agent who rests already.
+        prolong: Option<bool>,
+    },
+    /// All skills that are configured.
+    AllSkills,
+}
 
 /// "Say busy". `None` is left out of the query string: older gateways do not know the parameters,
 /// and newer ones have defaults (cec_07_1211).
 pub fn say_busy(reason: Option<i32>, prolong: Option<bool>) -> Command {
-    let command = Command { reason, ..Command::plain(&SAY_BUSY) };
-    command.query("reason", reason).query("prolong", prolong)
+    Command { interface: &SAY_BUSY, arguments: Arguments::Busy { reason, prolong } }
 }
 
 /// "Request rest" for so many seconds, with a cause of 0 to 255. 0 means none (cec_07_1213).
 pub fn rest(seconds: u32, cause: i32, prolong: Option<bool>) -> Command {
-    let command = Command { reason: Some(cause), ..Command::plain(&REST) };
-    command.segment(seconds).segment(cause).query("prolong", prolong)
+    Command { interface: &REST, arguments: Arguments::Rest { seconds, cause, prolong } }
 }
 
 /// "Reset skill queues" to all that are configured (cec_07_1209).
 pub fn reset_skill() -> Command {
-    Command::plain(&RESET_SKILL).segment(true)
+    Command { interface: &RESET_SKILL, arguments: Arguments::AllSkills }
 }
 
 impl Command {
     /// A command without arguments.
     pub fn plain(interface: &'static Interface) -> Self {
-        Self { interface, arguments: String::new(), reason: None }
+        Self { interface, arguments: Arguments::None }
     }
 
-    fn segment(mut self, value: impl Plain) -> Self {
-        // Writing to a String cannot fail.
-        let _written = write!(self.arguments, "/{value}");
-        self
-    }
-
-    fn query(mut self, name: &str, value: Option<impl Plain>) -> Self {
-        if let Some(value) = value {
-            let separator = if self.arguments.contains('?') { '&' } else { '?' };
-            let _written = write!(self.arguments, "{separator}{name}={value}");
+    /// The requested reason. The confirming event should have the same.
+    pub fn reason(&self) -> Option<i32> {
+        match self.arguments {
+            Arguments::Busy { reason, .. } => reason,
+            Arguments::Rest { cause, .. } => Some(cause),
+            Arguments::None | Arguments::AllSkills => None,
         }
-        self
+    }
+}
+
+impl fmt::Display for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::None | Self::Busy { reason: None, prolong: None } => Ok(()),
+            Self::Busy { reason: Some(reason), prolong: None } => write!(f, "?reason={reason}"),
+            Self::Busy { reason: None, prolong: Some(prolong) } => write!(f, "?prolong={prolong}"),
+            Self::Busy { reason: Some(reason), prolong: Some(prolong) } => {
+                write!(f, "?reason={reason}&prolong={prolong}")
+            }
+            Self::Rest { seconds, cause, prolong: None } => write!(f, "/{seconds}/{cause}"),
+            Self::Rest { seconds, cause, prolong: Some(prolong) } => {
+                write!(f, "/{seconds}/{cause}?prolong={prolong}")
+            }
+            Self::AllSkills => f.write_str("/true"),
+        }
     }
 }
 
@@ -67,6 +96,7 @@ mod tests {
     #[test]
     fn what_is_left_out_of_a_command_is_not_sent() {
         for (command, expected, reason) in [
+            (Command::plain(&SAY_BUSY), "", None),
             (say_busy(None, None), "", None),
             (say_busy(Some(200), None), "?reason=200", Some(200)),
             (say_busy(None, Some(false)), "?prolong=false", None),
@@ -75,7 +105,8 @@ mod tests {
             (rest(86_399, 255, Some(true)), "/86399/255?prolong=true", Some(255)),
             (reset_skill(), "/true", None),
         ] {
-            assert_eq!((command.arguments.as_str(), command.reason), (expected, reason));
+            let told = (command.arguments.to_string(), command.reason());
+            assert_eq!((told.0.as_str(), told.1), (expected, reason));
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{Accepted, Context, Tenant};
 use crate::{
     call::Deadline,
     event::{Agents, Event, SentBy, Watch, What},
-    gateway::{Command, Effect},
+    gateway::Effect,
     id::AgentId,
     state::AgentState,
     telemetry::trace::SpanKind,
@@ -102,7 +102,8 @@ impl Tenant {
         }
         let until = context.deadline.start_by().min(Instant::now() + within);
         let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after.newest()));
-        let Accepted { command: Command { reason, .. }, after, of_batch, .. } = *accepted;
+        let (reason, after, of_batch) =
+            (accepted.command.reason(), accepted.after, accepted.of_batch);
         let context = context.clone();
         let mut seen = Seen { agent, effect, reason, after, of_batch, other_state: false, context };
         let waiting = timeout_at(until, self.confirming_event(watch, &mut seen, until));

@@ -252,7 +252,7 @@ impl Lost<'_> {
         let mut watch = tenant.events.watch(Agents::These([agent].into()), Some(sent.newest));
         let is_told = |event: &Arc<Event>| {
             sent.is_before(event)
-                && may_be_confirmed_by(event, effect, command.reason, SentBy::This(sent))
+                && may_be_confirmed_by(event, effect, command.reason(), SentBy::This(sent))
         };
         while !watch.more().await.events.iter().any(is_told) {}
     }

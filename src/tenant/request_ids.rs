@@ -360,8 +360,8 @@ impl Asked {
     }
 
     pub(super) fn new(agent: AgentId, command: &Command) -> Self {
-        let Command { interface, arguments, .. } = command;
-        Self { agent, interface, arguments: arguments.clone() }
+        let Command { interface, arguments } = command;
+        Self { agent, interface, arguments: arguments.to_string() }
     }
 
     fn is_same(&self, other: &Self) -> bool {
