@@ -47,7 +47,7 @@ pub use self::{
     command::{Command, reset_skill, rest, say_busy},
     connection::Closing,
     content_coding::undo_codings,
-    envelope::{Envelope, SHORT_MAX, Unreadable, short},
+    envelope::{Envelope, SHORT_MAX, Unreadable, short, shorten},
     exchanged::Exchanged,
     heads::{BadHead, Heads},
     health::{AddressState, AddressView, Failed},

@@ -134,7 +134,7 @@ impl Envelope {
 
     /// Cuts a message, and leaves out a result, of more than [`SHORT_MAX`]; leaves out the event.
     pub fn shorten(&mut self) {
-        self.message = short(&self.message);
+        shorten(&mut self.message);
         self.result.take_if(|result| result.len() > SHORT_MAX);
         self.event = None;
     }
@@ -142,13 +142,25 @@ impl Envelope {
 
 /// As much of a text as fits into [`SHORT_MAX`]. JSON has six bytes for a control character, so it counts as many:
 /// stores take only records of a limited length, and a change whose record is left out could be made twice.
-pub fn short(text: &str) -> String {
+pub fn short(text: &str) -> &str {
+    if text.len() <= SHORT_MAX / 6 {
+        return text;
+    }
     let mut length = 0;
-    let fits = |c: &char| {
+    let is_too_much = |c: char| {
         length += if c.is_ascii_control() { 6 } else { c.len_utf8() };
-        length <= SHORT_MAX
+        length > SHORT_MAX
     };
-    text.chars().take_while(fits).collect()
+    text.split_once(is_too_much).map_or(text, |(short, _)| short)
+}
+
+/// Leaves of a text what is [`short`].
+pub fn shorten(text: &mut String) {
+    let short = short(text);
+    if short.len() < text.len() {
+        // Another one, since the memory of this one would stay as large as it is.
+        *text = short.to_owned();
+    }
 }
 
 impl TryFrom<Plain<'_>> for Envelope {
@@ -335,12 +347,16 @@ mod tests {
             };
             envelope.shorten();
             assert_eq!(envelope.message, "m".repeat(SHORT_MAX));
+            assert_eq!(envelope.message.capacity(), SHORT_MAX);
             assert_eq!(envelope.result.is_some(), is_kept, "{length}");
             assert_eq!(envelope.event, None);
         }
         for (character, bytes) in [("\n", 6), ("ä", 2), ("\u{1f600}", 4)] {
-            let kept = short(&character.repeat(SHORT_MAX));
-            assert_eq!(kept, character.repeat(SHORT_MAX / bytes));
+            let most = SHORT_MAX / bytes;
+            for (length, kept) in [(most - 1, most - 1), (most, most), (most + 1, most)] {
+                let text = character.repeat(length);
+                assert_eq!(short(&text), character.repeat(kept), "{length}");
+            }
         }
     }
 

@@ -12,7 +12,7 @@ mod tests;
 mod unended;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -58,7 +58,9 @@ struct Entry {
     number: u64,
     asked: Asked,
     /// `None` while the change is under way.
-    ended: watch::Sender<Option<Ended>>,
+    ended: Option<Ended>,
+    /// Tells those who wait for its end; `None` as long as nobody does.
+    waiting: Option<watch::Sender<Option<Ended>>>,
 }
 
 /// What identifies a change: the id that the caller gave, and for a batch also the agent.
@@ -136,7 +138,8 @@ pub struct KnownChange {
 /// What an id stands for, for the call that asks.
 enum Looked {
     First(Claim),
-    Known(watch::Receiver<Option<Ended>>),
+    Before(Ended),
+    UnderWay(watch::Receiver<Option<Ended>>),
     /// Another change.
     Reused,
 }
@@ -152,6 +155,17 @@ impl RequestIds {
     pub(super) fn changed(&self, limits: &config::RequestIds, longest: Duration) -> Self {
         let shared = self.shared.clone().map(|shared| SharedIds { longest, ..shared });
         Self { limits: limits.clone(), known: self.known.clone(), shared }
+    }
+
+    /// Begins a change at once, if no other process can know the id, and no other call has it.
+    pub(super) fn begin_at_once(&self, id: ChangeId, asked: &Asked) -> Option<Claim> {
+        if self.shared.is_some() {
+            return None;
+        }
+        match self.look(id, asked) {
+            Looked::First(claim) => Some(claim),
+            Looked::Before(_) | Looked::UnderWay(_) | Looked::Reused => None,
+        }
     }
 
     /// Begins a change, or waits for what it comes to if another call is making it.
@@ -170,7 +184,8 @@ impl RequestIds {
             let mut ended = match self.look(id, asked) {
                 Looked::First(claim) => return self.begin_shared(claim, asked, deadline).await,
                 Looked::Reused => return Err(CallError::unasked(Obstacle::RequestIdReused)),
-                Looked::Known(ended) => ended,
+                Looked::Before(ended) => return Ok(Begun::Before(ended)),
+                Looked::UnderWay(ended) => ended,
             };
             let waiting = ended.wait_for(Option::is_some);
             let late = |_elapsed| CallError::Deadline(Stage::Answer);
@@ -201,7 +216,7 @@ impl RequestIds {
         known.forget(&self.limits);
         let Entry { asked, ended, .. } = known.changes.get(&id)?;
         let (agent, interface) = (asked.agent, asked.interface);
-        Some(KnownChange { agent, interface, ended: ended.borrow().clone() })
+        Some(KnownChange { agent, interface, ended: ended.clone() })
     }
 
     /// Begins a change among all replicas, if there are any.
@@ -228,19 +243,22 @@ impl RequestIds {
     fn look(&self, id: ChangeId, asked: &Asked) -> Looked {
         let mut known = self.known();
         known.forget(&self.limits);
-        if let Some(entry) = known.changes.get(&id) {
-            if !entry.asked.is_same(asked) {
+        let Known { changes, last, .. } = &mut *known;
+        let mut place = changes.entry(id);
+        if let hash_map::Entry::Occupied(known) = &mut place {
+            let Entry { asked: before, ended, waiting, .. } = known.get_mut();
+            if !before.is_same(asked) {
                 return Looked::Reused;
             }
-            let is_free = entry.ended.borrow().as_ref().is_some_and(|ended| !is_final(ended));
-            if !is_free {
-                return Looked::Known(entry.ended.subscribe());
+            match &*ended {
+                None => return Looked::UnderWay(waiting.get_or_insert_default().subscribe()),
+                Some(ended) if is_final(ended) => return Looked::Before(ended.clone()),
+                Some(_) => {}
             }
         }
-        known.last += 1;
-        let number = known.last;
-        let entry = Entry { number, asked: asked.clone(), ended: watch::Sender::new(None) };
-        known.changes.insert(id, entry);
+        *last += 1;
+        let number = *last;
+        place.insert_entry(Entry { number, asked: asked.clone(), ended: None, waiting: None });
         let known = Some(self.known.clone());
         Looked::First(Claim { known, id, number, is_under_way: false, shared: None })
     }
@@ -275,8 +293,11 @@ impl Known {
 
     fn end(&mut self, id: ChangeId, number: u64, ended: Ended) {
         self.ended.push_back((Instant::now(), id, number));
-        if let Some(entry) = self.changes.get(&id).filter(|entry| entry.number == number) {
-            entry.ended.send_replace(Some(ended));
+        if let Some(entry) = self.changes.get_mut(&id).filter(|entry| entry.number == number) {
+            if let Some(waiting) = entry.waiting.take() {
+                waiting.send_replace(Some(ended.clone()));
+            }
+            entry.ended = Some(ended);
         }
     }
 

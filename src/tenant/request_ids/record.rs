@@ -8,7 +8,7 @@ use super::{Asked, Did, Made};
 use crate::{
     call::{CallError, Refusal, Stage},
     event::SentBy,
-    gateway::{Envelope, INTERFACES, Interface, short},
+    gateway::{Envelope, INTERFACES, Interface, short, shorten},
     id::{AGENT_IDS_ANY, AgentId},
     retcode::Retcode,
     state::AgentState,
@@ -135,7 +135,7 @@ impl End {
             CallError::NotSent(_) | CallError::AfterRefusal(..) => return None,
             CallError::Refused(Refusal { retcode, message, node, http_status }) => Self::Refused {
                 retcode: retcode.to_string(),
-                message: short(message),
+                message: short(message).to_owned(),
                 node: node.clone(),
                 http_status: *http_status,
             },
@@ -146,10 +146,10 @@ impl End {
             CallError::GatewayBusy { status, retry_after } => {
                 Self::Busy { status: *status, retry_after: *retry_after }
             }
-            CallError::NoAnswer(cause) => Self::NoAnswer(short(cause)),
+            CallError::NoAnswer(cause) => Self::NoAnswer(short(cause).to_owned()),
             CallError::Deadline(_) => Self::TooLate,
             CallError::HttpStatus { status } => Self::HttpStatus(*status),
-            CallError::BadReply(cause) => Self::BadReply(short(cause)),
+            CallError::BadReply(cause) => Self::BadReply(short(cause).to_owned()),
             CallError::Observed { state, not_applied, cause } => {
                 let cause = Self::of(&Err((**cause).clone()))?.into();
                 Self::Observed { state: state.code(), not_applied: *not_applied, cause }
@@ -247,11 +247,11 @@ pub(super) fn bounded(mut ended: Result<Made, CallError>) -> Result<Made, CallEr
 
 fn cut_error(error: &mut CallError) {
     match error {
-        CallError::Refused(refusal) => refusal.message = short(&refusal.message),
-        CallError::AfterRefusal(refusal, _) => refusal.message = short(&refusal.message),
+        CallError::Refused(refusal) => shorten(&mut refusal.message),
+        CallError::AfterRefusal(refusal, _) => shorten(&mut refusal.message),
         CallError::NoSuchInterface { answer: error, .. }
         | CallError::Observed { cause: error, .. } => cut_error(error),
-        CallError::NoAnswer(text) | CallError::BadReply(text) => *text = short(text),
+        CallError::NoAnswer(text) | CallError::BadReply(text) => shorten(text),
         _ => {}
     }
 }

@@ -69,6 +69,20 @@ async fn whoever_waits_takes_the_place_of_a_call_that_has_sent_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_whose_end_nobody_waits_for_takes_little_memory() {
+    let ids = some_ids();
+    let waiting = |number| ids.known().changes[&id(number)].waiting.is_some();
+    let first = ids.begin_at_once(id(1), &busy()).expect("the id is free").under_way();
+    assert!(!waiting(1));
+    let mut second = Box::pin(before(&ids, 1));
+    assert!(poll!(&mut second).is_pending());
+    assert!(waiting(1) && ids.begin_at_once(id(1), &busy()).is_none());
+    first.end(Ok(made()));
+    assert!(!waiting(1) && second.await.is_ok());
+    assert!(ids.begin_at_once(id(1), &busy()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_panics_may_have_made_its_change() {
     let ids = some_ids();
     drop(claim(&ids, 1).await.under_way());
