@@ -17,7 +17,7 @@ mod turn_queue;
 
 use std::{
     collections::{BTreeSet, hash_map::Entry},
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -207,12 +207,13 @@ impl AgentRecords {
 
     /// Notes that the gateway allows no polls for this version of an agent's session.
     pub(super) fn allows_no_polls(&self, agent: AgentId, version: u64) {
-        self.with(agent, |record| record.unpollable = Some(version));
+        self.with(agent, |record| record.unpollable = NonZeroU64::new(version));
     }
 
     /// Whether the gateway has refused polls for this version of an agent's session.
     pub(super) fn has_no_polls(&self, agent: AgentId, version: u64) -> bool {
-        self.look(agent, |record| record.unpollable == Some(version)).unwrap_or_default()
+        let unpollable = self.look(agent, |record| record.unpollable).flatten();
+        unpollable.is_some_and(|unpollable| unpollable.get() == version)
     }
 
     /// The agents whose sessions nobody polls, as far as is known here.

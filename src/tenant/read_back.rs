@@ -3,7 +3,7 @@
 //!
 //! A state proves less than it seems to. `docs/calling/read-back.md` says what it proves for each change.
 
-use std::{future::pending, mem, sync::Arc, time::Duration};
+use std::{future::pending, mem, num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use tracing::debug;
@@ -67,7 +67,7 @@ impl AdmittedCall {
     /// Notes what the agent is doing; `None`: anything. `newest`: the newest event before the gateway was asked.
     pub(super) fn learn(&mut self, state: Option<AgentState>, newest: u64) {
         let known = || self.tenant.sessions.cached(self.agent).map(|session| session.made);
-        let session = self.made.or_else(known);
+        let session = self.made.or_else(known).and_then(NonZeroU64::new);
         self.turn.learn(Activity { state, newest, at: Instant::now(), session });
     }
 
@@ -137,7 +137,7 @@ impl AdmittedCall {
         let Activity { state, newest, at, session } = self.turn.activity()?;
         let now = self.tenant.sessions.cached(self.agent).filter(|now| self.is_of_call(now))?;
         let is_old = sent.at.saturating_duration_since(at) > KNOWN_WITHOUT_EVENTS;
-        if session != Some(now.made) || (is_old && !self.gets_events()) {
+        if session.map(NonZeroU64::get) != Some(now.made) || (is_old && !self.gets_events()) {
             return None;
         }
         let told = self.tenant.events.last_told(self.agent, newest, sent.newest).ok()?;

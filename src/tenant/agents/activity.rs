@@ -1,5 +1,7 @@
 //! What is known of what an agent is doing, from the gateway's own answers and events.
 
+use std::num::NonZeroU64;
+
 use tokio::time::Instant;
 
 use crate::state::AgentState;
@@ -14,5 +16,5 @@ pub(in crate::tenant) struct Activity {
     /// That time.
     pub(in crate::tenant) at: Instant,
     /// The session that the agent had, by its [`made`](crate::session::Session::made).
-    pub(in crate::tenant) session: Option<u64>,
+    pub(in crate::tenant) session: Option<NonZeroU64>,
 }

@@ -1,5 +1,7 @@
 //! The record of one agent.
 
+use std::num::NonZeroU64;
+
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +21,7 @@ pub(super) struct AgentRecord {
     pub(super) good_at: Option<Instant>,
     /// The version of the session for which the gateway allows no polls. Alone it keeps no record: where the record is gone, one
     /// more poll shows it again.
-    pub(super) unpollable: Option<u64>,
+    pub(super) unpollable: Option<NonZeroU64>,
 }
 
 impl AgentRecord {
@@ -30,5 +32,17 @@ impl AgentRecord {
             && self.credentials.is_none()
             && self.losses.is_none()
             && self.activity.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::AgentId;
+
+    /// Of each agent that is called there is one for as long as the tenant is served.
+    #[test]
+    fn a_record_of_which_little_is_in_use_takes_little_memory() {
+        assert!(size_of::<(AgentId, AgentRecord)>() <= 120);
     }
 }

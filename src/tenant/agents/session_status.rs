@@ -20,12 +20,12 @@ use crate::session::SessionState;
 /// ```
 #[derive(Debug, Default)]
 pub(super) struct SessionPart {
-    attempt: Option<UnderWay>,
+    attempt: Option<Box<UnderWay>>,
     keeping: Option<Box<Keeping>>,
 }
 
 /// An attempt, and what has been found since it began.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct UnderWay {
     attempt: Attempt,
     /// Whether a keeper has found another health meanwhile.
@@ -196,7 +196,7 @@ struct Step {
 impl SessionPart {
     /// `None` if the bridge does not keep the session here and no call is changing it.
     pub(super) fn status(&self) -> Option<SessionState> {
-        match self.attempt.map(|under_way| under_way.attempt) {
+        match self.attempt.as_ref().map(|under_way| under_way.attempt) {
             Some(Attempt::SignOut) => Some(SessionState::SigningOut),
             Some(Attempt::SignIn) => Some(SessionState::SigningIn),
             None => self.health().map(Health::status),
@@ -238,7 +238,8 @@ impl SessionPart {
                 Step::default()
             }
             Event::Begun(attempt) => {
-                self.attempt = Some(UnderWay { attempt, is_found: false, ended: None });
+                let under_way = UnderWay { attempt, is_found: false, ended: None };
+                self.attempt = Some(under_way.into());
                 Step::default()
             }
             Event::Failed { cause, otherwise } => self.end_attempt(Some(cause), otherwise, cause),
