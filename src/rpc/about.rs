@@ -9,6 +9,10 @@ pub(super) struct About {
 
 /// `text` cut to `max` bytes. Control characters are replaced, since they could forge log lines.
 pub(super) fn visible(text: &str, max: usize) -> String {
+    // As nearly every id is.
+    if text.len() <= max && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut visible = String::with_capacity(text.len().min(max));
     for c in text.chars() {
         let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
@@ -18,4 +22,24 @@ pub(super) fn visible(text: &str, max: usize) -> String {
         visible.push(c);
     }
     visible
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visible_text_is_short_and_has_no_control_characters() {
+        for (text, max, expected) in [
+            ("", 0, ""),
+            ("1001", 4, "1001"),
+            ("10012", 4, "1001"),
+            ("a b~", 9, "a b~"),
+            ("a\n\u{7f}\u{85}", 10, "a\u{fffd}\u{fffd}\u{fffd}"),
+            ("a\n", 3, "a"),
+            ("ää", 3, "ä"),
+        ] {
+            assert_eq!(visible(text, max), expected, "{text:?}");
+        }
+    }
 }
