@@ -322,6 +322,10 @@ def check_config(overlay, bridge):
         listens = re.search(rf" (0\.0\.0\.0|\[::\]):{port}\b", said)
         overlay.want(listens or ran.returncode, f"nothing listens on the port {name}, {port}")
     with_tls = re.search(r"gRPC on \S+, with TLS", said) is not None
+    protocol = "https" if with_tls else "kubernetes.io/h2c"
+    for port in overlay.only("Service")["spec"]["ports"]:
+        told = port.get("appProtocol")
+        overlay.want(told == protocol or ran.returncode, f"the Service's appProtocol is {told}, not {protocol}")
     overlay.want(
         with_tls == bool(overlay.of("Certificate")) or ran.returncode,
         "there is a Certificate that is not used, or TLS without one",
