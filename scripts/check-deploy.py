@@ -121,6 +121,9 @@ def check_references(overlay):
     for port in named:
         want(port in ports, f"the bridge's container has no port {port}")
 
+    classes = [c["metadata"]["name"] for c in overlay.of("PriorityClass")]
+    priority = overlay.pod["spec"].get("priorityClassName")
+    want(classes in ([], [priority]), f"the pod's priority class is {priority}, not {classes}")
     name = overlay.deployment["metadata"]["name"]
     for rules in overlay.of("PrometheusRule"):
         want(f'deployment="{name}"' in str(rules), "the alerts are about another Deployment")
