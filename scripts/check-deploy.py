@@ -30,6 +30,9 @@ TEMPLATES = sorted((Path(__file__).parent.parent / "deploy").rglob("*-secret.exa
 CALLER = Path(__file__).parent.parent / "deploy/base/caller-certificate.example.yaml"
 # What the bridge should have in reserve before it is killed, seconds.
 RESERVE = 5
+# What docs/running/capacity.md reckons with, MiB: the process and rude callers; the events of a tenant, and
+# with Redis those that wait for it; a kept session. And how many sessions a tenant may have by default.
+PROCESS, EVENTS, SESSION, SESSIONS = 40 + 64, 8, 45 / 1024, 10000
 
 
 class Overlay:
@@ -210,6 +213,31 @@ def check_stop(overlay):
     return f"stops within {total:g} s of {grace} s"
 
 
+def check_memory(overlay):
+    """One replica bears all sessions that there may be: for a while the others may be away."""
+    resources = overlay.bridge["resources"]
+    asked, limit = (mebibytes(resources[part]["memory"]) for part in ("requests", "limits"))
+    overlay.want(asked == limit, f"a full node kills the bridge: it asks for {asked} of {limit} MiB")
+    for each in overlay.of("ConfigMap"):
+        config = tomllib.loads(each["data"].get("bridge.toml", ""))
+        tenants = config.get("tenants", {}).values()
+        if not tenants:
+            continue
+        sessions = sum(t.get("limits", {}).get("sessions", SESSIONS) for t in tenants)
+        events = EVENTS * len(tenants) * (2 if "urls" in config.get("store", {}) else 1)
+        total = PROCESS + events + sessions * SESSION
+        overlay.want(
+            total <= limit,
+            f"{sessions} sessions of {len(tenants)} tenants may take {total:.0f} MiB, which is more"
+            f" than {limit} MiB: raise the limit, or lower limits.sessions",
+        )
+
+
+def mebibytes(text):
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
+
+
 def seconds(text):
     units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
     parts = re.findall(r"(\d+)\s*(ms|s|m|h)", text)
@@ -354,6 +382,7 @@ def main():
     check_references(overlay)
     check_callers(overlay)
     check_session_file(overlay)
+    check_memory(overlay)
     stop = check_stop(overlay)
     check_config(overlay, shutil.which(bridge))
     for problem in overlay.problems:
