@@ -52,6 +52,17 @@ fn every_metric_is_on_the_dashboard_or_in_an_alert() {
 }
 
 #[test]
+fn tenants_are_offered_by_the_namespaces_that_are_chosen() {
+    let dashboard = dashboard();
+    let variables = dashboard["templating"]["list"].as_array().expect("variables");
+    let tenant = variables.iter().find(|variable| variable["name"] == "tenant").expect("there");
+    // Grafana shows the former and asks the latter.
+    for asked in [&tenant["definition"], &tenant["query"]["query"]] {
+        assert!(text(asked).contains(r#"{namespace=~"$namespace"}"#), "{asked}");
+    }
+}
+
+#[test]
 fn every_panel_has_a_place_and_a_number_of_its_own() {
     let dashboard = dashboard();
     let all = dashboard["panels"].as_array().expect("panels");
