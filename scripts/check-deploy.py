@@ -60,6 +60,11 @@ class Overlay:
         containers = spec["containers"] + spec.get("initContainers", [])
         return next(c for c in containers if c["name"] == name)
 
+    def configs(self):
+        """What the bridge reads; other ConfigMaps have something else."""
+        texts = [m["data"].get("bridge.toml") for m in self.of("ConfigMap")]
+        return [tomllib.loads(text) for text in texts if text is not None]
+
     def want(self, holds, problem):
         if not holds:
             self.problems.append(problem)
@@ -156,9 +161,9 @@ def check_peers(overlay, policy):
 def check_callers(overlay):
     """The caller whose certificate is the example is let in where callers need one."""
     caller = yaml.safe_load(CALLER.read_text())["spec"]
-    for each in overlay.of("ConfigMap"):
-        config = tomllib.loads(each["data"].get("bridge.toml", ""))
-        if not any(l.get("tls", {}).get("client_ca_file") for l in config["listeners"].values()):
+    for config in overlay.configs():
+        listeners = config.get("listeners", {}).values()
+        if not any(l.get("tls", {}).get("client_ca_file") for l in listeners):
             continue
         issuers = [c["spec"]["issuerRef"] for c in overlay.of("Certificate")]
         overlay.want(caller["issuerRef"] in issuers, f"{CALLER.name} has another issuer")
@@ -176,8 +181,7 @@ def is_about(principal, uri):
 
 def check_session_file(overlay):
     """A file of sessions is one pod's, on a volume that outlives it."""
-    maps = [m["data"].get("bridge.toml", "") for m in overlay.of("ConfigMap")]
-    files = [tomllib.loads(text).get("store", {}).get("file") for text in maps]
+    files = [config.get("store", {}).get("file") for config in overlay.configs()]
     claims = {c["metadata"]["name"]: c["spec"] for c in overlay.of("PersistentVolumeClaim")}
     overlay.want(bool(claims) == any(files), "a volume without a file of sessions, or the reverse")
     for file in filter(None, files):
@@ -218,11 +222,8 @@ def check_memory(overlay):
     resources = overlay.bridge["resources"]
     asked, limit = (mebibytes(resources[part]["memory"]) for part in ("requests", "limits"))
     overlay.want(asked == limit, f"a full node kills the bridge: it asks for {asked} of {limit} MiB")
-    for each in overlay.of("ConfigMap"):
-        config = tomllib.loads(each["data"].get("bridge.toml", ""))
-        tenants = config.get("tenants", {}).values()
-        if not tenants:
-            continue
+    for config in overlay.configs():
+        tenants = config["tenants"].values()
         sessions = sum(t.get("limits", {}).get("sessions", SESSIONS) for t in tenants)
         events = EVENTS * len(tenants) * (2 if "urls" in config.get("store", {}) else 1)
         total = PROCESS + events + sessions * SESSION
