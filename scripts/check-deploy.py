@@ -276,8 +276,14 @@ def lay_out(overlay, folder):
 
 def project(overlay, source, stand_in):
     """The files of one source of a projected volume, as paths and contents."""
+    if "serviceAccountToken" in source:
+        # Made by the kubelet; what is in it, only the API server knows.
+        yield source["serviceAccountToken"]["path"], secrets.token_urlsafe(16)
+        return
     if "configMap" in source:
         maps = {m["metadata"]["name"]: m["data"] for m in overlay.of("ConfigMap")}
+        # The cluster puts this one into every namespace.
+        maps["kube-root-ca.crt"] = {"ca.crt": stand_in.certificate}
         data = maps.get(source["configMap"]["name"], {})
         items = source["configMap"]["items"]
     else:
