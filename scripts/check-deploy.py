@@ -22,12 +22,16 @@ import yaml
 # Kinds of others' operators, for which kubernetes-validate has no schema.
 FOREIGN = {
     ("cert-manager.io/v1", "Certificate"),
+    ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"),
     ("monitoring.coreos.com/v1", "PodMonitor"),
     ("monitoring.coreos.com/v1", "PrometheusRule"),
 }
 CONTAINER = "bridge"
-TEMPLATES = sorted((Path(__file__).parent.parent / "deploy").rglob("*-secret.example.yaml"))
-CALLER = Path(__file__).parent.parent / "deploy/base/caller-certificate.example.yaml"
+ROOT = Path(__file__).parent.parent
+TEMPLATES = sorted((ROOT / "deploy").rglob("*-secret.example.yaml"))
+CALLER = ROOT / "deploy/base/caller-certificate.example.yaml"
+ROUTE = ROOT / "deploy/base/grpc-route.example.yaml"
 # What the bridge should have in reserve before it is killed, seconds.
 RESERVE = 5
 # What docs/running/capacity.md reckons with, MiB: the process and rude callers; the events of a tenant, and
@@ -171,6 +175,38 @@ def check_callers(overlay):
         matches = [uri for uri in caller["uris"] for p in known if is_about(p, uri)]
         overlay.want(matches, f"no rule is about the caller of {CALLER.name}")
         overlay.want("client auth" in caller["usages"], f"{CALLER.name} is for no client")
+
+
+def check_routes(overlay):
+    """The example of a route, and those that there are, lead to the bridge and to services that it has."""
+    service = overlay.only("Service")
+    certificates = [c["spec"]["dnsNames"] for c in overlay.of("Certificate")]
+    # The example is for a bridge with TLS.
+    example = list(yaml.safe_load_all(ROUTE.read_text())) if certificates else []
+    for each in [*overlay.objects, *example]:
+        name = f"{each['kind']} {each['metadata']['name']}"
+        if each["kind"] == "GRPCRoute":
+            rules = each["spec"]["rules"]
+            backends = {(b["name"], b["port"]) for rule in rules for b in rule["backendRefs"]}
+            bridge = {(service["metadata"]["name"], p["port"]) for p in service["spec"]["ports"]}
+            overlay.want(backends <= bridge, f"{name} leads to {backends}, not to {bridge}")
+            asked = {m["method"]["service"] for rule in rules for m in rule["matches"]}
+            overlay.want(asked == services(), f"{name} is for {asked}, not for {services()}")
+        if each["kind"] == "BackendTLSPolicy":
+            targets = [target["name"] for target in each["spec"]["targetRefs"]]
+            overlay.want(targets == [service["metadata"]["name"]], f"{name} is for {targets}")
+            host = each["spec"]["validation"]["hostname"]
+            overlay.want(any(host in names for names in certificates), f"no Certificate is for {host}")
+
+
+def services():
+    """Those of the contract, and that of health."""
+    named = {"grpc.health.v1.Health"}
+    for path in (ROOT / "proto/ccgateway").rglob("*.proto"):
+        text = path.read_text()
+        package = re.search(r"^package ([\w.]+);", text, re.MULTILINE)[1]
+        named |= {f"{package}.{s}" for s in re.findall(r"^service (\w+)", text, re.MULTILINE)}
+    return named
 
 
 def is_about(principal, uri):
@@ -388,6 +424,7 @@ def main():
     check_schemas(overlay, versions)
     check_references(overlay)
     check_callers(overlay)
+    check_routes(overlay)
     check_session_file(overlay)
     check_memory(overlay)
     stop = check_stop(overlay)
