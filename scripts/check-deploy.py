@@ -130,6 +130,12 @@ def check_references(overlay):
         named += [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]]
     for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
         want(overlay.bridge[kind]["httpGet"]["port"] == "admin", f"the {kind} is not on port admin")
+    known = set()
+    for each in overlay.bridge.get("env", []):
+        # Kubernetes leaves $(NAME) as it stands where NAME comes later.
+        unknown = set(re.findall(r"\$\((\w+)\)", each.get("value", ""))) - known
+        want(not unknown, f"{each['name']} has the value of {unknown}, which are not there before it")
+        known.add(each["name"])
     for port in named:
         want(port in ports, f"the bridge's container has no port {port}")
 
