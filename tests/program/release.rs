@@ -17,9 +17,14 @@ fn find_uses(args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn images_and_manifests_are_of_the_programs_version() {
     let version = env!("CARGO_PKG_VERSION");
+    let chart = include_str!("../../deploy/helm/ccgateway-bridge/Chart.yaml");
+    let dev = include_str!("../../deploy/helm/ccgateway-bridge/examples/dev.yaml");
     let files = [
         (include_str!("../../deploy/Dockerfile"), "ARG VERSION="),
         (include_str!("../../deploy/overlays/dev/kustomization.yaml"), "newTag: "),
+        (chart, "version: "),
+        (chart, "appVersion: "),
+        (dev, "image: ccgateway-sim:"),
     ];
     for (text, before) in files {
         let named: Vec<_> =
