@@ -77,7 +77,7 @@ use crate::{
     id::{AgentId, TenantId},
     resolver::Resolver,
     telemetry::{
-        metrics::{Numbered, Requests},
+        metrics::{Numbered, Requests, Times},
         trace::Span,
     },
     tls::{self, SystemRoots},
@@ -285,6 +285,14 @@ impl Gateway {
     /// The numbers of requests so far.
     pub fn counts(&self) -> RequestCounts {
         self.sums.counts()
+    }
+
+    /// How long requests for calls have taken so far, from their start to the answer, or to the end of their time
+    /// limit. Polls and sign-ins are left out.
+    pub fn times(&self) -> Times {
+        let of_calls =
+            INTERFACES.into_iter().filter(|one| one.timeout_class == TimeoutClass::Request);
+        of_calls.map(|interface| self.metrics.times(interface)).sum()
     }
 
     /// The state of each address, in the configured order.

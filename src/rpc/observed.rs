@@ -4,7 +4,7 @@ use crate::{
     config,
     telemetry::{
         audit::Audit,
-        metrics::{Code, Metrics},
+        metrics::{Code, CodeClass, Metrics},
         trace::{Tracer, TracerError},
     },
     tls,
@@ -25,33 +25,33 @@ pub struct Observed {
 
 /// gRPC codes by number, spelled as dashboards for gRPC do.
 const CODES: [Code; 17] = [
-    fine("OK"),
-    fine("Canceled"),
+    Code { name: "OK", class: CodeClass::Success },
+    Code { name: "Canceled", class: CodeClass::Cancelled },
     failure("Unknown"),
-    fine("InvalidArgument"),
+    refusal("InvalidArgument"),
     failure("DeadlineExceeded"),
-    fine("NotFound"),
-    fine("AlreadyExists"),
-    fine("PermissionDenied"),
+    refusal("NotFound"),
+    refusal("AlreadyExists"),
+    refusal("PermissionDenied"),
     failure("ResourceExhausted"),
-    fine("FailedPrecondition"),
-    fine("Aborted"),
-    fine("OutOfRange"),
-    fine("Unimplemented"),
+    refusal("FailedPrecondition"),
+    refusal("Aborted"),
+    refusal("OutOfRange"),
+    refusal("Unimplemented"),
     failure("Internal"),
     failure("Unavailable"),
-    fine("DataLoss"),
-    fine("Unauthenticated"),
+    refusal("DataLoss"),
+    refusal("Unauthenticated"),
 ];
 
-/// A code for calls that succeeded, or failed because of the caller or the agent's state.
-const fn fine(name: &'static str) -> Code {
-    Code { name, is_failure: false }
+/// A code for calls that were refused because of the caller or the agent's state.
+const fn refusal(name: &'static str) -> Code {
+    Code { name, class: CodeClass::Refusal }
 }
 
 /// A code for calls that failed because of a gateway or the bridge.
 const fn failure(name: &'static str) -> Code {
-    Code { name, is_failure: true }
+    Code { name, class: CodeClass::Failure }
 }
 
 impl Observed {

@@ -15,6 +15,7 @@ mod sign_ins;
 mod spans;
 mod tenant;
 mod text_format;
+mod times;
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +25,7 @@ use std::{
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{gauge::Gauge, info::Info},
     registry::Registry,
 };
 
@@ -38,8 +39,9 @@ pub use self::{
     server::Server,
     sign_ins::SignIns,
     spans::SpanMetrics,
-    tenant::{TenantMetrics, Tenants, Vocabulary},
+    tenant::{CallCounts, TenantMetrics, Tenants, Vocabulary},
     text_format::Format,
+    times::Times,
 };
 
 /// All metrics.
@@ -61,11 +63,6 @@ pub struct Metrics {
     /// Metrics of the operating system's process.
     pub process: Process,
 }
-
-/// The buckets of all times, in seconds. They are fine where fast gateways answer, and reach to the
-/// longest useful deadlines.
-const SECONDS: [f64; 15] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 impl Metrics {
     /// Metrics for these methods and for these codes, in the order of their numbers.
@@ -144,12 +141,21 @@ pub struct Method {
 pub struct Code {
     /// The spelling of dashboards for gRPC, for example `DeadlineExceeded`.
     pub name: &'static str,
-    /// Whether a call with this code has failed because of a gateway or the bridge.
-    pub is_failure: bool,
+    /// What became of a call with this code.
+    pub class: CodeClass,
 }
 
-fn seconds() -> Histogram {
-    Histogram::new(SECONDS)
+/// What became of a call, as far as its code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeClass {
+    /// It succeeded.
+    Success,
+    /// It was refused, because of what it asked for or because of the agent's state.
+    Refusal,
+    /// Its caller has left.
+    Cancelled,
+    /// It failed because of a gateway or the bridge.
+    Failure,
 }
 
 fn set(gauge: &Gauge, value: usize) {

@@ -3,7 +3,10 @@ use std::ops::Sub;
 use serde::Serialize;
 
 use super::Tenant;
-use crate::gateway::RequestCounts;
+use crate::{
+    gateway::RequestCounts,
+    telemetry::metrics::{CallCounts, Times},
+};
 
 /// Totals of what one tenant has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,7 +30,7 @@ pub struct Counts {
 impl Tenant {
     /// The tenant's totals since the bridge started.
     pub fn counts(&self) -> Counts {
-        let (calls, calls_failed) = self.metrics.calls();
+        let CallCounts { all: calls, failed: calls_failed, .. } = self.metrics.calls();
         let RequestCounts { requests, unanswered, polls, sign_ins } = self.gateway.counts();
         Counts {
             calls,
@@ -38,6 +41,12 @@ impl Tenant {
             sign_ins,
             events: self.metrics.events(),
         }
+    }
+
+    /// How long the gateway has taken for the requests of calls since the bridge started. Polls and sign-ins are
+    /// left out.
+    pub fn gateway_times(&self) -> Times {
+        self.gateway.times()
     }
 }
 

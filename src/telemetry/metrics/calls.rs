@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
@@ -11,7 +11,7 @@ use super::{
     Code, Method,
     family::Family,
     late::{ByCode, Late, WithCode},
-    seconds,
+    times::Histogram,
 };
 
 /// Metrics of gRPC calls, with the names and labels that dashboards for gRPC expect.
@@ -61,7 +61,7 @@ impl Calls {
         let started = Family::<MethodLabels, Counter>::default();
         let open = Family::<MethodLabels, Gauge>::default();
         let handled = Family::<CodeLabels, Counter>::default();
-        let took = Family::<MethodLabels, Histogram>::new(seconds);
+        let took = Family::<MethodLabels, Histogram>::default();
         registry.register("grpc_server_started", "Calls begun", started.clone());
         registry.register("grpc_server_handled", "Calls ended, by code", handled.clone());
         registry.register("ccgw_calls_open", "Calls and streams that are open", open.clone());
@@ -118,6 +118,6 @@ impl CallMetrics {
     pub fn end(&self, code: i32, took: Duration) {
         self.open.dec();
         self.handled.inc(code);
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.observe(took);
     }
 }

@@ -1,11 +1,11 @@
 //! Metrics without a series before they are used, so that what never happens is not exported: a hundred tenants with all
 //! codes and all times would be more than a scraper takes. Afterwards using one costs no lookup.
 
-use std::{fmt::Debug, hash::Hash, sync::OnceLock};
+use std::{fmt::Debug, hash::Hash, sync::OnceLock, time::Duration};
 
-use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
+use prometheus_client::metrics::counter::Counter;
 
-use super::{Code, family::Family};
+use super::{Code, family::Family, times::Histogram};
 
 /// A histogram of a family.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ impl<L: Clone + Eq + Hash> Late<L> {
         Self { family: family.clone(), labels, found: OnceLock::new() }
     }
 
-    pub(super) fn observe(&self, value: f64) {
-        self.found.get_or_init(|| self.family.get_or_create(&self.labels)).observe(value);
+    pub(super) fn observe(&self, took: Duration) {
+        self.found.get_or_init(|| self.family.get_or_create(&self.labels)).observe(took);
     }
 }
 

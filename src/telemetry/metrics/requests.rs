@@ -9,11 +9,16 @@ use std::{
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Numbered, family::Family, label::TenantLabels, seconds};
+use super::{
+    Numbered,
+    family::Family,
+    label::TenantLabels,
+    times::{Histogram, Times},
+};
 
 /// Metrics of requests and connections to gateways, of all tenants.
 #[derive(Clone, Debug)]
@@ -62,7 +67,7 @@ impl Requests {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let families = Self {
             answered: Family::default(),
-            seconds: Family::new(seconds),
+            seconds: Family::default(),
             connections: Family::default(),
         };
         let Self { answered, seconds, connections } = &families;
@@ -108,7 +113,13 @@ impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
         if let Some(answered) = found.answered.get(result.number()) {
             answered.get_or_init(|| self.counter(interface, result)).inc();
         }
-        found.seconds.observe(took.as_secs_f64());
+        found.seconds.observe(took);
+    }
+
+    /// How long the requests to an interface have taken so far.
+    pub fn times(&self, interface: I) -> Times {
+        let found = self.found.get(interface.number()).and_then(OnceLock::get);
+        found.map(|found| found.seconds.times()).unwrap_or_default()
     }
 
     /// The metrics of an interface that is used for the first time.

@@ -3,16 +3,17 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
 use super::{
-    Code, Counters, Label,
+    Code, CodeClass, Counters, Label,
     family::Family,
     label::TenantLabels,
     late::{ByCode, Late, WithCode},
-    seconds, set, sign_ins,
+    set, sign_ins,
+    times::Histogram,
 };
 
 /// The metrics of all tenants.
@@ -63,6 +64,21 @@ pub trait Vocabulary: Debug + 'static {
     const SHARES: &'static [Self::Share];
     /// All results of take-overs. Each has a series from the start.
     const TAKE_OVERS: &'static [Self::TakeOver];
+}
+
+/// Unary calls of one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// All of them.
+    pub all: u64,
+    /// Those that were refused because of what they asked for, or because of the agent's state.
+    pub refused: u64,
+    /// Those whose callers have left.
+    pub cancelled: u64,
+    /// Those that failed because of a gateway or the bridge.
+    pub failed: u64,
+    /// How many of those that failed did so because their caller had used up its own part of a limit.
+    pub over_own_share: u64,
 }
 
 /// One tenant's part.
@@ -129,7 +145,7 @@ impl WithCode for CodeLabels {
 
 impl Tenants {
     pub(super) fn new(codes: &'static [Code], registry: &mut Registry) -> Self {
-        let histogram = || Family::<TenantLabels, Histogram>::new(seconds);
+        let histogram = Family::<TenantLabels, Histogram>::default;
         let families = Self {
             codes,
             queue_seconds: histogram(),
@@ -260,12 +276,20 @@ impl<V: Vocabulary> TenantMetrics<V> {
         self.calls.inc(code);
     }
 
-    /// The number of unary calls so far, and how many of them failed because of a gateway or the
-    /// bridge.
-    pub fn calls(&self) -> (u64, u64) {
-        let failed = self.calls.counts().filter(|(code, _)| code.is_failure);
-        let failed = failed.map(|(_, calls)| calls).sum();
-        (self.calls.counts().map(|(_, calls)| calls).sum(), failed)
+    /// The number of unary calls so far, and what became of them.
+    pub fn calls(&self) -> CallCounts {
+        let over_own_share = self.over_own_share.get();
+        let mut counts = CallCounts { over_own_share, ..<_>::default() };
+        for (code, calls) in self.calls.counts() {
+            counts.all += calls;
+            match code.class {
+                CodeClass::Success => {}
+                CodeClass::Refusal => counts.refused += calls,
+                CodeClass::Cancelled => counts.cancelled += calls,
+                CodeClass::Failure => counts.failed += calls,
+            }
+        }
+        counts
     }
 
     /// The number of events that polls have brought so far.
@@ -290,12 +314,12 @@ impl<V: Vocabulary> TenantMetrics<V> {
 
     /// Counts a call that has got its turn and its place, with the time that it waited.
     pub fn queued(&self, waited: Duration) {
-        self.queue_seconds.observe(waited.as_secs_f64());
+        self.queue_seconds.observe(waited);
     }
 
     /// Counts a call that had to wait for a session, whether it got one or not.
     pub fn session_waited(&self, waited: Duration) {
-        self.session_seconds.observe(waited.as_secs_f64());
+        self.session_seconds.observe(waited);
     }
 
     /// Counts a Guid that the gateway has renewed.
@@ -312,7 +336,7 @@ impl<V: Vocabulary> TenantMetrics<V> {
     pub fn event(&self, lag: Option<Duration>) {
         self.events.inc();
         if let Some(lag) = lag {
-            self.event_lag.observe(lag.as_secs_f64());
+            self.event_lag.observe(lag);
         }
     }
 
