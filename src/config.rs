@@ -38,7 +38,7 @@ mod variables;
 use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 pub use self::{
-    admin::{Admin, HostName},
+    admin::{Admin, Book, HostName},
     audit::Audit,
     callers::Callers,
     credentials::{Credential, Credentials},

@@ -24,13 +24,21 @@ pub struct Admin {
     /// The token that requests have to bring, except for health and readiness; `None`: none is needed.
     /// `admin.token_file`.
     pub token: Option<SecretString>,
+    /// Where people find the book; `None`: the page has no links to it. `admin.book`.
+    pub book: Option<Book>,
 }
+
+/// The addresses of the book's pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Book(String);
 
 /// A host's name as it is in the `Host` header, in lower case, without port and final dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(String);
 
 const HOSTS_MAX: usize = 64;
+/// What stands in [`Book`] for the path of a page.
+const BOOK_PAGE: &str = "{page}";
 const TOKEN_REMEDY: &str = "give the path of a file that holds the token alone";
 const DEFAULT_ADDRESS: (Ipv6Addr, u16) = (Ipv6Addr::UNSPECIFIED, 9090);
 
@@ -42,6 +50,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
     });
     let hosts = section.list("hosts", HOSTS_MAX, host).unwrap_or_default();
     let secret = section.secret("token_file", TOKEN_REMEDY);
+    let book = section.read("book", |node| Book::parse(scalar::text(node)?));
     let address = given.unwrap_or(Some(DEFAULT_ADDRESS.into()));
     let taken = address.and_then(|address| {
         listeners.iter().find(|(_, listener)| overlap(listener.address, address))
@@ -54,7 +63,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
         let blamed = if section.has("address") { section } else { listener };
         blamed.contradiction(&["address"], wrong);
     }
-    Admin { address, hosts, token: secret }
+    Admin { address, hosts, token: secret, book }
 }
 
 fn host(text: &str) -> Result<HostName, Problem> {
@@ -83,9 +92,50 @@ impl HostName {
     }
 }
 
+impl Book {
+    /// Reads the address of a page, with `{page}` in place of its path.
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        let is_of_the_web = text.starts_with("https://") || text.starts_with("http://");
+        let is_written = text.chars().all(|c| c.is_ascii_graphic());
+        if is_of_the_web && is_written && text.matches(BOOK_PAGE).count() == 1 {
+            return Ok(Self(text.to_owned()));
+        }
+        let problem = format!("{} is not the address of the book's pages", quote(text));
+        let remedy = "give an address with {page} in it, such as \"https://docs.example.com/ccgateway-bridge/{page}.html\"";
+        Err(Problem::new(problem, remedy))
+    }
+
+    /// For tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The address of this page, such as `running/runbook`.
+    pub fn page(&self, path: &str) -> String {
+        self.0.replace(BOOK_PAGE, path)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_the_book_is_one_of_the_web_with_a_place_for_the_page() {
+        let book = Book::parse("https://docs.example/b/{page}.html").expect("an address");
+        assert_eq!(book.page("running/runbook"), "https://docs.example/b/running/runbook.html");
+        for text in [
+            "",
+            "https://docs.example/",
+            "https://docs.example/{page}/{page}",
+            "javascript:alert('{page}')",
+            "docs/{page}.md",
+            "https://docs.example/a b/{page}",
+        ] {
+            assert!(Book::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn names_are_read_without_their_port_and_in_lower_case() {

@@ -9,7 +9,8 @@ use crate::support::{TENANT, load};
 pub(crate) const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 
 /// The keys without a default, whose values in the example are only examples.
-pub(crate) const EXAMPLES_ONLY: [&str; 35] = [
+pub(crate) const EXAMPLES_ONLY: [&str; 36] = [
+    "book",
     "hosts",
     "token_file",
     "worker_threads",
