@@ -2,7 +2,7 @@
 draw-dashboard.py DASHBOARD PROMETHEUS SECONDS FILE
 
 Titles, places, queries, units and limits are the dashboard's own; only the drawing is not Grafana's.
-draw-dashboard.py --shrink FILE
+draw-dashboard.py --shrink FILE [WIDTH]
 
 Draws the rows down to the one that LAST_ROW names, over the last SECONDS.
 """
@@ -161,14 +161,17 @@ def draw(dashboard, prometheus, seconds, file):
     shrink(file)
 
 
-def shrink(file):
-    """Few colours, and a fraction of the bytes."""
-    Image.open(file).convert("RGB").quantize(256, kmeans=3).save(file, optimize=True)
+def shrink(file, width=None):
+    """Few colours, and a fraction of the bytes. Keeps the left part of this width."""
+    image = Image.open(file).convert("RGB")
+    if width:
+        image = image.crop((0, 0, min(width, image.width), image.height))
+    image.quantize(256, kmeans=3).save(file, optimize=True)
 
 
 def main():
     if sys.argv[1] == "--shrink":
-        shrink(sys.argv[2])
+        shrink(sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else None)
         return
     dashboard, origin, seconds, file = sys.argv[1:]
     draw(json.loads(Path(dashboard).read_text()), Prometheus(origin), int(seconds), file)
