@@ -42,7 +42,7 @@ use std::{
 pub use self::details::ERROR_DOMAIN;
 pub use self::dispatch::Dispatch;
 pub(crate) use self::error_report::code_name;
-pub use self::failures::{Failure, Failures};
+pub use self::failures::{AgentFailure, Failure, FailureGroup, Failures};
 pub use self::method::{Method, methods};
 pub use self::observed::Observed;
 pub use self::request_head::{ENCODING, Encoding, RequestHead};

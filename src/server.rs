@@ -16,6 +16,7 @@ mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
+mod history;
 mod linger;
 mod listener;
 mod listener_context;
@@ -25,7 +26,6 @@ mod metrics;
 mod misbehaved;
 mod ports;
 mod preface;
-mod rates;
 mod readiness;
 mod reflection;
 mod reload;

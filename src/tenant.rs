@@ -5,6 +5,7 @@ mod abandoned_calls;
 mod admission;
 mod admitted_call;
 mod agent_status;
+mod agent_view;
 mod agents;
 mod announcer;
 mod automatic_sign_ins;
@@ -70,6 +71,7 @@ use self::{
 };
 pub use self::{
     admission::{CallPlace, HostUsage, Hosts, Resource, ServerPlace, TenantUsage, Usage},
+    agent_view::{AgentView, SessionView},
     agents::{StateCount, TakenOver},
     automatic_sign_ins::SignInQueue,
     caller_id::CallerId,

@@ -320,6 +320,15 @@ impl Events {
         Ok(of_agent.filter_map(|event| Told::by(event)).collect())
     }
 
+    /// The last events, or those of one agent, newest first, at most so many. Of one agent it looks through all that
+    /// are kept.
+    pub fn latest(&self, agent: Option<AgentId>, most: usize) -> Vec<Arc<Event>> {
+        let log = self.log();
+        let newest_first = log.events.iter().rev();
+        let wanted = newest_first.filter(|event| agent.is_none_or(|agent| event.agent == agent));
+        wanted.take(most).cloned().collect()
+    }
+
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -125,7 +125,8 @@ impl CallLog {
         if let Some(Obstacle::Overloaded { share, .. }) = error.obstacle() {
             self.over_limit(*share, &shared.observed.metrics);
         }
-        shared.observed.failures.note(error, &self.about, &refused);
+        let tenant = self.started.counted.tenant.as_ref().map(|tenant| tenant.id());
+        shared.observed.failures.note(error, &self.about, &refused, tenant);
         self.refused(error, &refused);
         refused.status
     }

@@ -1,4 +1,7 @@
-//! The last failed calls, for the status page.
+//! The calls that failed or were refused lately, for the status page.
+
+mod groups;
+
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,16 +11,32 @@ use std::{
 use serde::{Serialize, Serializer};
 use tonic::Code;
 
+pub use self::groups::FailureGroup;
+use self::groups::Groups;
 use super::{
     about::{About, visible},
     error_report::code_name,
+    observed::is_refusal,
     status::Refused,
 };
-use crate::call::{CallError, Obstacle, Outcome, Wait};
+use crate::{
+    call::{CallError, Obstacle, Outcome, Wait},
+    id::TenantId,
+};
 
-/// The last calls that failed because of a gateway or the bridge, for people.
+/// The calls that failed or were refused lately, for people. A call that succeeds leaves nothing here.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<VecDeque<Failure>>);
+pub struct Failures(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Those that failed because of a gateway or the bridge, oldest first.
+    last: VecDeque<Failure>,
+    /// The same and those that were refused, by what they have in common.
+    groups: Groups,
+    /// The same, each with its agent, oldest first.
+    of_agents: VecDeque<AgentFailure>,
+}
 
 /// One failed call. It does not name the agent; the log does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,20 +63,70 @@ pub struct Failure {
     pub gateway_message: Option<String>,
 }
 
+/// One call for one agent that failed or was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AgentFailure {
+    /// When the call was answered.
+    #[serde(serialize_with = "crate::time::as_rfc3339")]
+    pub time: SystemTime,
+    /// The agent's tenant.
+    #[serde(skip)]
+    pub tenant: TenantId,
+    /// The agent's id.
+    #[serde(skip)]
+    pub agent: String,
+    /// For example `SetBusy`.
+    pub method: &'static str,
+    /// For example `FAILED_PRECONDITION`.
+    pub code: &'static str,
+    /// For example `STATE_REFUSED`.
+    pub reason: String,
+    /// What is known about the agent.
+    #[serde(serialize_with = "spelled")]
+    pub outcome: Outcome,
+    /// The gateway's retcode, if it refused an attempt.
+    pub retcode: Option<String>,
+}
+
 /// How many failures are kept.
 const KEPT: usize = 20;
+/// How many calls are kept with their agents, of all tenants: about 200 KB.
+const OF_AGENTS: usize = 1024;
 /// Longest text in bytes.
 const TEXT_MAX: usize = 300;
 
 impl Failures {
     /// The last failures, newest first.
     pub fn last(&self) -> Vec<Failure> {
-        self.kept().iter().rev().cloned().collect()
+        self.kept().last.iter().rev().cloned().collect()
     }
 
-    /// Adds the failure, if a gateway, the bridge or a full limit caused it.
-    pub(super) fn note(&self, error: &CallError, about: &About, refused: &Refused) {
-        if !is_listed(error, refused.status.code()) {
+    /// The calls that failed or were refused, grouped, the group with the newest call first.
+    pub fn groups(&self) -> Vec<FailureGroup> {
+        self.kept().groups.newest_first()
+    }
+
+    /// The last calls for this agent that failed or were refused, newest first.
+    pub fn of_agent(&self, tenant: &TenantId, agent: &str) -> Vec<AgentFailure> {
+        let kept = self.kept();
+        let newest_first = kept.of_agents.iter().rev();
+        newest_first.filter(|one| one.tenant == *tenant && one.agent == agent).cloned().collect()
+    }
+
+    /// Adds the failure, if a gateway, the bridge or a full limit caused it, and a refusal, if it is one of this
+    /// tenant.
+    pub(super) fn note(
+        &self,
+        error: &CallError,
+        about: &About,
+        refused: &Refused,
+        tenant: Option<&TenantId>,
+    ) {
+        let code = refused.status.code();
+        let is_failure = is_listed(error, code);
+        // Callers without a tenant are refused for what they ask, which is no tenant's trouble.
+        let is_refusal = is_refusal(code) && tenant.is_some();
+        if !is_failure && !is_refusal {
             return;
         }
         let refusal = error.last_refusal();
@@ -66,7 +135,7 @@ impl Failures {
             time: SystemTime::now(),
             tenant: about.tenant_id.clone(),
             method: about.method.rsplit('/').next().unwrap_or(about.method),
-            code: code_name(refused.status.code()),
+            code: code_name(code),
             reason: refused.reason.clone(),
             outcome: error.outcome(),
             retcode: refusal.map(|refusal| refusal.retcode.as_str().to_owned()),
@@ -74,15 +143,43 @@ impl Failures {
             gateway_message: message.map(|text| visible(text, TEXT_MAX)),
         };
         let mut kept = self.kept();
-        if kept.len() == KEPT {
-            kept.pop_front();
+        kept.groups.add(grouped(&failure, tenant), is_refusal);
+        if let Some(tenant) = tenant.filter(|_| !about.agent_id.is_empty()) {
+            kept.note_of_agent(&failure, tenant, &about.agent_id);
         }
-        kept.push_back(failure);
+        if is_failure {
+            push(&mut kept.last, failure, KEPT);
+        }
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Failure>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Kept {
+    fn note_of_agent(&mut self, failure: &Failure, tenant: &TenantId, agent: &str) {
+        let Failure { time, method, code, ref reason, outcome, ref retcode, .. } = *failure;
+        let (reason, retcode) = (reason.clone(), retcode.clone());
+        let (tenant, agent) = (tenant.clone(), agent.to_owned());
+        let of_agent = AgentFailure { time, tenant, agent, method, code, reason, outcome, retcode };
+        push(&mut self.of_agents, of_agent, OF_AGENTS);
+    }
+}
+
+/// What stands for the failure in its group. Any text can be the name of a tenant that does not exist, so those have
+/// a common one without a name.
+fn grouped(failure: &Failure, tenant: Option<&TenantId>) -> Failure {
+    let tenant = tenant.map(ToString::to_string).unwrap_or_default();
+    Failure { tenant, ..failure.clone() }
+}
+
+/// Adds the newest, and drops the oldest where there are `most`.
+fn push<T>(all: &mut VecDeque<T>, newest: T, most: usize) {
+    if all.len() >= most {
+        all.pop_front();
+    }
+    all.push_back(newest);
 }
 
 /// Whether operators of gateways or of the bridge should see the failure.

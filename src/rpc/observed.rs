@@ -44,6 +44,12 @@ const CODES: [Code; 17] = [
     refusal("Unauthenticated"),
 ];
 
+/// Whether a call with this code was refused because of the caller or the agent's state.
+pub(super) fn is_refusal(code: tonic::Code) -> bool {
+    let number = usize::try_from(i32::from(code)).unwrap_or(CODES.len());
+    CODES.get(number).is_some_and(|code| code.class == CodeClass::Refusal)
+}
+
 /// A code for calls that were refused because of the caller or the agent's state.
 const fn refusal(name: &'static str) -> Code {
     Code { name, class: CodeClass::Refusal }

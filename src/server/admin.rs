@@ -8,6 +8,7 @@ mod hosts;
 mod html;
 mod log;
 mod page;
+mod query;
 mod reload;
 mod reports;
 mod sites;
@@ -25,6 +26,7 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -34,9 +36,12 @@ use self::{
     reports::Reports,
     token::Token,
 };
-use super::{Controls, ReloadControl, status::StatusSource};
+use super::{
+    Controls, ReloadControl,
+    status::{NotFound, StatusSource},
+};
 use crate::{
-    config,
+    config::{self, Book},
     telemetry::{log::LogControl, metrics::Format},
 };
 
@@ -58,16 +63,30 @@ enum Page<'a> {
 enum Report {
     Status,
     StatusJson,
+    Agent,
+    AgentJson,
     Readiness,
     Metrics,
+}
+
+/// How a report was asked for.
+struct Asked {
+    /// The format of metrics that the client accepts.
+    format: Format,
+    query: Option<String>,
+    /// Where the book is that the page links to.
+    book: Option<Arc<Book>>,
 }
 
 /// How long the head of a request, or the filter of a PUT, may take.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 
 const HELP: &str = "\
-/             the status of the bridge, for a browser; with ?refresh=5 it reloads every 5 s
-/status.json  the same as JSON
+/             the status of the bridge, for a browser; with ?refresh=5 it reloads every 5 s, with ?tenant=ID
+              it shows one tenant
+/status.json  the same as JSON, with ?tenant=ID of one tenant
+/agent        ?tenant=ID&agent=ID: what is known of one agent
+/agent.json   the same as JSON
 /healthz      200 while the process runs; for liveness probes
 /readyz       200 while calls are welcome, 503 while starting or draining; for readiness probes.
               Lists unsafe settings; with ?verbose also the state of connections, the store and
@@ -98,6 +117,7 @@ struct Pages {
     hosts: Hosts,
     token: Token,
     reports: Reports,
+    book: Option<Arc<Book>>,
 }
 
 /// Serves the admin port until the bridge closes.
@@ -112,6 +132,7 @@ pub(super) async fn serve(
         hosts: Hosts::new(config.hosts),
         token: Token::new(config.token),
         reports: Reports::default(),
+        book: config.book.map(Arc::new),
     });
     let connections = Connections::new();
     let ending = close.clone();
@@ -119,7 +140,7 @@ pub(super) async fn serve(
         let pages = pages.clone();
         async move { pages.respond(request, &connection).await }
     });
-    let both = async { tokio::join!(accepting, source.rates.follow()) };
+    let both = async { tokio::join!(accepting, source.history.clone().follow()) };
     close.run_until_cancelled(both).await;
 }
 
@@ -169,8 +190,10 @@ impl Pages {
         match page {
             Page::Report(report) => {
                 connection.answers_at_length();
-                let (source, format) = (self.source.clone(), format(&request));
-                let make = move || report.of(&source, format);
+                let source = self.source.clone();
+                let query = request.uri().query().map(str::to_owned);
+                let asked = Asked { format: format(&request), query, book: self.book.clone() };
+                let make = move || report.of(&source, &asked);
                 self.reports.make(request.uri().path(), make).await.unwrap_or_else(failed)
             }
             Page::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),
@@ -190,6 +213,8 @@ impl<'a> Page<'a> {
         Some(match uri.path() {
             "/" => Self::Report(Report::Status),
             "/status.json" => Self::Report(Report::StatusJson),
+            "/agent" => Self::Report(Report::Agent),
+            "/agent.json" => Self::Report(Report::AgentJson),
             "/healthz" => Self::Health,
             "/readyz" if uri.query() == Some("verbose") => Self::Report(Report::Readiness),
             "/readyz" => Self::Readiness,
@@ -223,24 +248,52 @@ impl<'a> Page<'a> {
 }
 
 impl Report {
-    /// Reads everything from its sources. Metrics are written in this format.
-    fn of(self, source: &StatusSource, format: Format) -> Answer {
-        match self {
-            Self::Status => (StatusCode::OK, HTML, page::page(&source.status())),
-            Self::StatusJson => match serde_json::to_string_pretty(&source.status()) {
-                Ok(text) => (StatusCode::OK, JSON, text + "\n"),
-                Err(error) => failed(error),
-            },
+    /// Reads everything from its sources.
+    fn of(self, source: &StatusSource, asked: &Asked) -> Answer {
+        let value = |name| query::value(asked.query.as_deref(), name);
+        let status = || source.status(value("tenant")).ok_or(NotFound::Tenant);
+        let agent = || {
+            let (tenant, agent) = (value("tenant"), value("agent"));
+            source.agent(tenant.unwrap_or_default(), agent.unwrap_or_default())
+        };
+        let book = asked.book.as_deref();
+        let made = match self {
+            Self::Status => {
+                status().map(|found| as_html(page::page(&found, value("tenant").is_some(), book)))
+            }
+            Self::StatusJson => status().map(|status| as_json(&status)),
+            Self::Agent => agent().map(|agent| as_html(page::agent(&agent, book))),
+            Self::AgentJson => agent().map(|agent| as_json(&agent)),
             Self::Readiness => {
                 let (status, text) = source.readiness.verbose();
-                (status, TEXT, text)
+                Ok((status, TEXT, text))
             }
-            Self::Metrics => match source.exposition.text(format) {
-                Ok(text) => (StatusCode::OK, format.content_type(), text),
+            Self::Metrics => Ok(match source.exposition.text(asked.format) {
+                Ok(text) => (StatusCode::OK, asked.format.content_type(), text),
                 Err(error) => failed(error),
-            },
-        }
+            }),
+        };
+        made.unwrap_or_else(|error| not_found(&error))
     }
+}
+
+fn as_html(page: String) -> Answer {
+    (StatusCode::OK, HTML, page)
+}
+
+fn as_json(value: &impl Serialize) -> Answer {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => (StatusCode::OK, JSON, text + "\n"),
+        Err(error) => failed(error),
+    }
+}
+
+fn not_found(error: &NotFound) -> Answer {
+    let status = match error {
+        NotFound::Tenant => StatusCode::NOT_FOUND,
+        NotFound::Agent(_) => StatusCode::BAD_REQUEST,
+    };
+    (status, TEXT, format!("{error}\n\n{HELP}"))
 }
 
 /// The format of metrics that the client accepts.
@@ -256,8 +309,8 @@ fn failed(error: impl Display) -> Answer {
 
 /// How often the browser shall reload the page, if the query asks for it.
 fn refresh(request: &Request<Incoming>) -> Option<HeaderValue> {
-    let seconds: u16 = request.uri().query()?.strip_prefix("refresh=")?.parse().ok()?;
-    (request.uri().path() == "/").then(|| seconds.max(1).into())
+    let seconds: u16 = query::value(request.uri().query(), "refresh")?.parse().ok()?;
+    matches!(request.uri().path(), "/" | "/agent").then(|| seconds.max(1).into())
 }
 
 fn response((status, content_type, body): Answer) -> Response<Full<Bytes>> {
@@ -285,6 +338,8 @@ mod tests {
             ("/", true),
             ("/?refresh=5", true),
             ("/status.json", true),
+            ("/agent?tenant=acme&agent=1001", true),
+            ("/agent.json?tenant=acme&agent=1001", true),
             ("/metrics", true),
             ("/readyz?verbose", true),
             ("/readyz", false),

@@ -1,8 +1,13 @@
 //! How it goes with changes of the configuration while the bridge runs.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use serde::Serialize;
+
+use crate::time::option_as_rfc3339;
 
 /// The changes so far, for the page, readiness and metrics.
 #[derive(Debug, Default)]
@@ -13,8 +18,14 @@ pub struct Reloads(Mutex<ReloadView>);
 pub struct ReloadView {
     /// How many changes are in force.
     pub applied: u64,
+    /// When the last of these was put into force.
+    #[serde(serialize_with = "option_as_rfc3339")]
+    pub applied_time: Option<SystemTime>,
     /// How many were refused.
     pub failed: u64,
+    /// When the last of these was refused.
+    #[serde(serialize_with = "option_as_rfc3339")]
+    pub failed_time: Option<SystemTime>,
     /// Why the last one was refused, as long as no other one was taken.
     pub error: Option<String>,
     /// Keys that have changed, and take a restart.
@@ -30,13 +41,16 @@ impl Reloads {
     /// Notes a change that is in force. Changes of the keys `restart` are not.
     pub(super) fn applied(&self, restart: Vec<String>) {
         let mut view = self.locked();
-        *view = ReloadView { applied: view.applied + 1, error: None, restart, ..*view };
+        view.applied += 1;
+        view.applied_time = Some(SystemTime::now());
+        (view.error, view.restart) = (None, restart);
     }
 
     /// Notes a change that was refused.
     pub(super) fn failed(&self, error: String) {
         let mut view = self.locked();
         view.failed += 1;
+        view.failed_time = Some(SystemTime::now());
         view.error = Some(error);
     }
 

@@ -1,27 +1,32 @@
 //! The state of the bridge, for `/status.json` and the page at `/`.
 
-use std::{
-    fmt::Display,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod agent;
+mod tenant_status;
+mod verdict;
+
+use std::{collections::BTreeMap, fmt::Display, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 
+pub(super) use self::{
+    agent::{AgentStatus, EventStatus, NotFound},
+    tenant_status::{
+        GatewayStatus, HistoryStatus, SessionStatus, SignInStatus, TakenOverStatus, TenantStatus,
+    },
+    verdict::{Reach, Verdict, worst_first},
+};
 use super::{
     ReloadView,
+    history::History,
     metrics::Exposition,
-    rates::Rates,
     readiness::{Phase, Readiness},
 };
 use crate::{
-    gateway::{AddressState, AddressView},
-    rpc::Failure,
-    session::{SessionState, StoreState, StoreView},
+    rpc::{Failure, FailureGroup},
+    session::{StoreState, StoreView},
     telemetry::log::{LogControl, LogView},
-    tenant::{Counts, HostUsage, Resource, SignInQueue, TakenOver, Tenant, Usage},
-    time::{as_rfc3339, option_as_rfc3339},
+    tenant::{HostUsage, Resource, Tenant, Usage},
+    time::as_rfc3339,
     version,
 };
 
@@ -30,13 +35,16 @@ use crate::{
 pub(super) struct StatusSource {
     pub(super) readiness: Arc<Readiness>,
     pub(super) exposition: Exposition,
-    pub(super) rates: Rates,
+    pub(super) history: Arc<History>,
     listeners: Vec<ListenerStatus>,
 }
 
 /// [`Status::format_version`]. Increase it when a field is removed or changes its meaning, but not
 /// when one is added.
 const FORMAT_VERSION: u32 = 1;
+
+/// The most events that are shown at once.
+const EVENTS: usize = 20;
 
 /// The status at one moment. Programs rely on the field names: they stay, and others may be added.
 #[derive(Debug, Serialize)]
@@ -55,9 +63,17 @@ pub(super) struct Status {
     pub(super) warnings: Vec<String>,
     /// How many seconds `last_minute` covers.
     pub(super) window_seconds: f64,
+    /// In the order of their ids. One, if only that was asked for.
     pub(super) tenants: Vec<TenantStatus>,
+    /// How many tenants have a gateway that answers, does not, or was not asked yet.
+    pub(super) gateways: GatewayCounts,
+    /// The last events, newest first, if there is one tenant or only one was asked for.
+    pub(super) events: Vec<EventStatus>,
     /// The latest calls that failed because of a gateway or the bridge, newest first.
     pub(super) failures: Vec<Failure>,
+    /// The same and those that were refused, by what they have in common, since the start; the group with the newest
+    /// call first.
+    pub(super) failure_groups: Vec<FailureGroup>,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) hosts: Vec<HostStatus>,
@@ -70,73 +86,12 @@ pub(super) struct Status {
     pub(super) log_lines_lost: u64,
 }
 
-/// One tenant.
-#[derive(Debug, Serialize)]
-pub(super) struct TenantStatus {
-    pub(super) tenant: String,
-    /// In the order of the configuration, which is the order of preference.
-    pub(super) gateways: Vec<GatewayStatus>,
-    pub(super) last_minute: Counts,
-    pub(super) since_start: Counts,
-    /// Calls that have been admitted and have no place among the requests yet.
-    pub(super) waiting: usize,
-    pub(super) shares: Vec<ShareStatus>,
-    pub(super) sessions: Vec<SessionStatus>,
-    /// Agents who are polled without a lease, since the store cannot be asked.
-    pub(super) polled_without_lease: usize,
-    /// Agents who are not polled any more, since the store cannot be asked.
-    pub(super) polls_stopped: usize,
-    /// The queue of agents whom the bridge signs in by itself.
-    pub(super) sign_ins: SignInStatus,
-    /// Agents whom another client has taken from the bridge lately.
-    pub(super) taken_over: Vec<TakenOverStatus>,
-}
-
-/// The queue of agents whom the bridge signs in by itself.
-#[derive(Debug, Serialize)]
-pub(super) struct SignInStatus {
-    pub(super) waiting: usize,
-    /// How long the first one has been waiting.
-    pub(super) oldest_seconds: f64,
-    pub(super) under_way: usize,
-    /// The rate measured lately.
-    pub(super) per_second: f64,
-    pub(super) empty_in_seconds: f64,
-}
-
-/// An agent whom another client has taken from the bridge.
-#[derive(Debug, Serialize)]
-pub(super) struct TakenOverStatus {
-    pub(super) agent: String,
-    /// How often the bridge has tried to take the agent back.
-    pub(super) attempts: u32,
-    /// Whether the bridge has stopped trying, until a caller asks for the agent.
-    pub(super) given_up: bool,
-}
-
-/// One address of a tenant's gateway.
-#[derive(Debug, Serialize)]
-pub(super) struct GatewayStatus {
-    pub(super) host: String,
-    /// Whether requests go to this address first.
-    pub(super) in_use: bool,
-    #[serde(serialize_with = "address_state")]
-    pub(super) state: AddressState,
-    #[serde(serialize_with = "option_as_rfc3339")]
-    pub(super) last_answer: Option<SystemTime>,
-    /// The last failure. The address may have answered since.
-    pub(super) last_failure: Option<FailureStatus>,
-    /// Whether it has not answered since then. The two times are by a clock that may be set.
-    #[serde(skip)]
-    pub(super) failed_last: bool,
-}
-
-/// A failure of an address.
-#[derive(Debug, Serialize)]
-pub(super) struct FailureStatus {
-    #[serde(serialize_with = "as_rfc3339")]
-    pub(super) time: SystemTime,
-    pub(super) error: String,
+/// How many tenants have a gateway that answers, does not, or was not asked yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct GatewayCounts {
+    pub(super) answering: usize,
+    pub(super) silent: usize,
+    pub(super) not_asked: usize,
 }
 
 /// How much of a limit is used.
@@ -161,16 +116,6 @@ pub(super) struct HostStatus {
     pub(super) waiting: usize,
     /// Requests that got no place since the start.
     pub(super) refused: u64,
-}
-
-/// How many sessions of a tenant are in a state.
-#[derive(Debug, Serialize)]
-pub(super) struct SessionStatus {
-    #[serde(serialize_with = "spelled")]
-    pub(super) state: SessionState,
-    pub(super) now: usize,
-    /// How often the state was entered since the start.
-    pub(super) entered: u64,
 }
 
 /// The store of sessions.
@@ -215,21 +160,28 @@ impl StatusSource {
         exposition: Exposition,
         listeners: Vec<ListenerStatus>,
     ) -> Self {
-        let rates = Rates::new(exposition.tenants.clone());
-        Self { readiness, exposition, rates, listeners }
+        let history = Arc::new(History::new(exposition.tenants.clone()));
+        Self { readiness, exposition, history, listeners }
     }
 
-    /// Reads the status from its sources.
-    pub(super) fn status(&self) -> Status {
-        let Self { readiness, exposition, rates, .. } = self;
-        let (window, counts) = rates.last_minute();
-        let tenant = |tenant: Arc<Tenant>| {
-            let counts = counts.get(tenant.id()).copied().unwrap_or_default();
-            TenantStatus::of(&tenant, counts)
+    /// Reads the status from its sources, of all tenants or of one; `None`: there is no such tenant.
+    pub(super) fn status(&self, only: Option<&str>) -> Option<Status> {
+        let Self { readiness, exposition, history, .. } = self;
+        let tenants = match only {
+            Some(id) => vec![self.tenant(id)?],
+            None => exposition.tenants.all(),
         };
-        let tenants = exposition.tenants.all().into_iter().map(tenant);
+        let events = match &tenants[..] {
+            [tenant] => tenant.last_events(EVENTS).iter().map(|it| EventStatus::of(it)).collect(),
+            _ => Vec::new(),
+        };
+        let failures = &exposition.observed.failures;
+        let is_shown = |failure: &Failure| only.is_none_or(|only| failure.tenant == only);
+        let mut failure_groups = failures.groups();
+        failure_groups.retain(|group| is_shown(&group.last));
+        let tenants = self.tenants(&tenants, &failure_groups);
         let log = exposition.controls.log.as_ref();
-        Status {
+        Some(Status {
             format_version: FORMAT_VERSION,
             version: version::NUMBER,
             commit: version::COMMIT,
@@ -237,9 +189,12 @@ impl StatusSource {
             time: SystemTime::now(),
             start_time: exposition.metrics().process.started(),
             warnings: readiness.warnings().lines().map(str::to_owned).collect(),
-            window_seconds: (window.as_secs_f64() * 1e3).round() / 1e3,
-            tenants: tenants.collect(),
-            failures: exposition.observed.failures.last(),
+            window_seconds: (history.window().as_secs_f64() * 1e3).round() / 1e3,
+            gateways: GatewayCounts::of(&tenants),
+            tenants,
+            events,
+            failures: failures.last().into_iter().filter(is_shown).collect(),
+            failure_groups,
             listeners: self.listeners.clone(),
             shares: exposition.server_usage().into_iter().map(ShareStatus::from).collect(),
             hosts: exposition.hosts.usage().into_iter().map(HostStatus::from).collect(),
@@ -248,7 +203,24 @@ impl StatusSource {
             reloads: exposition.reloads.view(),
             log: log.map(LogControl::view),
             log_lines_lost: log.map_or(0, LogControl::lines_lost),
+        })
+    }
+
+    fn tenants(&self, tenants: &[Arc<Tenant>], failures: &[FailureGroup]) -> Vec<TenantStatus> {
+        let mut by_tenant = BTreeMap::<&str, Vec<&FailureGroup>>::new();
+        for group in failures {
+            by_tenant.entry(&group.last.tenant).or_default().push(group);
         }
+        let status = |tenant: &Arc<Tenant>| {
+            let failures = by_tenant.get(tenant.id().as_str()).map_or(&[][..], |all| all);
+            TenantStatus::of(tenant, self.history.of(tenant), failures)
+        };
+        tenants.iter().map(status).collect()
+    }
+
+    fn tenant(&self, id: &str) -> Option<Arc<Tenant>> {
+        // An empty id would mean the only tenant.
+        self.exposition.tenants.named(id).filter(|_| !id.is_empty())
     }
 
     fn store(&self) -> StoreStatus {
@@ -267,6 +239,17 @@ impl StatusSource {
     }
 }
 
+impl GatewayCounts {
+    fn of(tenants: &[TenantStatus]) -> Self {
+        let count = |reach| tenants.iter().filter(|tenant| tenant.gateway == reach).count();
+        Self {
+            answering: count(Reach::Answers),
+            silent: count(Reach::Silent),
+            not_asked: count(Reach::NotAsked),
+        }
+    }
+}
+
 impl StoreStatus {
     const NONE: Self =
         Self { kind: "none", state: None, error: None, failures: 0, file_bytes: None };
@@ -276,49 +259,6 @@ impl From<StoreView> for StoreStatus {
     fn from(StoreView { kind, state, failures, file_bytes, .. }: StoreView) -> Self {
         let error = state.error();
         Self { kind, state: Some(state), error, failures, file_bytes }
-    }
-}
-
-impl TenantStatus {
-    fn of(tenant: &Arc<Tenant>, last_minute: Counts) -> Self {
-        let (usage, leases) = (tenant.usage(), tenant.lease_counts());
-        let sessions = tenant.session_states().into_iter().map(|count| SessionStatus {
-            state: count.state,
-            now: count.now,
-            entered: count.entered,
-        });
-        Self {
-            tenant: tenant.id().to_string(),
-            gateways: tenant.addresses().into_iter().map(GatewayStatus::from).collect(),
-            last_minute,
-            since_start: tenant.counts(),
-            waiting: usage.waiting_calls(),
-            polled_without_lease: leases.overdue,
-            polls_stopped: leases.dropped,
-            sessions: sessions.collect(),
-            sign_ins: SignInStatus::from(tenant.sign_in_queue()),
-            taken_over: tenant.taken_over().into_iter().map(TakenOverStatus::from).collect(),
-            shares: usage.all().map(ShareStatus::from).into(),
-        }
-    }
-}
-
-impl From<SignInQueue> for SignInStatus {
-    fn from(queue: SignInQueue) -> Self {
-        let seconds = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
-        Self {
-            waiting: queue.waiting,
-            oldest_seconds: seconds(queue.oldest),
-            under_way: queue.under_way,
-            per_second: (queue.per_second * 1e3).round() / 1e3,
-            empty_in_seconds: seconds(queue.empty_in),
-        }
-    }
-}
-
-impl From<TakenOver> for TakenOverStatus {
-    fn from(TakenOver { agent, attempts, given_up }: TakenOver) -> Self {
-        Self { agent: agent.to_string(), attempts, given_up }
     }
 }
 
@@ -334,28 +274,9 @@ impl From<Usage> for ShareStatus {
     }
 }
 
-impl From<AddressView> for GatewayStatus {
-    fn from(view: AddressView) -> Self {
-        let failure = view.failed;
-        Self {
-            host: view.host,
-            in_use: view.in_use,
-            state: view.state,
-            last_answer: view.answered,
-            last_failure: failure.map(|f| FailureStatus { time: f.at, error: f.cause }),
-            failed_last: view.failed_last,
-        }
-    }
-}
-
 /// Writes a value as its `Display` spells it.
 fn spelled<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
-fn address_state<S: Serializer>(state: &AddressState, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(state.as_str())
 }
 
 #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
@@ -364,4 +285,4 @@ fn store_state<S: Serializer>(state: &Option<StoreState>, to: S) -> Result<S::Ok
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -21,6 +21,19 @@ use tokio::{
 
 use crate::support::start;
 
+/// What can be asked for in any case.
+const PAGES: [&str; 9] = [
+    "/",
+    "/status.json",
+    "/agent?tenant=acme&agent=1001",
+    "/agent.json?tenant=acme&agent=1001",
+    "/metrics",
+    "/log",
+    "/readyz",
+    "/readyz?verbose",
+    "/healthz",
+];
+
 /// Sends `request` as it is, and reads the answer to its end. The status is 0 if there is none.
 async fn raw(admin: SocketAddr, request: &str) -> (u16, String) {
     raw_from([127, 0, 0, 1], admin, request).await
@@ -198,8 +211,7 @@ async fn only_by_its_own_names_does_the_port_say_anything() {
     let known =
         ["127.0.0.1", "10.1.2.3:9090", "[::1]:9090", "localhost:19090", "bridge.ops.svc:9090"];
     let foreign = ["evil.example", "evil.example:9090", "localhost.evil.example", "a b", ""];
-    for path in ["/", "/status.json", "/metrics", "/log", "/readyz", "/readyz?verbose", "/healthz"]
-    {
+    for path in PAGES {
         for host in known {
             assert_eq!(raw(program.admin, &get(path, host)).await.0, 200, "{path} {host}");
         }
@@ -234,17 +246,7 @@ async fn pages_of_other_sites_are_told_nothing_and_change_nothing() {
         "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n",
         "Origin: http://evil.example\r\nAccess-Control-Request-Method: PUT\r\n",
     ];
-    for path in [
-        "/",
-        "/status.json",
-        "/metrics",
-        "/log",
-        "/reload",
-        "/readyz",
-        "/readyz?verbose",
-        "/healthz",
-        "/x",
-    ] {
+    for path in PAGES.into_iter().chain(["/reload", "/x"]) {
         for header in foreign {
             for method in ["GET", "HEAD", "PUT", "POST", "OPTIONS"] {
                 let (status, answer) = ask(method, path, header).await;
@@ -282,8 +284,7 @@ async fn with_a_token_only_its_owner_is_answered_and_probes_get_their_status() {
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n"),
         )
     };
-    for path in ["/", "/status.json", "/metrics", "/log", "/readyz", "/readyz?verbose", "/healthz"]
-    {
+    for path in PAGES {
         let (status, answer) = asked(path, "Authorization: Bearer canary-token\r\n").await;
         assert_eq!(status, 200, "{path}: {answer}");
         for header in

@@ -31,6 +31,17 @@ use crate::{
     support::{bridge, setup, start},
 };
 
+/// All of the admin port that tells anything.
+const PAGES: [&str; 7] = [
+    "/",
+    "/status.json",
+    "/agent?tenant=acme&agent=1001",
+    "/agent.json?tenant=acme&agent=1001",
+    "/log",
+    "/metrics",
+    "/readyz?verbose",
+];
+
 const WRONG: &str = "wrong-canary-password";
 const CANARY: &str = "279fe21d-aaaa-4437-84c3-ab9e9dae20f5.AgentGateway1";
 
@@ -84,7 +95,7 @@ async fn no_secret_is_printed_or_answered_at_trace_level() {
     let sign_out = SignOutRequest { agent_id: "1001".into(), ..<_>::default() };
     heard(format!("{:?}", sessions.sign_out(sign_out).await));
 
-    for page in ["/", "/status.json", "/log", "/metrics", "/readyz?verbose"] {
+    for page in PAGES {
         heard(program.ask(&format!("GET {page}"), "").await.1);
     }
 
@@ -270,7 +281,7 @@ async fn no_secret_of_files_and_no_token_that_is_good_is_shown_at_trace_level() 
     let forged = forged.expect_err("its signature is cut");
     assert_eq!(forged.code(), Code::Unauthenticated, "{forged:?}");
     let mut shown = format!("{refused:?}{forged:?}");
-    for page in ["/", "/status.json", "/log", "/metrics", "/readyz?verbose"] {
+    for page in PAGES {
         let request = format!("GET {page}\nAuthorization: Bearer {ADMIN}");
         let (status, body) = program.ask(&request, "").await;
         assert_eq!(status, 200, "{page}");

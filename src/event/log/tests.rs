@@ -75,3 +75,23 @@ fn what_was_told_before_a_session_ended_is_still_found() {
     assert_eq!(last(&events, 0, events.newest()), Ok(Some(AgentState::Busy)));
     assert_eq!(last(&events, first, events.newest()), Ok(None));
 }
+
+#[test]
+fn the_last_events_come_newest_first_of_one_agent_or_of_all() {
+    let events = events(4);
+    for (id, kind) in [(101, "a"), (102, "b"), (101, "c"), (102, "d"), (101, "e")] {
+        tell(&events, id, kind);
+    }
+    let kinds = |id: Option<u32>, most| {
+        let latest = events.latest(id.map(agent), most).into_iter();
+        let kinds = latest.filter_map(|event| match &event.what {
+            What::Gateway(event) => Some(event.kind.to_string()),
+            What::Session(_) => None,
+        });
+        kinds.collect::<Vec<_>>().concat()
+    };
+    assert_eq!(kinds(None, 9), "edcb", "the first one is not kept");
+    assert_eq!(kinds(None, 2), "ed");
+    assert_eq!(kinds(Some(101), 9), "ec");
+    assert_eq!(kinds(Some(103), 9), "");
+}

@@ -1,16 +1,25 @@
-//! `/`: the state of the bridge at a glance. Needs no script and no other resource.
+//! `/`: the state of the bridge at a glance, and `/agent`: what is known of one agent. They need no script and no
+//! other resource.
 
+mod agent;
 mod bridge;
+mod events;
+mod failures;
 mod format;
+mod links;
+mod overview;
 mod sign_ins;
+mod sparkline;
 mod tenant;
 
 use self::format::age;
 use super::html::Html;
 use crate::{
-    call::Outcome,
-    rpc::Failure,
-    server::{readiness::Phase, status::Status},
+    config::Book,
+    server::{
+        readiness::Phase,
+        status::{AgentStatus, Status},
+    },
 };
 
 /// The page may use its own style and nothing else.
@@ -24,32 +33,51 @@ const HEAD: &str = concat!(
     "</style>\n"
 );
 
-const LINKS: &str = "<nav>\
-    <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a> \
-    <a href=\"/readyz?verbose\">/readyz?verbose</a> <a href=\"/log\">/log</a> \
-    <a href=\"/?refresh=5\">refresh every 5 s</a></nav>\n";
+const END: &str = "</main>\n</body>\n</html>\n";
 
-/// The page for this status.
-pub(super) fn page(status: &Status) -> String {
+/// The page for this status, of all tenants or of one.
+pub(super) fn page(status: &Status, is_of_one: bool, book: Option<&Book>) -> String {
     let mut html = Html::default();
-    html.raw(HEAD).raw("<title>ccgateway-bridge: ").text(status.state);
+    html.raw(HEAD).raw("<title>ccgateway-bridge: ").text(overview::title(status));
     html.raw("</title>\n</head>\n<body>\n");
     header(&mut html, status);
-    html.raw(LINKS).raw("<main>\n");
+    links::navigation(&mut html, book);
+    html.raw("<main>\n");
+    overview::section(&mut html, status, is_of_one);
     warnings(&mut html, &status.warnings);
-    for tenant in &status.tenants {
-        tenant::section(&mut html, tenant, status);
+    // Of many tenants, each has a page of its own.
+    if let [tenant] = &status.tenants[..] {
+        tenant::section(&mut html, tenant, status, book);
     }
-    failures(&mut html, &status.failures, status);
+    failures::section(&mut html, status);
+    if let [tenant] = &status.tenants[..] {
+        events::section(&mut html, tenant, status);
+    }
     bridge::section(&mut html, status);
-    html.raw("</main>\n</body>\n</html>\n");
+    html.raw(END);
+    html.done()
+}
+
+/// The page for one agent.
+pub(super) fn agent(agent: &AgentStatus, book: Option<&Book>) -> String {
+    let mut html = Html::default();
+    html.raw(HEAD).raw("<title>ccgateway-bridge: agent ").text(&agent.agent);
+    html.raw("</title>\n</head>\n<body>\n");
+    agent::header(&mut html, agent);
+    links::navigation(&mut html, book);
+    html.raw("<main>\n");
+    agent::sections(&mut html, agent);
+    html.raw(END);
     html.done()
 }
 
 fn header(html: &mut Html, status: &Status) {
     let Status { version, commit, state, start_time, time, .. } = status;
     html.raw("<header>\n<h1>ccgateway-bridge</h1>\n");
+    let is_ill = status.tenants.iter().any(|tenant| tenant.judgement.verdict.is_ill());
     let class = match state {
+        // Ready for calls, which does not mean that all is well.
+        Phase::Ready if is_ill => "quiet",
         Phase::Ready => "good",
         Phase::Starting | Phase::Draining => "warn",
     };
@@ -72,43 +100,6 @@ fn warnings(html: &mut Html, warnings: &[String]) {
     html.raw("</ul>\n</section>\n");
 }
 
-fn failures(html: &mut Html, failures: &[Failure], status: &Status) {
-    html.raw("<section class=\"card\">\n<h2>Last failures</h2>\n");
-    if failures.is_empty() {
-        html.raw("<p class=\"empty\">No call has failed through the fault of a gateway or of the bridge.</p>\n");
-        html.raw("</section>\n");
-        return;
-    }
-    html.raw("<table class=\"stack\">\n<thead><tr><th>when</th><th>tenant</th><th>method</th>");
-    html.raw("<th>reason</th><th>what happened</th></tr></thead>\n<tbody>\n");
-    for failure in failures {
-        html.raw("<tr>");
-        cell(html, "when", "short").text(age(status.time, failure.time)).raw(" ago</td>");
-        cell(html, "tenant", "").text(&failure.tenant).raw("</td>");
-        cell(html, "method", "short").text(failure.method).raw("</td>");
-        cell(html, "reason", "short small").text(&failure.reason);
-        if let Some(retcode) = &failure.retcode {
-            html.raw("<br>").text(retcode);
-        }
-        html.raw("</td>");
-        what_happened(html, failure);
-        html.raw("</tr>\n");
-    }
-    html.raw("</tbody>\n</table>\n</section>\n");
-}
-
-fn what_happened(html: &mut Html, failure: &Failure) {
-    cell(html, "happened", "").text(&failure.error);
-    if let Some(said) = &failure.gateway_message {
-        html.raw(" <span class=\"quiet\">The gateway says: ").text(said).raw("</span>");
-    }
-    // Some errors say so themselves.
-    if failure.outcome == Outcome::Unknown && !failure.error.contains("may have changed") {
-        html.raw(" <span class=\"warn\">The agent may have changed.</span>");
-    }
-    html.raw("</td>");
-}
-
 fn pill(html: &mut Html, class: &'static str, text: &str) {
     html.raw("<span class=\"pill ").raw(class).raw("\">").text(text).raw("</span>");
 }
@@ -117,3 +108,6 @@ fn pill(html: &mut Html, class: &'static str, text: &str) {
 fn cell<'a>(html: &'a mut Html, of: &'static str, class: &'static str) -> &'a mut Html {
     html.raw("<td data-of=\"").raw(of).raw("\" class=\"").raw(class).raw("\">")
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,39 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::*;
-use crate::call::{Outcome, Share};
+use super::{
+    agent::SessionTimes,
+    tenant_status::{FailureStatus, TimesStatus},
+    verdict::{Finding, Judgement},
+    *,
+};
+use crate::{
+    call::{Outcome, Share},
+    gateway::AddressState,
+    id::TenantId,
+    rpc::AgentFailure,
+    session::SessionState,
+    tenant::Counts,
+};
 
 /// Every field that programs may rely on, by path. `*` stands for each item of a list.
 const FORMAT_1: &str = "
     format_version version commit state time start_time warnings.* window_seconds
     listeners.*.listener listeners.*.address listeners.*.tls
+    gateways.answering gateways.silent gateways.not_asked
+    tenants.*.verdict tenants.*.findings.*.what tenants.*.findings.*.page tenants.*.gateway
+    tenants.*.gateway_times.p50_seconds tenants.*.gateway_times.p99_seconds
+    tenants.*.last_ten_minutes.seconds_each tenants.*.last_ten_minutes.calls.*
+    tenants.*.last_ten_minutes.calls_refused.* tenants.*.last_ten_minutes.calls_failed.*
+    tenants.*.last_minute.calls_refused tenants.*.last_minute.calls_cancelled
+    tenants.*.last_minute.calls_over_own_share
+    tenants.*.since_start.calls_refused tenants.*.since_start.calls_cancelled
+    tenants.*.since_start.calls_over_own_share
+    events.*.time events.*.agent events.*.event events.*.cause
+    failure_groups.*.time failure_groups.*.tenant failure_groups.*.method failure_groups.*.code
+    failure_groups.*.reason failure_groups.*.outcome failure_groups.*.retcode failure_groups.*.error
+    failure_groups.*.gateway_message failure_groups.*.refused failure_groups.*.count
+    failure_groups.*.first_time
     tenants.*.tenant tenants.*.waiting tenants.*.polled_without_lease tenants.*.polls_stopped
     tenants.*.gateways.*.host tenants.*.gateways.*.in_use tenants.*.gateways.*.state
     tenants.*.gateways.*.last_answer
@@ -31,16 +57,45 @@ const FORMAT_1: &str = "
     hosts.*.ceiling hosts.*.waiting hosts.*.refused
     store.kind store.state store.error store.failures store.file_bytes
     certificates.*.tenant certificates.*.listener certificates.*.certificate certificates.*.not_after
-    reloads.applied reloads.failed reloads.error reloads.restart.*
+    reloads.applied reloads.applied_time reloads.failed reloads.failed_time reloads.error reloads.restart.*
     log.filter log.configured log.until log_lines_lost
 ";
 
-/// A status with one of everything.
-fn all() -> Status {
-    let share = || ShareStatus { share: Resource::Share(Share::TenantCalls), taken: 1, limit: 2 };
-    let now = SystemTime::UNIX_EPOCH;
-    let tenant = TenantStatus {
+/// Every field of `/agent.json`, in the same way.
+const AGENT_1: &str = "
+    tenant agent time state session_state is_polled_here has_credentials
+    session.origin session.renewed_time session.expires_in_seconds
+    taken_over.agent taken_over.attempts taken_over.given_up
+    failed_calls.*.time failed_calls.*.method failed_calls.*.code failed_calls.*.reason
+    failed_calls.*.outcome failed_calls.*.retcode
+    events.*.time events.*.agent events.*.event events.*.cause
+";
+
+/// A time for all that has one.
+pub(in crate::server) const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn share() -> ShareStatus {
+    ShareStatus { share: Resource::Share(Share::TenantCalls), taken: 1, limit: 2 }
+}
+
+/// A tenant with one of everything.
+pub(in crate::server) fn tenant() -> TenantStatus {
+    let now = NOW;
+    let verdict = Verdict::Failing;
+    TenantStatus {
         tenant: "acme".into(),
+        judgement: Judgement {
+            verdict,
+            findings: vec![Finding { verdict, what: "no".into(), page: "running/runbook" }],
+        },
+        gateway: Reach::Answers,
+        gateway_times: TimesStatus { p50_seconds: Some(0.01), p99_seconds: Some(0.2) },
+        last_ten_minutes: HistoryStatus {
+            seconds_each: 20,
+            calls: vec![3],
+            calls_refused: vec![1],
+            calls_failed: vec![1],
+        },
         gateways: vec![GatewayStatus {
             host: "gateway".into(),
             in_use: true,
@@ -64,10 +119,18 @@ fn all() -> Status {
             empty_in_seconds: 0.0,
         },
         taken_over: vec![TakenOverStatus { agent: "1001".into(), attempts: 1, given_up: false }],
-    };
-    let failure = Failure {
-        time: now,
-        tenant: "acme".into(),
+    }
+}
+
+/// A group of two failures of this tenant.
+pub(in crate::server) fn group(tenant: &str) -> FailureGroup {
+    FailureGroup { last: failure(tenant), refused: false, count: 2, first_time: NOW }
+}
+
+fn failure(tenant: &str) -> Failure {
+    Failure {
+        time: NOW,
+        tenant: tenant.into(),
         method: "SetBusy",
         code: "UNKNOWN",
         reason: "UNLISTED_RETCODE".into(),
@@ -75,7 +138,48 @@ fn all() -> Status {
         retcode: Some("999-001".into()),
         error: "refused".into(),
         gateway_message: Some("no".into()),
+    }
+}
+
+fn event() -> EventStatus {
+    let (agent, event) = ("1001".into(), "session lost".into());
+    EventStatus { time: NOW, agent, event, cause: Some("silent".into()) }
+}
+
+/// What is known of an agent, with one of everything.
+pub(in crate::server) fn agent() -> AgentStatus {
+    let failed_call = AgentFailure {
+        time: NOW,
+        tenant: TenantId::parse("acme").expect("a name"),
+        agent: "1001".into(),
+        method: "SetBusy",
+        code: "FAILED_PRECONDITION",
+        reason: "STATE_REFUSED".into(),
+        outcome: Outcome::Refused,
+        retcode: Some("100-007".into()),
     };
+    AgentStatus {
+        tenant: "acme".into(),
+        agent: "1001".into(),
+        time: NOW,
+        state: Some("busy".into()),
+        session_state: Some("kept"),
+        session: Some(SessionTimes {
+            origin: "sign_in",
+            renewed_time: NOW,
+            expires_in_seconds: Some(60),
+        }),
+        is_polled_here: true,
+        has_credentials: true,
+        taken_over: Some(TakenOverStatus { agent: "1001".into(), attempts: 1, given_up: true }),
+        failed_calls: vec![failed_call],
+        events: vec![event()],
+    }
+}
+
+/// A status with one of everything.
+pub(in crate::server) fn all() -> Status {
+    let now = NOW;
     let until = Some("1970-01-01T00:00:00Z".into());
     Status {
         format_version: FORMAT_VERSION,
@@ -91,8 +195,11 @@ fn all() -> Status {
             tls: true,
         }],
         window_seconds: 60.0,
-        tenants: vec![tenant],
-        failures: vec![failure],
+        gateways: GatewayCounts { answering: 1, silent: 0, not_asked: 0 },
+        tenants: vec![tenant()],
+        events: vec![event()],
+        failures: vec![failure("acme")],
+        failure_groups: vec![group("acme")],
         shares: vec![share()],
         hosts: vec![HostStatus {
             host: "gateway".into(),
@@ -110,7 +217,9 @@ fn all() -> Status {
         }],
         reloads: ReloadView {
             applied: 1,
+            applied_time: Some(now),
             failed: 1,
+            failed_time: Some(now),
             error: Some("no such file".into()),
             restart: vec!["log.filter".into()],
         },
@@ -135,11 +244,13 @@ fn paths(at: &str, value: &Value, found: &mut BTreeSet<String>) {
 #[test]
 fn the_fields_are_those_of_the_format_version() {
     assert_eq!(FORMAT_VERSION, 1, "the list is of another version");
-    let mut found = BTreeSet::new();
-    let status = serde_json::to_value(all());
-    paths("", &status.unwrap_or_default(), &mut found);
-    let listed: BTreeSet<_> = FORMAT_1.split_whitespace().map(str::to_owned).collect();
-    assert_eq!(found, listed);
+    let of_agent = serde_json::to_value(agent());
+    for (value, listed) in [(serde_json::to_value(all()), FORMAT_1), (of_agent, AGENT_1)] {
+        let mut found = BTreeSet::new();
+        paths("", &value.unwrap_or_default(), &mut found);
+        let listed: BTreeSet<_> = listed.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(found, listed);
+    }
 }
 
 #[test]
@@ -150,6 +261,8 @@ fn values_are_spelled_as_in_the_format_version() {
     assert_eq!(value["state"], "ready");
     assert_eq!(value["tenants"][0]["shares"][0]["share"], "calls");
     assert_eq!(value["tenants"][0]["sessions"][0]["state"], "kept");
+    assert_eq!(value["tenants"][0]["verdict"], "failing");
+    assert_eq!(value["tenants"][0]["gateway"], "answers");
     assert_eq!(value["failures"][0]["outcome"], "refused");
     assert_eq!(
         (&value["store"]["kind"], &value["store"]["state"]),

@@ -140,6 +140,9 @@ fn counts_are_subtracted_one_by_one_and_never_below_zero() {
     let counts = |by: u64| Counts {
         calls: 10 * by,
         calls_failed: 20 * by,
+        calls_over_own_share: 21 * by,
+        calls_refused: 22 * by,
+        calls_cancelled: 23 * by,
         requests: 30 * by,
         requests_unanswered: 40 * by,
         polls: 50 * by,

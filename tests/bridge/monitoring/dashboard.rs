@@ -17,7 +17,7 @@ const UNSHOWN: [&str; 4] = [
 ];
 
 /// What the runbook names of itself, and of the page of the admin port.
-const NO_PANELS: [&str; 2] = ["Look", "Last failures"];
+const NO_PANELS: [&str; 2] = ["Look", "Failed calls"];
 
 /// The metrics that an expression asks for. Of a histogram it asks for one of its parts.
 fn metrics_of(expression: &str) -> Vec<String> {

@@ -1,6 +1,10 @@
 use std::time::{Duration, SystemTime};
 
-use super::{format::span, pill, tenant::shares};
+use super::{
+    format::{age, span},
+    pill,
+    tenant::shares,
+};
 use crate::{
     server::{
         ReloadView,
@@ -24,7 +28,7 @@ pub(super) fn section(html: &mut Html, status: &Status) {
     listeners(html, &status.listeners);
     store(html, &status.store);
     certificates(html, &status.certificates, status.time);
-    reloads(html, &status.reloads);
+    reloads(html, &status.reloads, status.time);
     log(html, status);
     html.raw("</div>\n</div>\n</section>\n");
 }
@@ -48,14 +52,28 @@ fn listeners(html: &mut Html, listeners: &[ListenerStatus]) {
     html.raw("</tbody>\n</table>\n");
 }
 
-fn reloads(html: &mut Html, ReloadView { applied, failed, error, restart }: &ReloadView) {
-    html.raw("<h3>Changes of the configuration</h3>\n<p class=\"empty\">").text(applied);
-    html.raw(" in force, ").text(failed).raw(" refused since the start</p>\n");
+fn reloads(html: &mut Html, reloads: &ReloadView, now: SystemTime) {
+    let ReloadView { applied, applied_time, failed, failed_time, error, restart } = reloads;
+    html.raw("<h3>Configuration</h3>\n<p class=\"empty\">changes since the start: ");
+    html.text(applied).raw(" in force");
+    last(html, *applied_time, now);
+    html.raw(", ").text(failed).raw(" refused");
+    last(html, *failed_time, now);
+    html.raw("</p>\n");
+    if error.is_none() && restart.is_empty() {
+        html.raw("<p>In force as it was read last.</p>\n");
+    }
     if let Some(error) = error {
         html.raw("<p class=\"bad\">The last one is refused: ").text(error).raw("</p>\n");
     }
     if !restart.is_empty() {
         html.raw("<p class=\"warn\">Takes a restart: ").text(restart.join(", ")).raw("</p>\n");
+    }
+}
+
+fn last(html: &mut Html, time: Option<SystemTime>, now: SystemTime) {
+    if let Some(time) = time {
+        html.raw(" (the last one ").text(age(now, time)).raw(" ago)");
     }
 }
 

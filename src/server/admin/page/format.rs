@@ -29,6 +29,34 @@ pub(super) fn rate(count: u64, seconds: f64) -> String {
     if rate >= 10.0 || count == 0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
 }
 
+/// The percentage of calls that have done what they were made for. Callers who left do not count.
+pub(super) fn succeeded(counts: Counts) -> String {
+    let (succeeded, answered) = (counts.succeeded(), counts.answered());
+    let thousandths = succeeded.saturating_mul(1000).checked_div(answered);
+    // Rounded down, so that it is 100 % only if there is no other one.
+    let told = thousandths.map(|parts| format!("{}.{} %", parts / 10, parts % 10));
+    told.unwrap_or_else(|| "–".to_owned())
+}
+
+/// A time in seconds as people read it. 30 seconds stand for whatever is longer.
+pub(super) fn millis(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "–".to_owned(),
+        Some(30.0..) => "> 30 s".to_owned(),
+        Some(seconds @ 1.0..) => format!("{seconds:.1} s"),
+        Some(seconds @ 0.01..) => format!("{:.0} ms", seconds * 1e3),
+        Some(seconds) => format!("{:.1} ms", seconds * 1e3),
+    }
+}
+
+/// The text, cut to so many characters.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// The percentage of calls that failed.
 pub(super) fn failed(counts: Counts) -> String {
     match (counts.calls_failed * 1000).checked_div(counts.calls) {
@@ -55,6 +83,37 @@ mod tests {
         ] {
             assert_eq!(span(Duration::from_secs(seconds)), expected);
         }
+    }
+
+    #[test]
+    fn success_is_whole_only_if_every_call_that_was_answered_had_it() {
+        for ((calls, calls_failed, calls_refused, calls_cancelled), expected) in [
+            ((0, 0, 0, 0), "–"),
+            ((2, 0, 0, 2), "–"),
+            ((5, 0, 0, 0), "100.0 %"),
+            ((5, 0, 0, 1), "100.0 %"),
+            ((41, 0, 40, 0), "2.4 %"),
+            ((99_999, 1, 0, 0), "99.9 %"),
+            ((4, 1, 1, 1), "33.3 %"),
+        ] {
+            let counts =
+                Counts { calls, calls_failed, calls_refused, calls_cancelled, ..<_>::default() };
+            assert_eq!(succeeded(counts), expected);
+        }
+    }
+
+    #[test]
+    fn times_have_the_unit_that_fits_and_texts_end_at_a_character() {
+        for (seconds, expected) in [
+            (None, "–"),
+            (Some(0.0004), "0.4 ms"),
+            (Some(0.0123), "12 ms"),
+            (Some(1.25), "1.2 s"),
+            (Some(30.0), "> 30 s"),
+        ] {
+            assert_eq!(millis(seconds), expected);
+        }
+        assert_eq!((&*cut("äöü", 3), &*cut("äöü", 2)), ("äöü", "äö…"));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 use super::{
     cell,
-    format::{age, failed, rate},
+    format::{age, failed, millis, rate, succeeded},
+    links,
+    overview::class_of,
     pill, sign_ins,
 };
 use crate::{
+    config::Book,
     gateway::AddressState,
     server::{
         admin::html::Html,
@@ -13,12 +16,20 @@ use crate::{
 };
 
 /// The section of one tenant.
-pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
+pub(super) fn section(
+    html: &mut Html,
+    tenant: &TenantStatus,
+    status: &Status,
+    book: Option<&Book>,
+) {
     html.raw("<section class=\"card\">\n<div class=\"title\"><h2>").text(&tenant.tenant);
     html.raw("</h2>");
+    let verdict = tenant.judgement.verdict;
+    pill(html, class_of(verdict), verdict.words());
     let (class, words) = health(&tenant.gateways);
     pill(html, class, words);
     html.raw("</div>\n");
+    findings(html, tenant, book);
     figures(html, tenant, status.window_seconds);
     sign_ins::notes(html, tenant);
     gateways(html, &tenant.gateways, status);
@@ -29,6 +40,20 @@ pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
     html.raw("</div>\n</div>\n</section>\n");
 }
 
+/// What is not as it should be, and which page of the book says what to do.
+fn findings(html: &mut Html, tenant: &TenantStatus, book: Option<&Book>) {
+    if tenant.judgement.findings.is_empty() {
+        return;
+    }
+    html.raw("<ul>\n");
+    for finding in &tenant.judgement.findings {
+        html.raw("<li>").text(&finding.what);
+        links::advice(html, book, finding.page);
+        html.raw("</li>\n");
+    }
+    html.raw("</ul>\n");
+}
+
 /// The state of the address that is asked first.
 fn health(gateways: &[GatewayStatus]) -> (&'static str, &'static str) {
     let Some(gateway) = gateways.iter().find(|gateway| gateway.in_use) else {
@@ -37,7 +62,8 @@ fn health(gateways: &[GatewayStatus]) -> (&'static str, &'static str) {
     match (gateway.last_answer, &gateway.last_failure) {
         (None, None) => ("quiet", "gateway not asked yet"),
         _ if gateway.failed_last => ("bad", "gateway failed last"),
-        _ => ("good", "gateway answers"),
+        // That it answers does not mean that all is well.
+        _ => ("quiet", "gateway answers"),
     }
 }
 
@@ -45,11 +71,16 @@ fn figures(html: &mut Html, tenant: &TenantStatus, window: f64) {
     let counts = tenant.last_minute;
     let unanswered = counts.requests_unanswered;
     let loud = |count: u64| if count > 0 { "bad" } else { "" };
+    let times = tenant.gateway_times;
     html.raw("<h3>In the last ").text(format_args!("{window:.0}"));
     html.raw(" s</h3>\n<dl>\n");
     for (name, value, class) in [
         ("calls/s", rate(counts.calls, window), ""),
+        ("succeeded", succeeded(counts), ""),
         ("failed", failed(counts), loud(counts.calls_failed)),
+        ("refused", counts.refused().to_string(), if counts.refused() > 0 { "warn" } else { "" }),
+        ("gateway p50", millis(times.p50_seconds), ""),
+        ("gateway p99", millis(times.p99_seconds), ""),
         ("requests/s", rate(counts.requests, window), ""),
         ("unanswered", unanswered.to_string(), loud(unanswered)),
         ("polls/s", rate(counts.polls, window), ""),
