@@ -217,6 +217,24 @@ def services():
     return named
 
 
+def check_call_in_pod(overlay):
+    """`ccgateway-bridge call` in the pod reaches the bridge without a certificate, and changes nothing."""
+    want = overlay.want
+    address = environment(overlay.bridge).get("CCGW_CALL_ADDR", "127.0.0.1:50051")
+    for each in overlay.of("ConfigMap"):
+        config = tomllib.loads(each["data"].get("bridge.toml", ""))
+        listeners = config["listeners"].values()
+        plain = [l.get("address", "[::]:50051") for l in listeners if "tls" not in l]
+        port = address.rpartition(":")[2]
+        want(address in plain or f"[::]:{port}" in plain, f"CCGW_CALL_ADDR: {address} needs a certificate")
+        if "callers" not in config:
+            continue
+        rules = [r for r in config["callers"].values() if "anonymous" in r["principals"]]
+        want(rules, f"{address}: no rule is about whoever calls in the pod")
+        want(all(r["rights"] == ["read"] for r in rules), f"{address}: whoever is in the pod may change agents")
+        want(address.startswith("127.0.0.1:"), f"{address}: others reach where no certificate is asked for")
+
+
 def is_about(principal, uri):
     # A final "/*" is everything below.
     below = principal.endswith("/*") and uri.startswith(principal[:-1])
@@ -439,6 +457,7 @@ def main():
     check_references(overlay)
     check_callers(overlay)
     check_routes(overlay)
+    check_call_in_pod(overlay)
     check_session_file(overlay)
     check_memory(overlay)
     stop = check_stop(overlay)

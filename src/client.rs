@@ -6,12 +6,12 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, ResponseFuture, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -57,16 +57,21 @@ impl Service<Request<Body>> for AuthorizedChannel {
     }
 }
 
-/// A connection with this TLS, opened by the first call.
+/// A connection with this TLS, opened by the first call. The server's certificate has to be for the host of the origin.
 pub fn secure_channel(tls: ClientConfig) -> SecureChannel {
+    secure_channel_to(tls, None)
+}
+
+/// The same, but the server's certificate has to be for this name, if there is one, whatever the origin's host is.
+pub fn secure_channel_to(tls: ClientConfig, name: Option<ServerName<'static>>) -> SecureChannel {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http2()
-        .wrap_connector(connector);
+    let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    if let Some(name) = name {
+        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    let connector = builder.enable_http2().wrap_connector(connector);
     Client::builder(TokioExecutor::new())
         .http2_only(true)
         .timer(TokioTimer::new())

@@ -48,24 +48,34 @@ pub(super) struct Call {
 #[derive(Debug, clap::Args)]
 struct Options {
     /// The tenant; not needed if the bridge serves only one.
-    #[arg(long, global = true, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(long, global = true, value_name = "NAME", env = "CCGW_CALL_TENANT")]
+    #[arg(default_value = "", hide_default_value = true)]
     tenant: String,
     /// The address of the bridge.
-    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "CCGW_CALL_ADDR")]
+    #[arg(default_value = "127.0.0.1:50051")]
     addr: String,
     /// Use TLS, and trust the certificates in this PEM file [default: TLS with the system's roots,
     /// but no TLS to an address of this machine].
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "insecure_plaintext")]
+    #[arg(long, global = true, value_name = "FILE", env = "CCGW_CALL_CA")]
+    #[arg(conflicts_with = "insecure_plaintext")]
     ca: Option<PathBuf>,
-    /// Show this certificate to the bridge: a PEM file, leaf first.
-    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    /// Use TLS, and take the bridge's certificate only if it is for this name [default: the host of
+    /// --addr].
+    #[arg(long, global = true, value_name = "NAME", env = "CCGW_CALL_SERVER_NAME")]
+    #[arg(conflicts_with = "insecure_plaintext")]
+    server_name: Option<String>,
+    /// Use TLS, and show this certificate to the bridge: a PEM file, leaf first, or "-" for standard
+    /// input.
+    #[arg(long, global = true, value_name = "FILE", env = "CCGW_CALL_CERTIFICATE")]
     #[arg(conflicts_with = "insecure_plaintext")]
     certificate: Option<PathBuf>,
-    /// The PEM file with the certificate's private key.
-    #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
+    /// The PEM file with the certificate's private key [default: the file of --certificate].
+    #[arg(long, global = true, value_name = "FILE", env = "CCGW_CALL_KEY")]
+    #[arg(requires = "certificate")]
     key: Option<PathBuf>,
-    /// Show the token (JWT) in this file to the bridge.
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Show the token (JWT) in this file to the bridge; "-" is standard input.
+    #[arg(long, global = true, value_name = "FILE", env = "CCGW_CALL_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Use no TLS to other machines either: passwords and tokens can then be read on the network.
     #[arg(long, global = true)]

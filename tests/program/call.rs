@@ -211,3 +211,25 @@ async fn a_bridge_with_tls_is_called_with_its_authority() {
     check(&call(&["--ca", &other]).await, 2, &["invalid peer certificate"]);
     check(&call(&[]).await, 1, &["wants TLS (--ca)"]);
 }
+
+#[tokio::test]
+async fn a_bridge_is_called_at_another_address_than_its_certificate_is_for() {
+    let files = TempDir::new().expect("a folder");
+    let (tls, pem) = tls(&files);
+    let program = start(&tls, &[]).await;
+    for (name, expected, words) in [
+        (Some("localhost"), 1, "SESSION_NOT_FOUND"),
+        (Some("bridge.example"), 2, "invalid peer certificate"),
+        (None, 2, "invalid peer certificate"),
+        (Some("not a name"), 2, "--server-name not a name: give a host name"),
+    ] {
+        // As in a pod, whose own bridge is to answer.
+        let mut command = bridge();
+        command.args(["call", "get-session", "--agent", "1001", "--ca", &pem]);
+        command.env("CCGW_CALL_ADDR", program.grpc.to_string());
+        if let Some(name) = name {
+            command.args(["--server-name", name]);
+        }
+        check(&run(command).await, expected, &[words]);
+    }
+}

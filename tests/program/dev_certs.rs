@@ -150,6 +150,27 @@ async fn the_bridge_and_the_caller_have_the_names_that_are_given() {
 }
 
 #[tokio::test]
+async fn who_the_caller_is_can_come_by_standard_input() {
+    let site = Site::new(Options::default()).await;
+    made(&site, &["x"]).await;
+    let program = start(&site, "x").await;
+    let call = format!(
+        "ccgateway-bridge call get-session --agent 1001 --ca x/ca.pem --addr localhost:{}",
+        program.grpc.port()
+    );
+    for (shown, option, expected, words) in [
+        ("x/client.pem x/client.key", "--certificate -", 1, "SESSION_NOT_FOUND"),
+        ("x/client.pem", "--certificate - --key x/client.key", 1, "SESSION_NOT_FOUND"),
+        ("x/token.jwt", "--token-file -", 1, "SESSION_NOT_FOUND"),
+        ("x/client.pem", "--certificate -", 2, "has no usable private key; give --key"),
+        ("/dev/null", "--token-file -", 2, "--token-file -: has no token"),
+    ] {
+        let done = typed(&site, &format!("cat {shown} | {call} {option}")).await;
+        check(&done, expected, &[words]);
+    }
+}
+
+#[tokio::test]
 async fn only_their_owner_can_read_keys_and_tokens() {
     let place = TempDir::new().expect("a folder");
     let secrets = ["server.key", "client.key", "token.jwt"];

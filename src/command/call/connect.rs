@@ -1,5 +1,6 @@
 use std::{
     fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -8,7 +9,7 @@ use http::{HeaderValue, Uri};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use secrecy::zeroize::Zeroizing;
 
@@ -40,7 +41,8 @@ impl Clients {
         let authority: http::uri::Authority = addr.parse().map_err(|_| unusable())?;
         authority.port_u16().ok_or_else(unusable)?;
 
-        let wants_tls = options.ca.is_some() || options.certificate.is_some();
+        let wants_tls =
+            options.ca.is_some() || options.server_name.is_some() || options.certificate.is_some();
         let plaintext =
             !wants_tls && (options.insecure_plaintext || is_this_machine(authority.host()));
         let scheme = if plaintext { "http" } else { "https" };
@@ -48,7 +50,7 @@ impl Clients {
         let roots = if plaintext { RootCertStore::empty() } else { roots(options)? };
         let tls = tls(roots, own_certificate(options)?);
         let tls = tls.map_err(|error| Mistake(error.to_string()))?;
-        let channel = client::secure_channel(tls);
+        let channel = client::secure_channel_to(tls, server_name(options)?);
         let channel = AuthorizedChannel { channel, authorization: token(options)? };
         Ok(Self {
             states: AgentStateClient::with_origin(channel.clone(), origin.clone()),
@@ -65,7 +67,9 @@ impl Clients {
     /// Whether --token-file may have another token by and by: it is a file, or is just being replaced by one. From a pipe, one
     /// token comes, and reading it once more would wait for ever.
     pub(super) fn may_get_token(options: &Options) -> bool {
-        let is_file = |file: &PathBuf| fs::metadata(file).ok().is_none_or(|found| found.is_file());
+        let is_file = |file: &PathBuf| {
+            !is_stdin(file) && fs::metadata(file).ok().is_none_or(|found| found.is_file())
+        };
         options.token_file.as_ref().is_some_and(is_file)
     }
 
@@ -85,7 +89,7 @@ impl Clients {
 fn roots(options: &Options) -> Result<RootCertStore, Mistake> {
     let mut store = RootCertStore::empty();
     let certificates = match &options.ca {
-        Some(file) => certificates("--ca", file)?,
+        Some(file) => certificates("--ca", file, &read("--ca", file)?)?,
         None => rustls_native_certs::load_native_certs().certs,
     };
     if certificates.is_empty() {
@@ -97,10 +101,20 @@ fn roots(options: &Options) -> Result<RootCertStore, Mistake> {
     Ok(store)
 }
 
-/// The certificates in a PEM file that `option` names; at least one.
-fn certificates(option: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Mistake> {
-    let pem = read(option, file)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+/// The name that the bridge's certificate has to be for; `None`: the host of --addr.
+fn server_name(options: &Options) -> Result<Option<ServerName<'static>>, Mistake> {
+    let Some(name) = &options.server_name else { return Ok(None) };
+    let unusable = |_| Mistake(format!("--server-name {name}: give a host name, such as bridge"));
+    ServerName::try_from(name.clone()).map(Some).map_err(unusable)
+}
+
+/// The certificates in the content of a PEM file that `option` names; at least one.
+fn certificates(
+    option: &str,
+    file: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|_| unusable(option, file, "not valid PEM"))?;
     if found.is_empty() {
         return Err(unusable(option, file, "has no certificate"));
@@ -112,13 +126,17 @@ type OwnCertificate = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// What the caller shows of itself.
 fn own_certificate(options: &Options) -> Result<Option<OwnCertificate>, Mistake> {
-    let (Some(file), Some(key_file)) = (&options.certificate, &options.key) else {
-        return Ok(None);
+    let Some(file) = &options.certificate else { return Ok(None) };
+    // Standard input can be read only once.
+    let pem = read("--certificate", file)?;
+    let chain = certificates("--certificate", file, &pem)?;
+    let key = match &options.key {
+        None => PrivateKeyDer::from_pem_slice(&pem)
+            .map_err(|_| unusable("--certificate", file, "has no usable private key; give --key")),
+        Some(file) => PrivateKeyDer::from_pem_slice(&read("--key", file)?)
+            .map_err(|_| unusable("--key", file, "has no usable private key")),
     };
-    let chain = certificates("--certificate", file)?;
-    let key = PrivateKeyDer::from_pem_slice(&read("--key", key_file)?);
-    let key = key.map_err(|_| unusable("--key", key_file, "has no usable private key"))?;
-    Ok(Some((chain, key)))
+    Ok(Some((chain, key?)))
 }
 
 fn token(options: &Options) -> Result<Option<HeaderValue>, Mistake> {
@@ -127,8 +145,23 @@ fn token(options: &Options) -> Result<Option<HeaderValue>, Mistake> {
     header.map(Some).ok_or_else(|| unusable("--token-file", file, "has no token"))
 }
 
+/// More than a chain of certificates with its key, or a token. It is a bound for pipes that do not end.
+const STDIN_MAX: u16 = u16::MAX;
+
+/// "-" is standard input: whoever calls in a pod from elsewhere has no files there.
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
 fn read(option: &str, file: &Path) -> Result<Zeroizing<Vec<u8>>, Mistake> {
-    fs::read(file).map(Zeroizing::new).map_err(|error| unusable(option, file, &error.to_string()))
+    let content = if is_stdin(file) {
+        // As long as it can become: to grow would leave copies behind.
+        let mut content = Zeroizing::new(Vec::with_capacity(STDIN_MAX.into()));
+        io::stdin().lock().take(STDIN_MAX.into()).read_to_end(&mut content).map(|_length| content)
+    } else {
+        fs::read(file).map(Zeroizing::new)
+    };
+    content.map_err(|error| unusable(option, file, &error.to_string()))
 }
 
 fn unusable(option: &str, file: &Path, why: &str) -> Mistake {
@@ -158,6 +191,7 @@ mod tests {
             tenant: String::new(),
             addr: "127.0.0.1:1".to_owned(),
             ca: None,
+            server_name: None,
             certificate: None,
             key: None,
             token_file: Some(file.clone()),

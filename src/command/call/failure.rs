@@ -138,8 +138,8 @@ fn from_network(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
         metadata: BTreeMap::new(),
         violations: Vec::new(),
         retry_delay: None,
-        advice: "check that a bridge listens at --addr, and whether it wants TLS (--ca) or no TLS \
-                 (--insecure-plaintext)",
+        advice: "check that a bridge listens at --addr, whether it wants TLS (--ca) or no TLS \
+                 (--insecure-plaintext), and which name its certificate is for (--server-name)",
     }
 }
 

@@ -11,6 +11,7 @@ fn options(token_file: Option<PathBuf>) -> Options {
         tenant: String::new(),
         addr: "127.0.0.1:1".to_owned(),
         ca: None,
+        server_name: None,
         certificate: None,
         key: None,
         token_file,
