@@ -11,6 +11,8 @@ mod http2;
 mod json;
 
 use std::{
+    env,
+    ffi::OsStr,
     io::{self, IsTerminal as _, stderr},
     sync::Arc,
 };
@@ -96,6 +98,7 @@ pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError
         Format::Human => false,
         Format::Json => true,
     };
+    let has_colours = has_colours(terminal, env::var_os("NO_COLOR").as_deref());
     let mut is_torn = false;
     let write = move |lines: &[u8]| write_lines(&mut stderr(), &mut is_torn, lines);
     let lines = Arc::new(LineWriter::start("log", write)?);
@@ -104,10 +107,15 @@ pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError
     let layer: Box<dyn Layer<Registry> + Send + Sync> = if json {
         json::layer().with_writer(lines.clone()).boxed()
     } else {
-        fmt::layer().with_writer(lines.clone()).with_ansi(terminal).boxed()
+        fmt::layer().with_writer(lines.clone()).with_ansi(has_colours).boxed()
     };
     subscriber(layer, filter).try_init()?;
     Ok(Logging { lines, control })
+}
+
+/// Whether lines for people are coloured: on a terminal, unless NO_COLOR is anything but empty.
+fn has_colours(terminal: bool, no_color: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// Shows `layer` what the filter lets through, and hears h2.

@@ -119,6 +119,8 @@ fn spawn(config: &Path) -> Result<Child, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     // The user's CCGW__ variables are meant for another bridge, not for the demo's.
     command.env_clear().arg("--config").arg(config);
+    // How the log is shown is for both.
+    command.envs(std::env::var_os("NO_COLOR").map(|value| ("NO_COLOR", value)));
     // Ctrl-C must reach only the demo, which then ends this process.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -14,3 +14,16 @@ fn whether_a_line_is_shown_is_found_out_once() {
         assert_eq!((interest.is_always(), interest.is_never()), (is_shown, !is_shown), "{filter}");
     }
 }
+
+#[test]
+fn lines_are_coloured_on_a_terminal_unless_no_color_is_set() {
+    for (terminal, no_color, expected) in [
+        (true, None, true),
+        (true, Some(""), true),
+        (true, Some("1"), false),
+        (true, Some("0"), false),
+        (false, None, false),
+    ] {
+        assert_eq!(has_colours(terminal, no_color.map(OsStr::new)), expected, "{no_color:?}");
+    }
+}
