@@ -13,34 +13,29 @@ mod doctor;
 mod output;
 mod reload;
 mod serve;
+mod settings;
 mod signals;
 mod text;
 
-use std::{
-    ffi::OsString, io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode,
-    time::Duration,
-};
+use std::{ffi::OsString, io::Write as _, num::NonZeroUsize, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
-use self::output::say;
-use crate::{
-    config::{Config, ConfigErrors, LISTEN_KEY, Sources, is_read_once, load},
-    version,
-};
+use self::{output::say, settings::Settings};
+use crate::version;
 
 /// Lets gRPC callers control call-centre agents on a Huawei CC-Gateway.
 ///
 /// Settings come from the file that --config names, from environment variables such as
-/// CCGW__LISTENERS__DEFAULT__ADDRESS, and from the flags below. A flag overrides a variable, and a
+/// CCGW__LISTENERS__DEFAULT__ADDRESS, and from the flags of serve. A flag overrides a variable, and a
 /// variable overrides the file. docs/ccgateway-bridge.example.toml explains every key.
 #[derive(Debug, Parser)]
 #[command(version = version::VERSION)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten, next_help_heading = "Settings")]
+    #[command(flatten, next_help_heading = "Options of serve")]
     settings: Settings,
 }
 
@@ -51,9 +46,9 @@ enum Command {
     /// SIGTERM, SIGINT or SIGQUIT stops the bridge after the calls in progress have been answered; a
     /// second one stops it at once. SIGUSR1 makes the log more detailed, SIGUSR2 resets it to the
     /// configured filter. SIGHUP reads the configuration again. Other signals are only logged.
-    Serve,
+    Serve(Settings),
     /// Check the configuration and name every mistake in it; opens no port.
-    CheckConfig,
+    CheckConfig(Settings),
     /// Have the bridge that runs with this configuration read it again, and print what has changed by that,
     /// and what takes a restart. The exit code is 2 if the configuration has a mistake; nothing changes
     /// then.
@@ -75,38 +70,12 @@ enum Command {
     /// Try the bridge without a gateway: starts a simulated one, signs agents in, sets one busy, and
     /// keeps running for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
-    Demo(demo::Ports),
+    Demo(demo::DemoArgs),
     /// Make certificates and a token for trying out how callers show who they are, and the sections of a
     /// configuration that has a bridge take them. They are for this alone: nobody can make more of them,
     /// and they expire after 30 days, the token after 24 hours.
     #[cfg(feature = "simulator")]
     DevCerts(dev_certs::DevCerts),
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct Settings {
-    /// The TOML file with the configuration.
-    #[arg(long, global = true, value_name = "FILE", env = "CCGW_CONFIG")]
-    config: Option<PathBuf>,
-    /// Where gRPC callers connect: the address of the only listener, or of the one named default
-    /// where there are several (listeners.default.address) [default: 127.0.0.1:50051, or [::]:50051 if
-    /// it asks callers who they are or has allow_anonymous].
-    #[arg(long, global = true, value_name = "IP:PORT")]
-    listen: Option<String>,
-    /// The address of the admin port (health, readiness, metrics), or "off" (admin.address)
-    /// [default: [::]:9090].
-    #[arg(long, global = true, value_name = "IP:PORT")]
-    admin_listen: Option<String>,
-    /// Threads that handle calls (server.worker_threads) [default: one per core].
-    #[arg(long, global = true, value_name = "COUNT")]
-    worker_threads: Option<String>,
-    /// What is logged, such as "debug" or "ccgateway_bridge=trace,info" (log.filter)
-    /// [default: info].
-    #[arg(long, global = true, value_name = "FILTER")]
-    log_filter: Option<String>,
-    /// auto, human or json (log.format) [default: auto].
-    #[arg(long, global = true, value_name = "FORMAT")]
-    log_format: Option<String>,
 }
 
 /// The exit code for a mistake in the configuration or on the command line.
@@ -137,78 +106,37 @@ impl Args {
     /// The exit code, and the one to end with if it is a success whose result could not be written.
     fn run(self) -> (ExitCode, u8) {
         let Self { command, settings } = self;
+        let command = command.unwrap_or_else(|| Command::Serve(Settings::default()));
         // A bridge's own configuration says whether there may be any. The other commands have secrets too.
-        if !matches!(command, None | Some(Command::Serve)) {
+        if !matches!(command, Command::Serve(_)) {
             let _not_on_this_system = core_dumps::forbid();
         }
+        if let Some(flag) = settings.first_flag().filter(|_| !command.takes_settings()) {
+            let mistake =
+                format!("{flag} in front of a command is for serve and check-config only");
+            return (fail(EXIT_MISTAKE, mistake), EXIT_FAILED);
+        }
         let code = match command {
-            None | Some(Command::Serve) => serve::run(&settings),
-            Some(Command::CheckConfig) => check_config::run(&settings),
-            Some(Command::Reload(args)) => reload::run(&settings, &args),
-            Some(Command::Call(call)) => return (call::run(*call), call::EXIT_UNKNOWN),
-            Some(Command::Doctor(args)) => doctor::run(&settings, &args),
-            Some(Command::Completions { shell }) => completions_and_man::completions(shell),
-            Some(Command::Man(pages)) => completions_and_man::man(&pages),
+            Command::Serve(own) => serve::run(&own.or(settings)),
+            Command::CheckConfig(own) => check_config::run(&own.or(settings)),
+            Command::Reload(args) => reload::run(settings, args),
+            Command::Call(call) => return (call::run(*call), call::EXIT_UNKNOWN),
+            Command::Doctor(args) => doctor::run(settings, args),
+            Command::Completions { shell } => completions_and_man::completions(shell),
+            Command::Man(pages) => completions_and_man::man(&pages),
             #[cfg(feature = "simulator")]
-            Some(Command::Demo(ports)) => demo::run(&settings, &ports),
+            Command::Demo(args) => demo::run(&args),
             #[cfg(feature = "simulator")]
-            Some(Command::DevCerts(wanted)) => dev_certs::run(&wanted),
+            Command::DevCerts(wanted) => dev_certs::run(&wanted),
         };
         (code, EXIT_FAILED)
     }
 }
 
-impl Settings {
-    fn load(&self) -> Result<Config, ConfigErrors> {
-        load(&self.sources())
-    }
-
-    /// Whether the configuration's file can be read more than once. A pipe, such as /dev/stdin, cannot.
-    fn can_be_read_again(&self) -> bool {
-        !self.config.as_deref().is_some_and(is_read_once)
-    }
-
-    /// Loads the configuration while its files may be changing, as when Kubernetes replaces a Secret: what
-    /// is returned belongs together.
-    #[expect(clippy::disallowed_methods, reason = "no runtime's worker comes here")]
-    fn load_settled(&self) -> Result<Config, ConfigErrors> {
-        const TRIES: usize = 5;
-        const PAUSE: Duration = Duration::from_millis(50);
-        let mut last = self.load();
-        if !self.can_be_read_again() {
-            return last;
-        }
-        for _ in 0..TRIES {
-            let again = self.load();
-            // The fingerprint is taken after the files were parsed. The second time they were parsed
-            // between two fingerprints that are equal.
-            let is_settled = matches!((&last, &again), (Ok(last), Ok(again)) if last.fingerprint == again.fingerprint);
-            last = again;
-            if is_settled {
-                break;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        last
-    }
-
-    fn sources(&self) -> Sources {
-        let mut sources = Sources::from_environment(std::env::vars_os());
-        if let Some(file) = &self.config {
-            sources = sources.with_file(file);
-        }
-        for (flag, key, value) in [
-            ("--listen", LISTEN_KEY, &self.listen),
-            ("--admin-listen", "admin.address", &self.admin_listen),
-            ("--worker-threads", "server.worker_threads", &self.worker_threads),
-            ("--log-filter", "log.filter", &self.log_filter),
-            ("--log-format", "log.format", &self.log_format),
-        ] {
-            if let Some(value) = value {
-                sources = sources.with_flag(flag, key, value);
-            }
-        }
-        sources
+impl Command {
+    /// Whether the flags of `serve` are also its own, which may stand in front of its name.
+    fn takes_settings(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::CheckConfig(_))
     }
 }
 
@@ -250,7 +178,7 @@ fn last_line(error: impl std::fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::{sync::mpsc::channel, time::Duration};
 
     use clap::CommandFactory as _;
 

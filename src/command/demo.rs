@@ -20,7 +20,7 @@ use self::{
     bridge_process::BridgeProcess,
     screen::{NextSteps, error_text},
 };
-use super::{EXIT_FAILED, Settings, block_on, fail, output, say, signals::StopSignals};
+use super::{EXIT_FAILED, block_on, fail, output, say, settings::LogFlags, signals::StopSignals};
 use crate::{
     client::{self, Channel},
     config::{Sources, load},
@@ -35,7 +35,7 @@ use crate::{
 /// Where the demo's servers listen, and whether it shows a restart. If a port is in use, a free one
 /// is taken instead.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Ports {
+pub(super) struct DemoArgs {
     /// The gRPC port.
     #[arg(long = "grpc-port", value_name = "PORT", default_value_t = 50051)]
     grpc: u16,
@@ -52,6 +52,8 @@ pub(super) struct Ports {
     /// folder; it is killed, started again, and goes on with the same sessions.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 type Failure = Box<dyn Error>;
@@ -83,11 +85,11 @@ enum DemoBridge {
     Child(BridgeProcess),
 }
 
-pub(super) fn run(settings: &Settings, ports: &Ports) -> ExitCode {
+pub(super) fn run(args: &DemoArgs) -> ExitCode {
     let demo = async {
         // Before anything is printed: a user who reads "until Ctrl-C" may press it at once.
         let mut signals = StopSignals::listen()?;
-        let mut demo = Demo::start(settings, ports).await?;
+        let mut demo = Demo::start(args).await?;
         demo.show().await?;
         // Where nobody can read what it says, nobody knows how to stop it.
         if !output::is_lost() {
@@ -106,18 +108,18 @@ pub(super) fn run(settings: &Settings, ports: &Ports) -> ExitCode {
 }
 
 impl Demo {
-    async fn start(settings: &Settings, ports: &Ports) -> Result<Self, Failure> {
+    async fn start(args: &DemoArgs) -> Result<Self, Failure> {
         let gateway = Simulator::start(Options {
-            listen: free_or(ports.gateway)?,
+            listen: free_or(args.gateway)?,
             default_password: Some(PASSWORD.into()),
             ..Options::default()
         })
         .await?;
-        let control = tokio::net::TcpListener::bind(free_or(ports.control)?).await?;
+        let control = tokio::net::TcpListener::bind(free_or(args.control)?).await?;
         let control_addr = control.local_addr()?;
         tokio::spawn(Control::new(vec![(TENANT.into(), gateway.clone())]).serve(control));
-        let settings = flags(settings, ports, &gateway)?;
-        let bridge = match &ports.keep {
+        let settings = flags(args, &gateway)?;
+        let bridge = match &args.keep {
             Some(folder) => DemoBridge::Child(BridgeProcess::start(folder, &settings).await?),
             None => DemoBridge::start_in_process(&settings).await?,
         };
@@ -295,17 +297,11 @@ struct Flag {
     value: String,
 }
 
-fn flags(settings: &Settings, ports: &Ports, gateway: &Simulator) -> Result<Vec<Flag>, Failure> {
-    let listen = match &settings.listen {
-        Some(listen) => listen.clone(),
-        None => free_or(ports.grpc)?.to_string(),
-    };
-    let admin_listen = match &settings.admin_listen {
-        Some(listen) => listen.clone(),
-        None => free_or(ports.admin)?.to_string(),
-    };
-    let log_filter = settings.log_filter.clone().unwrap_or_else(|| "warn".to_owned());
-    let log_format = settings.log_format.clone().unwrap_or_else(|| "human".to_owned());
+fn flags(args: &DemoArgs, gateway: &Simulator) -> Result<Vec<Flag>, Failure> {
+    let listen = free_or(args.grpc)?.to_string();
+    let admin_listen = free_or(args.admin)?.to_string();
+    let log_filter = args.log.log_filter.clone().unwrap_or_else(|| "warn".to_owned());
+    let log_format = args.log.log_format.clone().unwrap_or_else(|| "human".to_owned());
     let flag = |name, key: &str, value| Flag { name, key: key.to_owned(), value };
     Ok(vec![
         flag("--listen", LISTEN, listen),

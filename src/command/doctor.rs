@@ -2,7 +2,11 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail, say, text::wrapped};
+use super::{
+    EXIT_FAILED, EXIT_MISTAKE, block_on, fail, say,
+    settings::{ConfigFile, Settings},
+    text::wrapped,
+};
 use crate::{
     config::{Config, Tenant},
     doctor::{self, Finding, Level},
@@ -12,6 +16,8 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    file: ConfigFile,
     /// Check only this tenant.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
@@ -43,8 +49,9 @@ struct Line {
 /// Where the text of a finding goes on in the next line.
 const INDENT: usize = 11;
 
-pub(super) fn run(settings: &Settings, args: &DoctorArgs) -> ExitCode {
-    let config = match settings.load() {
+/// `given` stands in front of the command's name.
+pub(super) fn run(given: Settings, args: DoctorArgs) -> ExitCode {
+    let config = match Settings::of_file(args.file).or(given).load() {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };

@@ -13,11 +13,19 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail, output::print};
+use super::{
+    EXIT_FAILED, EXIT_MISTAKE, block_on, fail,
+    output::print,
+    settings::{AdminFlag, ConfigFile, Settings},
+};
 use crate::{config::Admin, error_cause, secret};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    admin: AdminFlag,
     /// Only say what would change.
     #[arg(long)]
     dry_run: bool,
@@ -27,7 +35,9 @@ pub(super) struct ReloadArgs {
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_MAX: usize = 1024 * 1024;
 
-pub(super) fn run(settings: &Settings, args: &ReloadArgs) -> ExitCode {
+/// `given` stands in front of the command's name.
+pub(super) fn run(given: Settings, args: ReloadArgs) -> ExitCode {
+    let settings = Settings::of_file(args.file).or(given).with_admin(args.admin);
     let config = match settings.load() {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),

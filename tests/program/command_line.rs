@@ -151,6 +151,31 @@ async fn a_good_configuration_is_said_to_be_good() {
 }
 
 #[tokio::test]
+async fn only_what_serves_and_what_checks_that_takes_its_flags() {
+    let site = Site::new(Options::default()).await;
+    let file = site.write_config(&setup("")).display().to_string();
+    for (arguments, expected, words) in [
+        ("--config FILE check-config", 0, "is good"),
+        ("--config /nowhere.toml check-config --config FILE", 0, "is good"),
+        ("--listen here check-config --config FILE", 2, "--listen  listeners.default.address"),
+        ("check-config --config FILE --listen here", 2, "--listen  listeners.default.address"),
+        ("serve --config FILE --log-format xml", 2, "[possible values: auto, human, json]"),
+        ("doctor --config FILE --worker-threads 2", 2, "unexpected argument '--worker-threads'"),
+        ("call get-state --agent 1001 --listen here", 2, "unexpected argument '--listen'"),
+        ("completions bash --config FILE", 2, "unexpected argument '--config'"),
+        ("--log-filter debug man", 2, "--log-filter in front of a command is for serve"),
+    ] {
+        let mut command = bridge();
+        command.args(arguments.replace("FILE", &file).split(' '));
+        // What the command line says comes first.
+        command.env("CCGW_CONFIG", "/nowhere/at/all.toml");
+        let (code, printed) = run(command).await;
+        assert_eq!(code, Some(expected), "{arguments}: {printed}");
+        assert!(printed.contains(words), "{words:?} in: {printed}");
+    }
+}
+
+#[tokio::test]
 async fn a_bad_configuration_does_not_start() {
     let (code, printed) = run(bridge()).await;
     assert_eq!(code, Some(2), "{printed}");
