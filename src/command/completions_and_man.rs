@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, ValueEnum};
+use clap::{Arg, Command, CommandFactory as _, ValueEnum, ValueHint};
 use clap_mangen::Man;
 
 use super::{Args, EXIT_FAILED, EXIT_MISTAKE, fail, output};
@@ -36,7 +36,7 @@ pub(super) fn completions(shell: Shell) -> ExitCode {
         Shell::Fish => clap_complete::Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(generator, &mut Args::command(), PROGRAM, &mut script);
+    clap_complete::generate(generator, &mut hinted(Args::command()), PROGRAM, &mut script);
     match (shell, String::from_utf8(script)) {
         // clap-rs/clap#6421: the script spells the hyphen in the program's name in two ways, so it
         // completes nothing after the first command.
@@ -46,6 +46,24 @@ pub(super) fn completions(shell: Shell) -> ExitCode {
         (_, Ok(script)) => print(script.as_bytes()),
         (_, Err(error)) => fail(EXIT_FAILED, format!("completions: {error}")),
     }
+}
+
+/// The same command, which tells a shell what its values are, and those of its subcommands: by what the help calls them.
+/// Without that a shell offers files for everything.
+fn hinted(command: Command) -> Command {
+    let hinted_arg = |arg: Arg| {
+        if !arg.get_action().takes_values() || !arg.get_possible_values().is_empty() {
+            return arg;
+        }
+        let name = arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str());
+        let hint = match name {
+            Some("FILE") => ValueHint::FilePath,
+            Some("FOLDER") => ValueHint::DirPath,
+            _ => ValueHint::Other,
+        };
+        arg.value_hint(hint)
+    };
+    command.mut_args(hinted_arg).mut_subcommands(hinted)
 }
 
 pub(super) fn man(pages: &Pages) -> ExitCode {

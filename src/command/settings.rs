@@ -2,8 +2,6 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use clap::ValueHint;
-
 use crate::config::{Config, ConfigErrors, LISTEN_KEY, Sources, is_read_once, load};
 
 /// Names the file where neither --config does.
@@ -22,7 +20,7 @@ pub(super) struct Settings {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct ConfigFile {
     /// The TOML file with the configuration [default: that of the variable CCGW_CONFIG].
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -32,12 +30,12 @@ struct Flags {
     /// Where gRPC callers connect: the address of the only listener, or of the one named default
     /// where there are several (listeners.default.address) [default: 127.0.0.1:50051, or [::]:50051 if
     /// it asks callers who they are or has allow_anonymous].
-    #[arg(long, value_name = "IP:PORT", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
     #[command(flatten)]
     admin: AdminFlag,
     /// Threads that handle calls (server.worker_threads) [default: one per core].
-    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "COUNT")]
     worker_threads: Option<String>,
     #[command(flatten)]
     log: LogFlags,
@@ -48,7 +46,7 @@ struct Flags {
 pub(super) struct AdminFlag {
     /// The address of the admin port (health, readiness, metrics), or "off" (admin.address)
     /// [default: [::]:9090].
-    #[arg(long, value_name = "IP:PORT", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "IP:PORT")]
     admin_listen: Option<String>,
 }
 
@@ -57,7 +55,7 @@ pub(super) struct AdminFlag {
 pub(super) struct LogFlags {
     /// What is logged, such as "debug" or "ccgateway_bridge=trace,info" (log.filter)
     /// [default: info].
-    #[arg(long, value_name = "FILTER", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "FILTER")]
     pub(super) log_filter: Option<String>,
     /// How it is logged (log.format) [default: auto].
     #[arg(long, value_name = "FORMAT", value_parser = ["auto", "human", "json"])]

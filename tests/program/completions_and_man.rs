@@ -19,7 +19,15 @@ async fn bash_completes_commands_and_flags() {
     let files = TempDir::new().expect("a folder");
     let script = files.path().join("completions.bash");
     std::fs::write(&script, printed(&["completions", "bash"]).await).expect("written");
+    let file = script.display().to_string();
+    let (begun, folder) = (file.trim_end_matches("ash"), files.path().display());
     for (words, expected) in [
+        ("serve --log-format j", "json"),
+        ("call get-state --agent 10", "10"),
+        (&*format!("call get-state --agent 1001 --ca {begun}"), &*file),
+        (&format!("doctor --config {begun}"), &file),
+        // The shell itself adds folders.
+        (&format!("man --dir {folder}/"), ""),
         ("doc", "doctor"),
         ("call set-b", "set-busy"),
         ("call set-busy --confirm", "--confirm-within"),
@@ -30,10 +38,11 @@ async fn bash_completes_commands_and_flags() {
     ] {
         let typed: Vec<_> = words.split(' ').collect();
         let (last, before) = (typed.last().expect("a word"), typed.len());
+        let previous = typed.iter().rev().nth(1).unwrap_or(&"ccgateway-bridge");
         let ask = format!(
             "source {0} && [[ $(complete -p ccgateway-bridge) =~ -F\\ ([^ ]+) ]] && \
              COMP_WORDS=(ccgateway-bridge {words}) COMP_CWORD={before} && \
-             ${{BASH_REMATCH[1]}} ccgateway-bridge {last} && echo \"${{COMPREPLY[*]}}\"",
+             ${{BASH_REMATCH[1]}} ccgateway-bridge {last} {previous} 2>/dev/null; echo \"${{COMPREPLY[*]}}\"",
             script.display()
         );
         let mut bash = Command::new("bash");
