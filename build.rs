@@ -1,5 +1,5 @@
 //! Compiles `proto/` without protoc and keeps the descriptor set, which reflection serves; and finds
-//! out which commit is built.
+//! out which commit is built, and the day of its release.
 
 use std::{
     env,
@@ -13,6 +13,9 @@ use tonic_prost_build::Config;
 
 /// Tells the commit where there is no repository, as in the Dockerfile's build.
 const COMMIT: &str = "CCGW_COMMIT";
+
+/// Has the day of each release.
+const CHANGELOG: &str = "CHANGELOG.md";
 
 /// As much of it as anybody reads.
 const DIGITS: usize = 12;
@@ -35,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compile(PROTO_ROOT, &FILES, "descriptors.bin")?;
     compile(HEALTH_ROOT, &[HEALTH], "health.bin")?;
     name_version();
+    name_day();
     Ok(())
 }
 
@@ -66,6 +70,27 @@ fn name_version() {
     } else {
         println!("cargo:rustc-env=CCGW_BUILD_VERSION={version} ({commit})");
     }
+}
+
+/// For the man pages, which are the same whenever they are made: the day of this version's release, or that of the commit
+/// where it is not released. Empty where nobody knows either.
+fn name_day() {
+    // Cargo takes a file that is not there for a changed one.
+    if Path::new(CHANGELOG).exists() {
+        println!("cargo:rerun-if-changed={CHANGELOG}");
+    }
+    let heading = format!("## [{}] - ", env!("CARGO_PKG_VERSION"));
+    let changelog = fs::read_to_string(CHANGELOG).unwrap_or_default();
+    let released = changelog.lines().find_map(|line| line.strip_prefix(&heading));
+    let day = released.map(|day| day.trim().to_owned()).or_else(day_of_commit).unwrap_or_default();
+    println!("cargo:rustc-env=CCGW_BUILD_DAY={day}");
+}
+
+fn day_of_commit() -> Option<String> {
+    from_git()?;
+    let done = Command::new("git").args(["log", "-1", "--format=%cs"]).output().ok()?;
+    let day = String::from_utf8(done.stdout).ok().filter(|_| done.status.success())?;
+    Some(day.trim().to_owned())
 }
 
 /// The commit of this repository; of none that this one is only a folder of.

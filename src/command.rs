@@ -2,7 +2,7 @@
 
 mod call;
 mod check_config;
-mod completions_and_man;
+mod completions;
 mod config_watch;
 mod core_dumps;
 #[cfg(feature = "simulator")]
@@ -10,6 +10,7 @@ mod demo;
 #[cfg(feature = "simulator")]
 mod dev_certs;
 mod doctor;
+mod man;
 mod output;
 mod reload;
 mod serve;
@@ -63,10 +64,10 @@ enum Command {
     /// Print a script that completes this program's commands and flags in a shell.
     Completions {
         /// The shell to write it for.
-        shell: completions_and_man::Shell,
+        shell: completions::Shell,
     },
     /// Print a man page, or write them all.
-    Man(completions_and_man::Pages),
+    Man(man::Pages),
     /// Try the bridge without a gateway: starts a simulated one, signs agents in, sets one busy, and
     /// keeps running for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
@@ -78,6 +79,8 @@ enum Command {
     DevCerts(dev_certs::DevCerts),
 }
 
+/// As packages install it.
+const PROGRAM: &str = "ccgateway-bridge";
 /// The exit code for a mistake in the configuration or on the command line.
 const EXIT_MISTAKE: u8 = 2;
 /// The exit code when the command could not be started or finished.
@@ -122,8 +125,8 @@ impl Args {
             Command::Reload(args) => reload::run(settings, args),
             Command::Call(call) => return (call::run(*call), call::EXIT_UNKNOWN),
             Command::Doctor(args) => doctor::run(settings, args),
-            Command::Completions { shell } => completions_and_man::completions(shell),
-            Command::Man(pages) => completions_and_man::man(&pages),
+            Command::Completions { shell } => completions::run(shell),
+            Command::Man(pages) => man::run(&pages),
             #[cfg(feature = "simulator")]
             Command::Demo(args) => demo::run(&args),
             #[cfg(feature = "simulator")]

@@ -6,3 +6,5 @@ pub const NUMBER: &str = env!("CARGO_PKG_VERSION");
 pub const COMMIT: &str = env!("CCGW_BUILD_COMMIT");
 /// Both, as `--version` prints them.
 pub const VERSION: &str = env!("CCGW_BUILD_VERSION");
+/// The day of its release, such as `2026-12-31`, or of the commit where it is not released; empty where nobody knows.
+pub const DAY: &str = env!("CCGW_BUILD_DAY");

@@ -22,11 +22,11 @@ use std::{
 
 use secrecy::SecretString;
 
-pub(super) use self::ending::EXIT_UNKNOWN;
+pub(super) use self::ending::{EXIT_CODES, EXIT_UNKNOWN};
 use self::{
     attempt::Attempt,
     connect::Clients,
-    ending::{EXIT_CODES, Ending},
+    ending::{Ending, exit_codes},
     failure::Failure,
     methods::Method,
     show::Shown,
@@ -37,7 +37,7 @@ use super::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = exit_codes())]
 pub(super) struct Call {
     #[command(subcommand)]
     method: Method,

@@ -1,5 +1,6 @@
 //! Completions and man pages.
 
+use ccgateway_bridge::version::{DAY, NUMBER};
 use ccgateway_test_support::run;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -58,12 +59,21 @@ async fn bash_completes_commands_and_flags() {
 #[tokio::test]
 async fn every_command_has_a_man_page() {
     let page = printed(&["man"]).await;
-    assert!(page.contains(".TH ccgateway-bridge 1"), "{page}");
+    let (title, source) = (".TH ccgateway-bridge 1", format!("\"ccgateway-bridge {NUMBER}\""));
+    let titled = page.lines().find(|line| line.starts_with(title)).expect("a title");
+    // Sources without a repository may have no day.
+    assert!(titled.contains(DAY) && titled.contains(&source), "{titled}");
+    assert!(page.contains("CCGW_CONFIG") && page.contains("NO_COLOR"), "{page}");
     let page = printed(&["man", "call", "set-busy"]).await;
-    assert!(page.contains("confirm\\-within"), "{page}");
-    let page = printed(&["man", "call"]).await;
-    assert!(page.contains("Exit codes:"), "{page}");
-    assert!(page.contains("4  accepted, but not confirmed"), "{page}");
+    for part in [
+        "confirm\\-within",
+        "4\\fR\naccepted, but not confirmed within",
+        "CCGW_CALL_ADDR",
+        "ccgateway\\-bridge call set\\-busy \\-\\-agent 1001",
+        "\\fBccgateway\\-bridge\\-call\\fR(1)",
+    ] {
+        assert!(page.contains(part), "{part} in: {page}");
+    }
 
     let files = TempDir::new().expect("a folder");
     printed(&["man", "--dir", &files.path().display().to_string()]).await;
@@ -72,7 +82,11 @@ async fn every_command_has_a_man_page() {
         "ccgateway-bridge-call-set-busy.1",
         "ccgateway-bridge-call-batch-set-busy.1",
     ] {
-        assert!(files.path().join(name).is_file(), "{name}");
+        let page = std::fs::read_to_string(files.path().join(name)).expect(name);
+        for section in ["NAME", "SYNOPSIS", "EXIT STATUS", "ENVIRONMENT", "EXAMPLES", "SEE ALSO"] {
+            let heading = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
+            assert!(heading.iter().any(|heading| page.contains(heading)), "{section} of {name}");
+        }
     }
     let mut command = bridge();
     command.args(["man", "call", "nothing"]);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::call::Outcome;
+use crate::{call::Outcome, command::text::wrapped};
 
 /// How a call has ended, from best to worst. A batch ends as the worst of its agents does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,15 +20,26 @@ pub(super) enum Ending {
 }
 
 /// The exit codes, for `--help` and the man pages.
-pub(super) const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  not done, and the agent is as it was
-  2  a mistake on the command line, or no connection to a bridge
-  3  not known, or the answer could not be written to stdout: the agent may have
-     changed, so look before trying again
-  4  accepted, but not confirmed within --confirm-within
-Where agents end differently, the worst counts: 3, then 1, then 4.";
+pub(in crate::command) const EXIT_CODES: [(&str, &str); 5] = [
+    ("0", "done"),
+    ("1", "not done, and the agent is as it was"),
+    ("2", "a mistake on the command line, or no connection to a bridge"),
+    (
+        "3",
+        "not known, or the answer could not be written to stdout: the agent may have changed, so look before \
+         trying again",
+    ),
+    ("4", "accepted, but not confirmed within --confirm-within"),
+];
+
+/// The exit codes as `--help` has them.
+pub(super) fn exit_codes() -> String {
+    let lines = EXIT_CODES.map(|(code, meaning)| wrapped(&format!("  {code}  "), meaning, 5));
+    let lines = lines.join("\n");
+    format!(
+        "Exit codes:\n{lines}\nWhere agents end differently, the worst counts: 3, then 1, then 4."
+    )
+}
 
 /// The exit code of [`Ending::Unknown`].
 pub(in crate::command) const EXIT_UNKNOWN: u8 = 3;
