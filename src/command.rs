@@ -49,7 +49,7 @@ enum Command {
     /// configured filter. SIGHUP reads the configuration again. Other signals are only logged.
     Serve(Settings),
     /// Check the configuration and name every mistake in it; opens no port.
-    CheckConfig(Settings),
+    CheckConfig(check_config::CheckArgs),
     /// Have the bridge that runs with this configuration read it again, and print what has changed by that,
     /// and what takes a restart. The exit code is 2 if the configuration has a mistake; nothing changes
     /// then.
@@ -121,7 +121,7 @@ impl Args {
         }
         let code = match command {
             Command::Serve(own) => serve::run(&own.or(settings)),
-            Command::CheckConfig(own) => check_config::run(&own.or(settings)),
+            Command::CheckConfig(args) => check_config::run(settings, args),
             Command::Reload(args) => reload::run(settings, args),
             Command::Call(call) => return (call::run(*call), call::EXIT_UNKNOWN),
             Command::Doctor(args) => doctor::run(settings, args),

@@ -1,14 +1,17 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
-    EXIT_FAILED, EXIT_MISTAKE, block_on, fail, say,
+    EXIT_FAILED, EXIT_MISTAKE, block_on,
+    check_config::mistakes,
+    fail, say,
     settings::{ConfigFile, Settings},
     text::wrapped,
 };
 use crate::{
-    config::{Config, Tenant},
+    config::{Config, ConfigErrors, Tenant},
     doctor::{self, Finding, Level},
     id::TenantId,
     server::ask_store,
@@ -32,6 +35,8 @@ struct Report {
     problems: usize,
     warnings: usize,
     findings: Vec<Line>,
+    /// Mistakes in the configuration; nothing is looked at where there are some.
+    mistakes: Vec<Value>,
     #[serde(skip)]
     json: bool,
 }
@@ -51,9 +56,10 @@ const INDENT: usize = 11;
 
 /// `given` stands in front of the command's name.
 pub(super) fn run(given: Settings, args: DoctorArgs) -> ExitCode {
+    let report = Report { json: args.json, ..Report::default() };
     let config = match Settings::of_file(args.file).or(given).load() {
         Ok(config) => config,
-        Err(errors) => return fail(EXIT_MISTAKE, errors),
+        Err(errors) => return report.end_with_mistakes(&errors),
     };
     let chosen = |id: &TenantId| args.tenant.as_ref().is_none_or(|name| name == id.as_str());
     let tenants: Vec<_> = config.tenants.iter().filter(|(id, _)| chosen(id)).collect();
@@ -62,7 +68,6 @@ pub(super) fn run(given: Settings, args: DoctorArgs) -> ExitCode {
         let known = known.join(", ");
         return fail(EXIT_MISTAKE, format!("--tenant: no such tenant; there are: {known}"));
     }
-    let report = Report { json: args.json, ..Report::default() };
     match block_on(None, examine(&config, &tenants, report)) {
         Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
@@ -127,16 +132,30 @@ impl Report {
         }
     }
 
-    fn end(&self) -> ExitCode {
-        if self.json {
-            match serde_json::to_string_pretty(self) {
-                Ok(json) => say(json),
-                Err(error) => return fail(EXIT_FAILED, error),
-            }
-        } else {
-            say(format_args!("problems: {}, warnings: {}", self.problems, self.warnings));
+    fn end_with_mistakes(mut self, errors: &ConfigErrors) -> ExitCode {
+        if !self.json {
+            return fail(EXIT_MISTAKE, errors);
         }
-        if self.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+        self.mistakes = mistakes(errors);
+        self.print(ExitCode::from(EXIT_MISTAKE))
+    }
+
+    /// Prints all that was found, for programs. Returns `code`.
+    fn print(&self, code: ExitCode) -> ExitCode {
+        match serde_json::to_string_pretty(self) {
+            Ok(json) => say(json),
+            Err(error) => return fail(EXIT_FAILED, error),
+        }
+        code
+    }
+
+    fn end(&self) -> ExitCode {
+        let code = if self.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
+        if self.json {
+            return self.print(code);
+        }
+        say(format_args!("problems: {}, warnings: {}", self.problems, self.warnings));
+        code
     }
 }
 

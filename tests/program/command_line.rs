@@ -7,6 +7,7 @@ use ccgateway_bridge::{
 use ccgateway_sim::Options;
 use ccgateway_test_support::{Site, run, within};
 use clap::CommandFactory as _;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -93,6 +94,7 @@ async fn a_result_that_cannot_be_written_is_no_success() {
         ("help", 1),
         ("help call set-busy", 1),
         ("check-config --config CONFIG", 1),
+        ("check-config --config CONFIG --json", 1),
         ("reload --config CONFIG --admin-listen ADMIN", 1),
         ("doctor --config CONFIG", 1),
         ("doctor --config CONFIG --json", 1),
@@ -173,6 +175,51 @@ async fn only_what_serves_and_what_checks_that_takes_its_flags() {
         assert_eq!(code, Some(expected), "{arguments}: {printed}");
         assert!(printed.contains(words), "{words:?} in: {printed}");
     }
+}
+
+/// The JSON that a command prints, which must be all that it prints.
+async fn printed_json(command: &str, file: &str) -> (Option<i32>, Value) {
+    let mut asked = bridge();
+    asked.args([command, "--json", "--config", file]);
+    let (code, printed) = run(asked).await;
+    let json = serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e}: {printed}"));
+    (code, json)
+}
+
+#[tokio::test]
+async fn check_config_tells_programs_what_the_configuration_says() {
+    let files = TempDir::new().expect("a folder");
+    let file = files.path().join("bridge.toml").display().to_string();
+    let text = "admin.address = \"off\"\n[tenants.acme]\nbase_urls = \"https://ccg\"\n";
+    std::fs::write(&file, text).expect("written");
+    let expected = json!({
+        "good": true,
+        "mistakes": [],
+        "warnings": [],
+        "listeners": [{ "name": "default", "address": "127.0.0.1:50051", "tls": false }],
+        "admin": null,
+        "tenants": [{ "id": "acme", "base_urls": ["https://ccg:8043/agentgateway/resource"] }],
+        "store": "memory",
+    });
+    assert_eq!(printed_json("check-config", &file).await, (Some(0), expected));
+}
+
+#[tokio::test]
+async fn mistakes_are_told_to_programs_with_their_places() {
+    let files = TempDir::new().expect("a folder");
+    let file = files.path().join("bridge.toml").display().to_string();
+    std::fs::write(&file, "[tenants.acme]\nbase_urls = \"ftp://ccg\"\n").expect("written");
+    for command in ["check-config", "doctor"] {
+        let (code, told) = printed_json(command, &file).await;
+        assert_eq!(code, Some(2), "{told}");
+        let mistakes = told["mistakes"].as_array().expect("a list");
+        assert_eq!(mistakes.len(), 1, "{told}");
+        assert_eq!(mistakes[0]["place"], format!("{file}:2"), "{told}");
+        assert_eq!(mistakes[0]["line"], 2, "{told}");
+        assert_eq!(mistakes[0]["key"], "tenants.acme.base_urls", "{told}");
+        assert!(mistakes[0]["problem"].is_string() && mistakes[0]["remedy"].is_string(), "{told}");
+    }
+    assert_eq!(printed_json("check-config", &file).await.1["good"], false);
 }
 
 #[tokio::test]
@@ -260,7 +307,7 @@ async fn the_limit_of_open_files_is_raised_at_the_start() {
     let limit = async {
         loop {
             let line = lines.next_line().await.expect("readable").expect("it goes on");
-            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            let line: Value = serde_json::from_str(&line).expect("JSON");
             if line["message"] == "open files are limited" {
                 return line["files"].as_u64().expect("a number");
             }

@@ -106,9 +106,13 @@ pub(super) fn examples(name: &str) -> Vec<(String, String)> {
             "Serve callers, and log more than usual:",
             "ccgateway-bridge serve --config bridge.toml --log-filter ccgateway_bridge=debug,info",
         )],
-        "-check-config" => {
-            &[("Name all mistakes:", "ccgateway-bridge check-config --config bridge.toml")]
-        }
+        "-check-config" => &[
+            ("Name all mistakes:", "ccgateway-bridge check-config --config bridge.toml"),
+            (
+                "The same for a program:",
+                "ccgateway-bridge check-config --config bridge.toml --json",
+            ),
+        ],
         "-reload" => &[
             ("See what would change:", "ccgateway-bridge reload --config bridge.toml --dry-run"),
             ("Have it changed:", "ccgateway-bridge reload --config bridge.toml"),
