@@ -12,6 +12,7 @@ mod dev_certs;
 mod doctor;
 mod man;
 mod output;
+mod progress;
 mod reload;
 mod serve;
 mod settings;

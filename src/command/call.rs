@@ -21,6 +21,7 @@ use std::{
 };
 
 use secrecy::SecretString;
+use tokio::time::timeout;
 
 pub(super) use self::ending::{EXIT_CODES, EXIT_UNKNOWN};
 use self::{
@@ -34,6 +35,7 @@ use self::{
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, block_on, fail,
     output::{say, say_on},
+    progress::waiting,
 };
 
 #[derive(Debug, clap::Args)]
@@ -123,9 +125,10 @@ impl Call {
         let failed = |failure: Failure| {
             options.failed(&if changes_nothing { failure.of_question() } else { failure })
         };
+        let what = format!("waiting for {}, at most {} s", options.addr, deadline.as_secs());
         let answer = method.call(clients, &options, secret, &attempt);
         // A bridge answers within the deadline. The timeout is for when no bridge answers.
-        Ok(match tokio::time::timeout(deadline + GRACE, answer).await {
+        Ok(match waiting(&what, timeout(deadline + GRACE, answer)).await {
             Ok(Ok(shown)) => {
                 options.say(&shown);
                 shown.ending.if_confirmation_wanted(confirmation.is_some())

@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, block_on,
     check_config::mistakes,
-    fail, say,
+    fail,
+    progress::waiting,
+    say,
     settings::{ConfigFile, Settings},
     text::wrapped,
 };
@@ -81,20 +83,23 @@ async fn examine(
 ) -> ExitCode {
     report.add("configuration", configuration(config));
     let ids: Vec<_> = tenants.iter().map(|(id, _)| *id).collect();
-    if let Some(asked) = ask_store(config, &ids).await {
+    if let Some(asked) = waiting("asking the store", ask_store(config, &ids)).await {
         report.add("store", vec![doctor::store(asked)]);
     }
     for (name, issuer) in &config.issuers {
-        report.add(&format!("issuer {name}"), vec![doctor::issuer(name, issuer).await]);
+        let subject = format!("issuer {name}");
+        report.add(&subject, vec![waiting(&subject, doctor::issuer(name, issuer)).await]);
     }
     if let Some(traces) = &config.traces {
-        report.add("traces", vec![doctor::collector(traces).await]);
+        let asked = waiting("asking the collector of traces", doctor::collector(traces)).await;
+        report.add("traces", vec![asked]);
     }
     for (id, tenant) in tenants {
         report.add(&format!("tenant {id}"), doctor::tenant(id, tenant));
         for url in &tenant.base_urls {
-            let findings = doctor::address(id, tenant, url).await;
-            report.add(&format!("tenant {id}: {url}"), findings);
+            let subject = format!("tenant {id}: {url}");
+            let findings = waiting(&subject, doctor::address(id, tenant, url)).await;
+            report.add(&subject, findings);
         }
     }
     report.end()

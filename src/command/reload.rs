@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, block_on, fail,
     output::print,
+    progress::waiting,
     settings::{AdminFlag, ConfigFile, Settings},
 };
 use crate::{config::Admin, error_cause, secret};
@@ -47,7 +48,8 @@ pub(super) fn run(given: Settings, args: ReloadArgs) -> ExitCode {
         return fail(EXIT_MISTAKE, why);
     };
     let address = reachable(address);
-    match block_on(None, ask(address, &config.admin, args.dry_run)) {
+    let asked = ask(address, &config.admin, args.dry_run);
+    match block_on(None, waiting("waiting for the bridge", asked)) {
         Ok(Ok((StatusCode::OK, text))) => {
             print(&text);
             ExitCode::SUCCESS

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{ADMIN, Failure, Flag, LISTEN};
+use super::{super::progress::waiting, ADMIN, Failure, Flag, LISTEN};
 
 /// The process, with what is needed to start it again. Dropping it kills the process.
 pub(super) struct BridgeProcess {
@@ -58,7 +58,7 @@ impl BridgeProcess {
         fs::write(&config, text)?;
         let child = spawn(&config)?;
         let mut process = Self { child, config, grpc, admin };
-        process.accepts().await?;
+        waiting("the bridge starts", process.accepts()).await?;
         Ok(process)
     }
 
@@ -82,7 +82,7 @@ impl BridgeProcess {
 
     pub(super) async fn start_again(&mut self) -> Result<(), Failure> {
         self.child = spawn(&self.config)?;
-        self.accepts().await
+        waiting("the bridge starts", self.accepts()).await
     }
 
     /// Waits until the process has ended.
