@@ -2,6 +2,7 @@
 //! one side and TLS on the other, except for the gateway, which is simulated.
 
 mod bridge_process;
+mod scenario;
 mod screen;
 
 use std::{
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use self::{
     bridge_process::BridgeProcess,
+    scenario::Scenario,
     screen::{NextSteps, error_text},
 };
 use super::{EXIT_FAILED, block_on, fail, output, say, settings::LogFlags, signals::StopSignals};
@@ -52,6 +54,9 @@ pub(super) struct DemoArgs {
     /// folder; it is killed, started again, and goes on with the same sessions.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    /// Show what the bridge is for, and end: it takes some seconds.
+    #[arg(long, value_name = "NAME", conflicts_with = "keep")]
+    scenario: Option<Scenario>,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -89,6 +94,9 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
     let demo = async {
         // Before anything is printed: a user who reads "until Ctrl-C" may press it at once.
         let mut signals = StopSignals::listen()?;
+        if let Some(scenario) = args.scenario {
+            return Box::pin(scenario::run(scenario, args, &mut signals)).await;
+        }
         let mut demo = Demo::start(args).await?;
         demo.show().await?;
         // Where nobody can read what it says, nobody knows how to stop it.
@@ -118,7 +126,7 @@ impl Demo {
         let control = tokio::net::TcpListener::bind(free_or(args.control)?).await?;
         let control_addr = control.local_addr()?;
         tokio::spawn(Control::new(vec![(TENANT.into(), gateway.clone())]).serve(control));
-        let settings = flags(args, &gateway)?;
+        let settings = flags(args, &gateway.base_url(), gateway.leaf_pin(), "warn")?;
         let bridge = match &args.keep {
             Some(folder) => DemoBridge::Child(BridgeProcess::start(folder, &settings).await?),
             None => DemoBridge::start_in_process(&settings).await?,
@@ -297,10 +305,16 @@ struct Flag {
     value: String,
 }
 
-fn flags(args: &DemoArgs, gateway: &Simulator) -> Result<Vec<Flag>, Failure> {
+/// The settings of a bridge whose gateway has these addresses, and this certificate.
+fn flags(
+    args: &DemoArgs,
+    base_urls: &str,
+    pin: String,
+    log_filter: &str,
+) -> Result<Vec<Flag>, Failure> {
     let listen = free_or(args.grpc)?.to_string();
     let admin_listen = free_or(args.admin)?.to_string();
-    let log_filter = args.log.log_filter.clone().unwrap_or_else(|| "warn".to_owned());
+    let log_filter = args.log.log_filter.clone().unwrap_or_else(|| log_filter.to_owned());
     let log_format = args.log.log_format.clone().unwrap_or_else(|| "human".to_owned());
     let flag = |name, key: &str, value| Flag { name, key: key.to_owned(), value };
     Ok(vec![
@@ -310,8 +324,8 @@ fn flags(args: &DemoArgs, gateway: &Simulator) -> Result<Vec<Flag>, Failure> {
         flag("--log-format", "log.format", log_format),
         // No load balancer has to notice that a demo ends.
         flag("demo", "server.drain.delay", "0s".to_owned()),
-        flag("demo", &format!("tenants.{TENANT}.base_urls"), gateway.base_url()),
-        flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), gateway.leaf_pin()),
+        flag("demo", &format!("tenants.{TENANT}.base_urls"), base_urls.to_owned()),
+        flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), pin),
     ])
 }
 

@@ -106,6 +106,49 @@ async fn the_demo_takes_free_ports_where_its_own_are_taken() {
     stop(child).await;
 }
 
+/// Runs a scenario to its end; gives what it printed, in lines that fit a terminal.
+async fn scenario(name: &str) -> String {
+    let mut command = bridge();
+    command.arg("demo").args(FREE).args(["--scenario", name]);
+    let (code, printed) = run(command).await;
+    assert_eq!(code, Some(0), "{printed}");
+    for line in printed.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    printed
+}
+
+#[tokio::test]
+async fn the_morning_signs_each_agent_in_once() {
+    let printed = scenario("morning").await;
+    assert!(printed.contains("60 are signed in"), "{printed}");
+    assert!(printed.contains("the gateway got 60 sign-ins for 60 agents"), "{printed}");
+}
+
+#[tokio::test]
+async fn the_failover_shows_that_the_other_site_takes_the_calls() {
+    let printed = scenario("failover").await;
+    let (_, after) = printed.split_once("the first site dies").expect("it does");
+    let (gone, _) = after.split_once("the first site is back").expect("it comes back");
+    let is_of_the_other = |line: &str| line.contains("(0 + ") && !line.contains("(0 + 0 ");
+    assert!(gone.lines().any(is_of_the_other), "{printed}");
+    assert!(printed.trim_end().ends_with("the end"), "{printed}");
+}
+
+#[tokio::test]
+async fn the_fight_ends_and_a_caller_decides() {
+    let printed = scenario("fight").await;
+    for shown in [
+        "other: takes the agent over, by force",
+        "bridge: the session is lost",
+        "has signed the agent in 4 times",
+        "SetBusy: AGENT_TAKEN_OVER; nothing was sent",
+        "by SignIn with force; SetBusy: OK",
+    ] {
+        assert!(printed.contains(shown), "{shown:?} in: {printed}");
+    }
+}
+
 pub(crate) fn with_path(folder: &std::path::Path) -> std::ffi::OsString {
     let mut path = folder.as_os_str().to_owned();
     path.push(":");

@@ -162,7 +162,10 @@ pub(super) fn examples(name: &str) -> Vec<(String, String)> {
         "-man" => {
             &[("Read the page of a command:", "ccgateway-bridge man call set-busy | man -l -")]
         }
-        "-demo" => &[("Try the bridge:", "ccgateway-bridge demo")],
+        "-demo" => &[
+            ("Try the bridge:", "ccgateway-bridge demo"),
+            ("See it lose a site of its gateway:", "ccgateway-bridge demo --scenario failover"),
+        ],
         "-dev-certs" => &[(
             "Make certificates for a bridge with a name:",
             "ccgateway-bridge dev-certs --host bridge.example",
