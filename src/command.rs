@@ -11,6 +11,7 @@ mod demo;
 mod dev_certs;
 mod doctor;
 mod man;
+mod notify;
 mod output;
 mod progress;
 mod reload;

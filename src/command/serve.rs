@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, Settings, block_on,
     config_watch::ConfigWatch,
-    core_dumps, fail, last_line,
+    core_dumps, fail, last_line, notify,
     signals::{EarlySignals, StopSignals},
 };
 use crate::{
@@ -113,12 +113,14 @@ async fn serve(
         version = version::VERSION,
         "serving",
     );
+    notify::ready();
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
         never = config_watch.follow(&bridge) => match never {},
     };
     info!(signal, "stopping; a second signal stops at once");
+    notify::stopping();
     tokio::select! {
         _drained = bridge.drain() => Ok(ExitCode::SUCCESS),
         signal = signals.next() => {

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
+    net::UnixDatagram,
     process::Command,
 };
 
 use crate::{
     demo::FREE,
-    support::{bridge, register, setup, start},
+    support::{bridge, register, setup, start, start_with},
 };
 
 #[tokio::test]
@@ -260,6 +261,24 @@ async fn readiness_follows_the_life_of_the_process() {
     };
     within("not ready", draining).await;
     assert_eq!(program.ask("GET /healthz", "").await.0, 200);
+    assert_eq!(program.ended().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_the_bridge_serves_and_when_it_stops() {
+    let files = TempDir::new().expect("a folder");
+    let path = files.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).expect("bound");
+    let variables = [("NOTIFY_SOCKET", path.to_str().expect("text"))];
+    let program = start_with("server.drain.delay = \"0s\"", &variables).await;
+    for told in ["READY=1", "STOPPING=1"] {
+        let mut buffer = [0; 64];
+        let length = within(told, systemd.recv(&mut buffer)).await.expect("a message");
+        assert_eq!(&buffer[..length], told.as_bytes());
+        if told == "READY=1" {
+            program.signal("-TERM");
+        }
+    }
     assert_eq!(program.ended().await.0, Some(0));
 }
 

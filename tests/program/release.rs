@@ -1,8 +1,9 @@
 //! Facts of a release that are in more than one place, and the script that finds renamed names; see
 //! docs/contributing/releasing.md.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
+use ccgateway_bridge::config::{Sources, load};
 use tempfile::TempDir;
 
 /// Exit code and output of `scripts/find-uses`, in the project's folder.
@@ -32,6 +33,16 @@ fn images_and_manifests_are_of_the_programs_version() {
         assert!(!named.is_empty(), "{before} is nowhere");
         assert!(named.iter().all(|named| *named == version), "{before}{named:?}, not {version}");
     }
+}
+
+#[test]
+fn systemd_waits_for_the_end_of_a_drain() {
+    let config = Sources::default().with_flag("test", "tenants.acme.base_urls", "https://gw");
+    let drain = load(&config).expect("good").server.drain;
+    let unit = include_str!("../../deploy/systemd/ccgateway-bridge.service");
+    let waits = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let waits: u64 = waits.expect("a time").parse().expect("in seconds");
+    assert!(Duration::from_secs(waits) >= drain.delay + drain.timeout + Duration::from_secs(5));
 }
 
 #[test]
