@@ -21,6 +21,8 @@ mod hidden_guids;
 mod http_status;
 mod interface;
 mod keep_alive;
+#[doc(hidden)]
+pub mod measured;
 mod metrics;
 pub mod probe;
 mod probing;

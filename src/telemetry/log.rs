@@ -118,6 +118,12 @@ fn has_colours(terminal: bool, no_color: Option<&OsStr>) -> bool {
     terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
+/// Makes lines as a running log does, and writes them nowhere, for `benches/parts.rs` alone.
+#[doc(hidden)]
+pub fn unwritten() -> impl Subscriber + Send + Sync {
+    subscriber(json::layer().with_writer(io::sink), EnvFilter::new("info"))
+}
+
 /// Shows `layer` what the filter lets through, and hears h2.
 fn subscriber(
     layer: impl Layer<Registry> + Send + Sync,
