@@ -115,9 +115,9 @@ impl Bridge {
         let warm = sessions.min(200);
         let all = |agents| stream::iter(agents).map(&make).buffer_unordered(CALLS_AT_ONCE);
         all(FIRST_AGENT..FIRST_AGENT + warm).try_collect::<()>().await?;
-        let before = self.process.resident()?;
+        let before = self.process.running.resident()?;
         all(FIRST_AGENT + warm..FIRST_AGENT + sessions).try_collect::<()>().await?;
-        let after = self.process.resident()?;
+        let after = self.process.running.resident()?;
         let each = after.saturating_sub(before) / u64::from(sessions - warm).max(1);
         let mib = |bytes| bytes / (1024 * 1024);
         println!("{sessions:9} {name:10} {:4} MiB  {:8} MiB  {each:14}", mib(before), mib(after));

@@ -117,8 +117,9 @@ unpacked_from_debian() {
             return 1
         fi
         mkdir -p "${unpacked%/*}"
-        mv "$folder/usr/bin/$program" "$unpacked"
+        find "$folder/usr" -path "*bin/$program" -type f -exec mv {} "$unpacked" \;
         rm -rf "$folder"
+        [[ -x $unpacked ]] || return 1
     fi
     echo "$unpacked"
 }

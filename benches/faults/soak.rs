@@ -52,7 +52,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
             }
         });
         let (ended, ()) = tokio::join!(calling, faulting);
-        let (memory, open) = (mebibytes(bridge.resident()?), bridge.descriptors()?);
+        let (memory, open) = (mebibytes(bridge.running.resident()?), bridge.running.descriptors()?);
         let after = begun.elapsed().as_secs_f64();
         println!(
             "{after:>4.0} s  {:>7}  {:>6}  {memory:>10.1}  {open:>11}",

@@ -1,11 +1,13 @@
 //! A bridge as a process of its own, and the memory that it takes.
 
+mod running;
+
 use std::{
     error::Error,
-    fs,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
     path::Path,
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{ChildStderr, Command, Stdio},
     thread,
 };
 
@@ -13,59 +15,52 @@ use ccgateway_bridge::client::{self, Channel};
 use http::Uri;
 use serde_json::Value;
 
+pub(crate) use self::running::Running;
+
 type Failure = Box<dyn Error + Send + Sync>;
+
+/// The bridge's program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ccgateway-bridge");
 
 /// A running bridge, and how it is reached.
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) running: Running,
     pub(crate) origin: Uri,
+    #[allow(dead_code, reason = "not every benchmark calls it by gRPC's library")]
     pub(crate) channel: Channel,
 }
 
 impl Process {
     /// Starts a bridge with this configuration file, and waits until it serves.
+    #[allow(dead_code, reason = "not every benchmark starts it as it is")]
     pub(crate) fn start(file: &Path) -> Result<Self, Failure> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ccgateway-bridge"))
-            .args(["--log-format", "json", "--config"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let addr = child.stderr.take().and_then(serves_at).ok_or("the bridge did not start")?;
+        Self::by(Command::new(PROGRAM), file)
+    }
+
+    /// The same by a command that ends with the bridge's program.
+    pub(crate) fn by(mut command: Command, file: &Path) -> Result<Self, Failure> {
+        command.args(["--log-format", "json", "--config"]).arg(file);
+        let mut running = Running::start(command.stdin(Stdio::null()).stderr(Stdio::piped()))?;
+        let addr = running.errors().and_then(serves_at).ok_or("the bridge did not start")?;
         let origin = format!("http://{addr}").parse()?;
-        Ok(Self { child, origin, channel: client::channel() })
+        Ok(Self { running, origin, channel: client::channel() })
     }
 
-    /// Resident memory in bytes, as the kernel tells it. Linux only.
-    pub(crate) fn resident(&self) -> Result<u64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
-        Ok(kib.trim().parse::<u64>()? * 1024)
-    }
-
-    /// Its open files and connections. Linux only.
-    #[allow(dead_code, reason = "not every benchmark counts them")]
-    pub(crate) fn descriptors(&self) -> Result<usize, Failure> {
-        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    /// Where it serves.
+    #[allow(dead_code, reason = "gRPC's library goes by the origin")]
+    pub(crate) fn addr(&self) -> Result<SocketAddr, Failure> {
+        Ok(self.origin.authority().ok_or("no address")?.as_str().parse()?)
     }
 }
 
 /// Where a bridge serves, which it says in its log; the rest of that is read and dropped.
 fn serves_at(errors: ChildStderr) -> Option<String> {
-    let mut lines = BufReader::new(errors).lines().map_while(Result::ok);
-    let addr = lines.by_ref().find_map(|line| {
+    let mut errors = BufReader::new(errors);
+    let mut lines = errors.by_ref().lines().map_while(Result::ok);
+    let addr = lines.find_map(|line| {
         let line: Value = serde_json::from_str(&line).ok()?;
         line.get("grpc.addr")?.as_str().map(str::to_owned)
     })?;
-    thread::spawn(move || lines.for_each(drop));
+    thread::spawn(move || io::copy(&mut errors, &mut io::sink()));
     Some(addr)
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
 }
