@@ -213,7 +213,7 @@ impl StatusSource {
         }
         let status = |tenant: &Arc<Tenant>| {
             let failures = by_tenant.get(tenant.id().as_str()).map_or(&[][..], |all| all);
-            TenantStatus::of(tenant, self.history.of(tenant), failures)
+            TenantStatus::of(tenant, &self.history.of(tenant), failures)
         };
         tenants.iter().map(status).collect()
     }

@@ -130,7 +130,7 @@ pub(in crate::server) struct SessionStatus {
 
 impl TenantStatus {
     /// The tenant's state now. `failures` are those of the tenant, the newest first.
-    pub(super) fn of(tenant: &Arc<Tenant>, lately: Lately, failures: &[&FailureGroup]) -> Self {
+    pub(super) fn of(tenant: &Arc<Tenant>, lately: &Lately, failures: &[&FailureGroup]) -> Self {
         let (usage, leases) = (tenant.usage(), tenant.lease_counts());
         let sessions = tenant.session_states().into_iter().map(|count| SessionStatus {
             state: count.state,
