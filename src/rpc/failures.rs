@@ -124,8 +124,9 @@ impl Failures {
     ) {
         let code = refused.status.code();
         let is_failure = is_listed(error, code);
-        // Callers without a tenant are refused for what they ask, which is no tenant's trouble.
-        let is_refusal = is_refusal(code) && tenant.is_some();
+        // Callers without a tenant are refused for what they ask, which is no tenant's trouble. One that asks too much
+        // is refused too, as in the counts of its tenant.
+        let is_refusal = (is_refusal(code) && tenant.is_some()) || is_over_own_share(error);
         if !is_failure && !is_refusal {
             return;
         }
@@ -182,6 +183,12 @@ fn push<T>(all: &mut VecDeque<T>, newest: T, most: usize) {
     all.push_back(newest);
 }
 
+/// Whether the caller alone has used up what it may have.
+fn is_over_own_share(error: &CallError) -> bool {
+    let obstacle = error.obstacle();
+    matches!(obstacle, Some(Obstacle::Overloaded { share, .. }) if share.is_callers_own())
+}
+
 /// Whether operators of gateways or of the bridge should see the failure.
 fn is_listed(error: &CallError, code: Code) -> bool {
     let is_expected = matches!(
@@ -210,4 +217,36 @@ fn is_listed(error: &CallError, code: Code) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn spelled<S: Serializer>(outcome: &Outcome, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(outcome.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::{
+        super::{error_report::Recipient, status},
+        *,
+    };
+    use crate::{call::Share, config::Overrides};
+
+    /// Both have the same reason.
+    #[test]
+    fn a_caller_that_asks_too_much_is_refused_and_one_that_finds_no_place_has_failed() {
+        let (failures, tenant) = (Failures::default(), TenantId::parse("acme").expect("a name"));
+        let method = "ccgateway.agent.v1.AgentState/SetBusy";
+        let about = About { method, tenant_id: "acme".into(), agent_id: "1001".into() };
+        for share in [Share::AgentQueue, Share::HostRequests] {
+            let error =
+                CallError::unasked(Obstacle::Overloaded { share, limit: NonZeroUsize::MIN });
+            let to = Recipient { about: &about, gateway: None, left: None };
+            let refused = status::refuse(&error, &to, &Overrides::default());
+            failures.note(&error, &about, &refused, Some(&tenant));
+        }
+        let groups = failures.groups().into_iter();
+        let mut told: Vec<_> =
+            groups.map(|group| (group.last.reason, group.refused, group.count)).collect();
+        told.sort_unstable();
+        let reason = || "TENANT_OVERLOADED".to_owned();
+        assert_eq!(told, [(reason(), false, 1), (reason(), true, 1)]);
+    }
 }

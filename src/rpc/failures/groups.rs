@@ -12,8 +12,8 @@ pub struct FailureGroup {
     /// The last one of them.
     #[serde(flatten)]
     pub last: Failure,
-    /// Whether they were refused, because of what they asked for or because of the agent's state. Otherwise they failed
-    /// because of a gateway, the bridge or a full limit.
+    /// Whether they were refused: because of what they asked for, because of the agent's state, or because their caller
+    /// had used up its own part of a limit. Otherwise they failed because of a gateway, the bridge or a full limit.
     pub refused: bool,
     /// How many there were.
     pub count: u64,
@@ -31,7 +31,8 @@ const MOST: usize = 256;
 
 impl Groups {
     pub(super) fn add(&mut self, failure: Failure, refused: bool) {
-        let is_same = |group: &&mut FailureGroup| is_same(&group.last, &failure);
+        let is_same =
+            |group: &&mut FailureGroup| group.refused == refused && is_same(&group.last, &failure);
         if let Some(group) = self.0.iter_mut().find(is_same) {
             group.count += 1;
             group.last = failure;

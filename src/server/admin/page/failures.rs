@@ -22,7 +22,7 @@ pub(super) fn section(html: &mut Html, status: &Status) {
     }
     if !refusals.is_empty() {
         html.raw("<h2>Refused calls, since the start</h2>\n");
-        html.raw("<p class=\"empty\">For what was asked, or for the agent's state.</p>\n");
+        html.raw("<p class=\"empty\">For what was asked, for the agent's state, or because one caller asks too much.</p>\n");
         table(html, &refusals, status);
     }
     html.raw("</section>\n");
