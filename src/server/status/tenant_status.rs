@@ -108,6 +108,9 @@ pub(in crate::server) struct GatewayStatus {
     /// Whether it has not answered since then. The two times are by a clock that may be set.
     #[serde(skip)]
     pub(in crate::server) failed_last: bool,
+    /// Whether that was within the last minute.
+    #[serde(skip)]
+    pub(in crate::server) is_failing: bool,
 }
 
 /// A failure of an address.
@@ -214,6 +217,7 @@ impl From<AddressView> for GatewayStatus {
             last_answer: view.answered,
             last_failure: failure.map(|f| FailureStatus { time: f.at, error: f.cause }),
             failed_last: view.failed_last,
+            is_failing: view.is_failing,
         }
     }
 }

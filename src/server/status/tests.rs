@@ -103,6 +103,7 @@ pub(in crate::server) fn tenant() -> TenantStatus {
             last_answer: Some(now),
             last_failure: Some(FailureStatus { time: now, error: "refused".into() }),
             failed_last: true,
+            is_failing: true,
         }],
         last_minute: Counts::default(),
         since_start: Counts::default(),

@@ -10,7 +10,7 @@ use crate::{gateway::AddressState, rpc::FailureGroup, session::SessionState, ten
 /// How a tenant is. The worst is the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::server) enum Verdict {
-    /// No address of its gateway answers.
+    /// No address of its gateway answers, and one was asked just now.
     Unreachable,
     /// Many calls fail because of the gateway or the bridge.
     Failing,
@@ -146,6 +146,11 @@ impl GatewayStatus {
         self.last_answer.is_some() && !self.failed_last && self.state != AddressState::Tripped
     }
 
+    /// Whether it is known not to answer now: it is only probed, or has failed within the last minute.
+    fn is_silent(&self) -> bool {
+        self.state == AddressState::Tripped || self.is_failing
+    }
+
     fn was_asked(&self) -> bool {
         self.last_answer.is_some() || self.last_failure.is_some()
     }
@@ -198,21 +203,33 @@ fn finding(verdict: Verdict, what: String, page: &'static str) -> Finding {
 
 fn gateway(tenant: &TenantStatus) -> Option<Finding> {
     let gateways = &tenant.gateways;
-    let failing = gateways.iter().filter(|gateway| gateway.was_asked() && !gateway.answers());
-    let told = failing.map(GatewayStatus::told).collect::<Vec<_>>().join("; ");
-    match tenant.gateway {
-        _ if told.is_empty() => None,
+    let told = |of: fn(&GatewayStatus) -> bool| {
+        let told = gateways.iter().filter(|gateway| of(gateway)).map(GatewayStatus::told);
+        told.collect::<Vec<_>>().join("; ")
+    };
+    let silent = told(GatewayStatus::is_silent);
+    let (verdict, what) = match tenant.gateway {
+        Reach::NotAsked => return None,
+        // One that failed long ago may well answer by now, and is not needed.
+        Reach::Answers if silent.is_empty() => return None,
         Reach::Answers => {
             let used = gateways.iter().find(|gateway| gateway.answers());
-            let instead = used.map(|used| format!(", but {} does", used.host));
+            let instead = used.map(|used| format!(", but {} does", used.host)).unwrap_or_default();
+            (Verdict::Impaired, format!("an address does not answer{instead} ({silent})"))
+        }
+        // Where nobody calls, one lost answer would make a tenant ill for the whole night.
+        Reach::Silent if silent.is_empty() => {
+            let asked = told(GatewayStatus::was_asked);
             let what =
-                format!("an address does not answer{} ({told})", instead.unwrap_or_default());
-            Some(finding(Verdict::Impaired, what, UNREACHABLE))
+                format!("no answer from {asked} (more than a minute ago, and not asked since)");
+            (Verdict::Impaired, what)
         }
-        Reach::Silent | Reach::NotAsked => {
-            Some(finding(Verdict::Unreachable, format!("no answer from {told}"), UNREACHABLE))
+        Reach::Silent => {
+            let asked = told(GatewayStatus::was_asked);
+            (Verdict::Unreachable, format!("no answer from {asked}"))
         }
-    }
+    };
+    Some(finding(verdict, what, UNREACHABLE))
 }
 
 fn failed(counts: Counts, failures: &[&FailureGroup]) -> Option<Finding> {

@@ -15,7 +15,8 @@ fn of_calls(calls: u64, calls_failed: u64, calls_refused: u64) -> TenantStatus {
     let mut tenant = tenant();
     tenant.last_minute = Counts { calls, calls_failed, calls_refused, ..Counts::default() };
     for gateway in &mut tenant.gateways {
-        (gateway.failed_last, gateway.last_answer) = (false, Some(NOW));
+        (gateway.failed_last, gateway.is_failing) = (false, false);
+        gateway.last_answer = Some(NOW);
     }
     tenant
 }
@@ -27,7 +28,16 @@ fn judged(mut tenant: TenantStatus) -> TenantStatus {
 }
 
 fn silent(mut tenant: TenantStatus) -> TenantStatus {
-    tenant.gateways.iter_mut().for_each(|gateway| gateway.failed_last = true);
+    for gateway in &mut tenant.gateways {
+        (gateway.failed_last, gateway.is_failing) = (true, true);
+    }
+    tenant
+}
+
+/// The same, and nobody has asked it in the last minute.
+fn silent_long_ago(tenant: TenantStatus) -> TenantStatus {
+    let mut tenant = silent(tenant);
+    tenant.gateways.iter_mut().for_each(|gateway| gateway.is_failing = false);
     tenant
 }
 
@@ -96,6 +106,24 @@ fn a_gateway_that_does_not_answer_is_the_worst_whatever_else_there_is() {
         (judged_one.gateway, judged_one.judgement.verdict),
         (Reach::NotAsked, Verdict::Idle)
     );
+}
+
+/// One answer may have been lost at night, after the last call of the day.
+#[test]
+fn a_gateway_that_failed_long_ago_and_was_not_asked_since_makes_nobody_ill() {
+    let alone = judged(silent_long_ago(of_calls(0, 0, 0)));
+    assert_eq!((alone.gateway, alone.judgement.verdict), (Reach::Silent, Verdict::Impaired));
+    let what = &alone.judgement.findings[0].what;
+    let expected = "no answer from gateway: refused (more than a minute ago, and not asked since)";
+    assert_eq!(what, expected);
+
+    let mut beside_another = of_calls(10, 0, 0);
+    beside_another.gateways.extend(silent_long_ago(of_calls(0, 0, 0)).gateways);
+    assert_eq!(judged(beside_another).judgement.verdict, Verdict::Well);
+
+    let mut probed = silent_long_ago(of_calls(0, 0, 0));
+    probed.gateways[0].state = AddressState::Tripped;
+    assert_eq!(judged(probed).judgement.verdict, Verdict::Unreachable);
 }
 
 #[test]
