@@ -57,11 +57,11 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// The percentage of calls that failed.
+/// The percentage of calls that failed. Callers who left do not count, and one that asks too much is refused.
 pub(super) fn failed(counts: Counts) -> String {
-    match (counts.calls_failed * 1000).checked_div(counts.calls) {
+    match counts.failed().saturating_mul(1000).checked_div(counts.answered()) {
         None => "–".to_owned(),
-        Some(0) if counts.calls_failed > 0 => "< 0.1 %".to_owned(),
+        Some(0) if counts.failed() > 0 => "< 0.1 %".to_owned(),
         Some(thousandths) => format!("{}.{} %", thousandths / 10, thousandths % 10),
     }
 }
@@ -127,6 +127,13 @@ mod tests {
         ] {
             assert_eq!(failed(Counts { calls, calls_failed, ..Counts::default() }), expected);
         }
+        let (calls, calls_failed) = (11, 9);
+        let of_a_greedy_caller =
+            Counts { calls, calls_failed, calls_over_own_share: 8, ..<_>::default() };
+        assert_eq!(failed(of_a_greedy_caller), "9.0 %");
+        let of_callers_who_left =
+            Counts { calls: 12, calls_failed: 1, calls_cancelled: 8, ..<_>::default() };
+        assert_eq!(failed(of_callers_who_left), "25.0 %");
         assert_eq!((&*rate(0, 60.0), &*rate(6, 60.0), &*rate(1200, 60.0)), ("0", "0.1", "20"));
     }
 }

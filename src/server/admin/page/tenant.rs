@@ -77,7 +77,7 @@ fn figures(html: &mut Html, tenant: &TenantStatus, window: f64) {
     for (name, value, class) in [
         ("calls/s", rate(counts.calls, window), ""),
         ("succeeded", succeeded(counts), ""),
-        ("failed", failed(counts), loud(counts.calls_failed)),
+        ("failed", failed(counts), loud(counts.failed())),
         ("refused", counts.refused().to_string(), if counts.refused() > 0 { "warn" } else { "" }),
         ("gateway p50", millis(times.p50_seconds), ""),
         ("gateway p99", millis(times.p99_seconds), ""),
