@@ -280,11 +280,9 @@ fn sign_ins(tenant: &TenantStatus) -> Option<Finding> {
 }
 
 fn sessions(tenant: &TenantStatus) -> Option<Finding> {
-    let states = [
-        (SessionState::Lost, "lost"),
-        (SessionState::Recovering, "being made anew"),
-        (SessionState::Doubtful, "in doubt"),
-    ];
+    // One that is lost has no session any more, and is not counted as one.
+    let states =
+        [(SessionState::Recovering, "being made anew"), (SessionState::Doubtful, "in doubt")];
     let there = states.map(|(state, words)| (tenant.in_state(state), words)).into_iter();
     let there = there.filter(|(count, _)| *count > 0);
     let told: Vec<_> = there.map(|(count, words)| format!("{count} {words}")).collect();
