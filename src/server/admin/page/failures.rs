@@ -15,10 +15,17 @@ pub(super) fn section(html: &mut Html, status: &Status) {
     let (refusals, failures): (Vec<_>, Vec<_>) =
         status.failure_groups.iter().partition(|group| group.refused);
     html.raw("<section class=\"card\">\n<h2>Failed calls, since the start</h2>\n");
-    if failures.is_empty() {
-        html.raw("<p class=\"empty\">No call has failed through the fault of a gateway or of the bridge.</p>\n");
-    } else {
-        table(html, &failures, status);
+    let failed: u64 = status.tenants.iter().map(|tenant| tenant.since_start.failed()).sum();
+    match failed {
+        _ if !failures.is_empty() => table(html, &failures, status),
+        0 => {
+            html.raw("<p class=\"empty\">No call has failed through the fault of a gateway or of the bridge.</p>\n");
+        }
+        // Where many tenants have failures, not all are kept. And those of a bridge that stops are ordinary.
+        _ => {
+            html.raw("<p class=\"empty\">Calls that failed: ").text(failed);
+            html.raw(". What they were told is not kept here, but is in the log.</p>\n");
+        }
     }
     if !refusals.is_empty() {
         html.raw("<h2>Refused calls, since the start</h2>\n");
@@ -50,7 +57,8 @@ fn row(html: &mut Html, group: &FailureGroup, status: &Status) {
     cell(html, "last one", "short").text(age(status.time, failure.time)).raw(" ago</td>");
     cell(html, "tenant", "");
     if failure.tenant.is_empty() {
-        html.raw("none that exists");
+        // It may not have been read yet when the call was ended.
+        html.raw("not known");
     } else {
         links::tenant(html, &failure.tenant);
     }

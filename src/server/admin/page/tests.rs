@@ -118,6 +118,20 @@ fn failures_that_are_alike_are_one_row_and_refusals_have_a_table_of_their_own() 
 }
 
 #[test]
+fn no_call_has_failed_only_if_none_was_counted_either() {
+    let mut status = all();
+    status.failure_groups = vec![group("")];
+    assert!(page(&status, false, None).contains("class=\"\">not known</td>"));
+    status.failure_groups.clear();
+    assert!(page(&status, false, None).contains("No call has failed"));
+    status.tenants[0].since_start.calls_failed = 3;
+    let page = page(&status, false, None);
+    is_whole(&page);
+    assert!(page.contains("Calls that failed: 3. What they were told is not kept"), "{page}");
+    assert!(!page.contains("No call has failed"), "{page}");
+}
+
+#[test]
 fn it_is_told_whether_the_configuration_is_in_force() {
     let mut status = all();
     let shown = page(&status, false, None);
