@@ -9,7 +9,7 @@ use crate::{
     event::{Event, What},
     id::AgentId,
     rpc::AgentFailure,
-    session::{Origin, SessionState},
+    session::{Origin, SessionState, without_guids},
     state::AgentState,
     tenant::{AgentView, SessionView},
     time::as_rfc3339,
@@ -129,7 +129,7 @@ impl From<SessionView> for SessionTimes {
 impl EventStatus {
     pub(super) fn of(event: &Event) -> Self {
         let (what, cause) = match &event.what {
-            What::Gateway(event) => (event.kind.to_string(), ""),
+            What::Gateway(event) => (without_guids(&event.kind).into_owned(), ""),
             What::Session(change) => (format!("session {}", change.state), &*change.cause),
         };
         Self {

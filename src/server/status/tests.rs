@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     call::{Outcome, Share},
+    event::{Event, Fetched, GatewayEvent, What},
     gateway::AddressState,
-    id::TenantId,
+    id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::AgentFailure,
     session::SessionState,
     tenant::Counts,
@@ -283,4 +284,23 @@ fn values_are_spelled_as_in_the_format_version() {
         (&"file".into(), &"down".into())
     );
     assert_eq!(value["store"]["error"], "gone");
+}
+
+#[test]
+fn of_an_event_only_its_name_is_told_and_what_looks_like_a_guid_is_taken_out() {
+    let event = Event {
+        sequence: 1,
+        received_at: NOW,
+        agent: AgentId::lowest(&DEFAULT_AGENT_IDS),
+        what: What::Gateway(GatewayEvent {
+            kind: "Odd_279fe21d-aaaa-4437-84c3-ab9e9dae20f5.Node1".into(),
+            work_no: "101".into(),
+            content: Some("{\"caller\":\"canary\"}".into()),
+            generated_at: None,
+        }),
+        fetched: Fetched::Unknown,
+    };
+    let told = serde_json::to_value(EventStatus::of(&event)).expect("serializable");
+    assert_eq!(told["event"], "Odd_….Node1");
+    assert!(!told.to_string().contains("canary"), "{told}");
 }
