@@ -35,7 +35,7 @@ pub(super) fn sections(html: &mut Html, agent: &AgentStatus) {
     html.raw("<h2>Last calls that failed or were refused</h2>\n");
     calls(html, agent);
     html.raw(
-        "<p class=\"empty\">Calls that succeed leave nothing here: they are in the log.</p>\n",
+        "<p class=\"empty\">Calls that succeed and batches leave nothing here: they are in the log.</p>\n",
     );
     html.raw("</section>\n<section class=\"card\">\n<h2>Last events</h2>\n");
     events::table(html, &agent.tenant, &agent.events, agent.time);
