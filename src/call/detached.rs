@@ -84,7 +84,8 @@ where
     tokio::select! {
         biased;
         done = &mut work => done,
-        // Taken along, so that it is dropped first: the task finds that the caller has left.
+        // Moved in here, so that it is dropped before the work. Whoever goes on with the work then sees that the
+        // caller has left.
         Ok(early) = answered => Err(early),
     }
 }

@@ -154,7 +154,7 @@ pub fn short(text: &str) -> &str {
     text.split_once(is_too_much).map_or(text, |(short, _)| short)
 }
 
-/// Leaves of a text what is [`short`].
+/// Cuts a text to the part of it that [`short`] returns.
 pub fn shorten(text: &mut String) {
     let short = short(text);
     if short.len() < text.len() {

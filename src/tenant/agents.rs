@@ -1,6 +1,6 @@
 //! The records of a tenant's agents: one for each, all under one lock.
 //!
-//! A record has small parts that do not know each other, each in a file of its own: [`queue`]
+//! A record has small parts that do not know each other, each in a file of its own: [`turn_queue`]
 //! (whose turn it is), [`session_status`] (what is being done for the agent's session),
 //! [`rejected_passwords`] and [`take_backs`]. [`AgentRecords::apply`] is the one place where the
 //! status of a session changes. It counts and publishes each change under the lock, so that events

@@ -178,7 +178,8 @@ impl Drop for Place {
             }
             record.queue.leave()
         });
-        // If the last of those who waited has left meanwhile, nobody comes to wait on this one any more.
+        // If the last of those who waited has left in between, the queue has let go of this, and nobody will wait
+        // on it: the permit is then lost without harm.
         if let Some(waiting) = waiting.filter(|_| self.has_turn) {
             waiting.over.add_permits(1);
         }
