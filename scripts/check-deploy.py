@@ -221,9 +221,8 @@ def check_call_in_pod(overlay):
     """`ccgateway-bridge call` in the pod reaches the bridge without a certificate, and changes nothing."""
     want = overlay.want
     address = environment(overlay.bridge).get("CCGW_CALL_ADDR", "127.0.0.1:50051")
-    for each in overlay.of("ConfigMap"):
-        config = tomllib.loads(each["data"].get("bridge.toml", ""))
-        listeners = config["listeners"].values()
+    for config in overlay.configs():
+        listeners = config.get("listeners", {"default": {}}).values()
         plain = [l.get("address", "[::]:50051") for l in listeners if "tls" not in l]
         port = address.rpartition(":")[2]
         want(address in plain or f"[::]:{port}" in plain, f"CCGW_CALL_ADDR: {address} needs a certificate")
