@@ -49,6 +49,7 @@ REFUSED = [
     ({"config": {"tenants": {"Acme": {"base_urls": ["https://a.example"]}}}}, "Acme"),
     ({"config": {"tenants": {"other": {}}}}, "base_urls"),
     ({"config": {"listeners": {"default": {"address": "[::]:443"}}}}, "/address"),
+    ({"config": {"listeners": {"pod": {"address": "[::]:50052"}}}}, "/address"),
     ({"config": {"admin": {"address": "off"}}}, "/address"),
     ({"config": {"store": {"file": "/tmp/sessions.redb"}}}, "/config/store/file"),
     ({"store": {"kind": "postgres"}}, "/store/kind"),

@@ -48,10 +48,35 @@
 {{- $presets = append $presets (list "issuers.kubernetes.jwks_token_file" (printf "%s/token" $mounted)) -}}
 {{- end -}}
 {{- end -}}
-{{- range $presets -}}
-{{- include "ccgateway-bridge.preset" (dict "in" $config "path" (splitList "." (first .)) "value" (last .)) -}}
+{{- include "ccgateway-bridge.presets" (dict "in" $config "presets" $presets) -}}
+{{- if .Values.callInPod -}}
+{{- include "ccgateway-bridge.presetCallInPod" $config -}}
 {{- end -}}
 {{- toJson $config -}}
+{{- end }}
+
+{{- define "ccgateway-bridge.presets" -}}
+{{- range .presets -}}
+{{- include "ccgateway-bridge.preset" (dict "in" $.in "path" (splitList "." (first .)) "value" (last .)) -}}
+{{- end -}}
+{{- end }}
+
+{{- /*
+A listener for "call" in the pod, where the other one asks who calls. Without rules whoever calls there might do
+everything, and a rule would be the only one.
+*/ -}}
+{{- define "ccgateway-bridge.presetCallInPod" -}}
+{{- $default := dig "listeners" "default" dict . -}}
+{{- $asks := or (dig "tls" "client_ca_file" "" $default) .issuers -}}
+{{- if and .callers $asks (not $default.allow_anonymous) -}}
+{{- $presets := list (list "listeners.default.address" "[::]:50051") -}}
+{{- $presets = append $presets (list "listeners.pod.address" "127.0.0.1:50052") -}}
+{{- $presets = append $presets (list "listeners.pod.allow_anonymous" true) -}}
+{{- $presets = append $presets (list "callers.pod.principals" (list "anonymous")) -}}
+{{- $presets = append $presets (list "callers.pod.tenants" (list "*")) -}}
+{{- $presets = append $presets (list "callers.pod.rights" (list "read")) -}}
+{{- include "ccgateway-bridge.presets" (dict "in" . "presets" $presets) -}}
+{{- end -}}
 {{- end }}
 
 {{- /* A value of TOML that is no table. JSON's texts are TOML's too. Helm makes floats of all numbers. */ -}}
@@ -98,6 +123,13 @@
 {{- define "ccgateway-bridge.bridgeToml" -}}
 {{- $config := include "ccgateway-bridge.config" . | fromJson -}}
 {{- include "ccgateway-bridge.toml" (dict "path" "" "table" $config) | trim -}}
+{{- end }}
+
+{{- /* Where "call" in the pod reaches the bridge, if that is not where it goes by itself. */ -}}
+{{- define "ccgateway-bridge.callAddress" -}}
+{{- if .Values.callInPod -}}
+{{- include "ccgateway-bridge.config" . | fromJson | dig "listeners" "pod" "address" "" -}}
+{{- end -}}
 {{- end }}
 
 {{- /* A changed configuration is a new name, so the Deployment rolls out, and a rollback brings it back. */ -}}
