@@ -273,6 +273,11 @@ def check_schema(chart):
 def check_refusals(chart):
     wrong = chart.render({})[1]
     chart.want(wrong and "config.tenants" in wrong, f"no values: this is not refused as it should: {wrong}")
+    values = chart.values(GOOD, {})
+    # What one file says of a map, another cannot take away.
+    del values["config"]["callers"]
+    wrong = chart.render(values)[1]
+    chart.want(wrong and "config.callers" in wrong, f"no callers: this is not refused as it should: {wrong}")
     for more, words in REFUSED:
         wrong = chart.render(chart.values(GOOD, more))[1]
         chart.want(wrong, f"{more} is not refused")
@@ -339,7 +344,7 @@ def main():
         sys.exit(1)
     print(
         f"chart: Helm {helm.helm_sdk_version()} lints and renders it in {len(SAME)} ways, with the {compared}"
-        f" objects of the overlays; {len(REFUSED)} mistakes are refused"
+        f" objects of the overlays; {len(REFUSED) + 2} mistakes are refused"
     )
 
 

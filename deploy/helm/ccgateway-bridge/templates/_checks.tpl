@@ -47,4 +47,8 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $made := include "ccgateway-bridge.config" . | fromJson -}}
+{{- if and (include "ccgateway-bridge.asks" $made) (not $made.callers) -}}
+{{- fail "config.callers: callers have to show who they are, but there are no rules on what they may do" -}}
+{{- end -}}
 {{- end }}

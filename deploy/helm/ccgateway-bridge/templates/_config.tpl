@@ -61,14 +61,22 @@
 {{- end -}}
 {{- end }}
 
+{{- /* Whether the listener of a configuration asks callers for a certificate or a token. */ -}}
+{{- define "ccgateway-bridge.asks" -}}
+{{- $default := dig "listeners" "default" dict . -}}
+{{- $tokens := and .issuers (or $default.issuers (not (hasKey $default "issuers"))) -}}
+{{- if or (dig "tls" "client_ca_file" "" $default) $tokens -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- /*
 A listener for "call" in the pod, where the other one asks who calls. Without rules whoever calls there might do
 everything, and a rule would be the only one.
 */ -}}
 {{- define "ccgateway-bridge.presetCallInPod" -}}
-{{- $default := dig "listeners" "default" dict . -}}
-{{- $asks := or (dig "tls" "client_ca_file" "" $default) .issuers -}}
-{{- if and .callers $asks (not $default.allow_anonymous) -}}
+{{- $anonymous := dig "listeners" "default" "allow_anonymous" false . -}}
+{{- if and .callers (include "ccgateway-bridge.asks" .) (not $anonymous) -}}
 {{- $presets := list (list "listeners.default.address" "[::]:50051") -}}
 {{- $presets = append $presets (list "listeners.pod.address" "127.0.0.1:50052") -}}
 {{- $presets = append $presets (list "listeners.pod.allow_anonymous" true) -}}
