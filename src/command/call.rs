@@ -126,7 +126,7 @@ impl Call {
             options.failed(&if changes_nothing { failure.of_question() } else { failure })
         };
         let what = format!("waiting for {}, at most {} s", options.addr, deadline.as_secs());
-        let answer = method.call(clients, &options, secret, &attempt);
+        let answer = Box::pin(method.call(clients, &options, secret, &attempt));
         // A bridge answers within the deadline. The timeout is for when no bridge answers.
         Ok(match waiting(&what, timeout(deadline + GRACE, answer)).await {
             Ok(Ok(shown)) => {

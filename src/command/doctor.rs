@@ -98,7 +98,7 @@ async fn examine(
         report.add(&format!("tenant {id}"), doctor::tenant(id, tenant));
         for url in &tenant.base_urls {
             let subject = format!("tenant {id}: {url}");
-            let findings = waiting(&subject, doctor::address(id, tenant, url)).await;
+            let findings = waiting(&subject, Box::pin(doctor::address(id, tenant, url))).await;
             report.add(&subject, findings);
         }
     }

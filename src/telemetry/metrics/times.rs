@@ -96,8 +96,9 @@ impl Times {
         for (count, end) in self.0.into_iter().zip(SECONDS) {
             let to = Duration::from_secs_f64(end);
             if below + count >= rank {
-                let nanos = (to - from).as_nanos() * u128::from(rank - below) / u128::from(count);
-                return Some(from + Duration::from_nanos(nanos.try_into().unwrap_or(u64::MAX)));
+                let nanos = to.saturating_sub(from).as_nanos() * u128::from(rank - below);
+                let nanos = u64::try_from(nanos / u128::from(count)).unwrap_or(u64::MAX);
+                return Some(from + Duration::from_nanos(nanos));
             }
             (below, from) = (below + count, to);
         }

@@ -63,7 +63,7 @@ async fn call(stage: &Stage, time: Duration, is_over: impl Fn(&[Agents]) -> bool
         request.set_timeout(PATIENCE);
         match states.set_busy(request).await {
             Ok(_accepted) => told.accepted += 1,
-            Err(status) => *told.refused.entry(reason(&status)).or_default() += 1,
+            Err(refusal) => *told.refused.entry(reason(&refusal)).or_default() += 1,
         }
         if Instant::now() >= tell_at {
             tell(stage, &mem::take(&mut told), &mut made_busy);

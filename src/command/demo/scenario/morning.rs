@@ -58,9 +58,9 @@ async fn insist(mut states: AgentStateClient<Channel>, agent: u32) -> Vec<String
     loop {
         let mut request = Request::new(busy(agent));
         request.set_timeout(PATIENCE);
-        let Err(status) = states.set_busy(request).await else { return reasons };
-        reasons.push(reason(&status));
-        let details = status.get_error_details();
+        let Err(refusal) = states.set_busy(request).await else { return reasons };
+        reasons.push(reason(&refusal));
+        let details = refusal.get_error_details();
         let told = details.retry_info().and_then(|retry| retry.retry_delay);
         sleep(told.unwrap_or(PAUSE).clamp(PAUSE, PAUSE_MAX)).await;
     }
