@@ -59,31 +59,31 @@ fn series(name: &'static str) -> Series {
     Series { name, points: Vec::new() }
 }
 
-async fn with_sessions(site: &Site, size: u64) -> Result<Point, Failure> {
-    let (tenant, last) = (site.tenant("bench"), FIRST_AGENT + size);
-    let agents = format!("agent_ids = \"{FIRST_AGENT}-{last}\"\nlimits.sessions = {size}\n");
+async fn with_sessions(site: &Site, count: u64) -> Result<Point, Failure> {
+    let (tenant, last) = (site.tenant("bench"), FIRST_AGENT + count);
+    let agents = format!("agent_ids = \"{FIRST_AGENT}-{last}\"\nlimits.sessions = {count}\n");
     let process = start(site, &(tenant + &agents))?;
-    let agent = move |number: u64| (String::new(), far_away(number, size));
-    prepare(&process, REGISTER, size, move |number| registration(agent(number))).await?;
-    measure("sessions", size, process, agent).await
+    let agent = move |number: u64| (String::new(), far_away(number, count));
+    prepare(&process, REGISTER, count, move |number| registration(agent(number))).await?;
+    measure("sessions", count, process, agent).await
 }
 
-async fn with_tenants(site: &Site, size: u64) -> Result<Point, Failure> {
+async fn with_tenants(site: &Site, count: u64) -> Result<Point, Failure> {
     let mut text = "server.limits.calls = 20000\n".to_owned();
-    text.extend((0..size).map(|number| site.tenant(&format!("t{number}"))));
+    text.extend((0..count).map(|number| site.tenant(&format!("t{number}"))));
     let process = start(site, &text)?;
-    let called = CALLED_TENANTS.min(size);
+    let called = CALLED_TENANTS.min(count);
     let agent = move |number: u64| {
-        let tenant = number % called * (size / called);
+        let tenant = number % called * (count / called);
         (format!("t{tenant}"), (FIRST_AGENT + number % CALLED_AGENTS).to_string())
     };
     let register = move |number| registration(agent(number));
     prepare(&process, REGISTER, CALLED_AGENTS, register).await?;
-    measure("tenants", size, process, agent).await
+    measure("tenants", count, process, agent).await
 }
 
 /// The gateway of these is the simulated one, which knows polls. It is a part of this program, so callers are slower.
-async fn with_kept(site: &Site, size: u64) -> Result<Point, Failure> {
+async fn with_kept(site: &Site, count: u64) -> Result<Point, Failure> {
     let gateway = Simulator::start(Options {
         default_password: Some(PASSWORD.into()),
         auth_mode: AuthMode::Static,
@@ -94,15 +94,15 @@ async fn with_kept(site: &Site, size: u64) -> Result<Point, Failure> {
     .await?;
     let url = gateway.base_url();
     let tenant =
-        format!("[tenants.bench]\nbase_urls = \"{url}\"\nlimits.sessions = {size}{TENANT}");
+        format!("[tenants.bench]\nbase_urls = \"{url}\"\nlimits.sessions = {count}{TENANT}");
     let process = start(site, &tenant)?;
-    let agent = move |number: u64| (String::new(), far_away(number, size));
+    let agent = move |number: u64| (String::new(), far_away(number, count));
     let sign_in = move |number| {
         let ((tenant_id, agent_id), password) = (agent(number), Some(PASSWORD.into()));
         SignInRequest { tenant_id, agent_id, password, ..<_>::default() }
     };
-    prepare(&process, "AgentSession/SignIn", size, sign_in).await?;
-    let point = measure("kept agents", size, process, agent).await;
+    prepare(&process, "AgentSession/SignIn", count, sign_in).await?;
+    let point = measure("kept agents", count, process, agent).await;
     gateway.stop().await;
     point
 }

@@ -188,16 +188,16 @@ impl Load {
             let (target, connection) = (self.target.clone(), connection.clone());
             let [made, ended] = [&made, &self.ended].map(Arc::clone);
             calling.spawn(async move {
-                let mut times = Vec::new();
-                loop {
-                    let before = Instant::now();
-                    if before >= end || made.fetch_add(1, Ordering::Relaxed) >= until.calls {
-                        return Ok::<_, Failure>(times);
-                    }
+                let may_call =
+                    |now| now < end && made.fetch_add(1, Ordering::Relaxed) < until.calls;
+                let (mut times, mut before) = (Vec::new(), Instant::now());
+                while may_call(before) {
                     target.call(connection.clone()).await?;
                     times.push(before.elapsed());
                     ended.fetch_add(1, Ordering::Relaxed);
+                    before = Instant::now();
                 }
+                Ok::<_, Failure>(times)
             });
         }
         let mut times = Vec::new();
