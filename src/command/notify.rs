@@ -51,7 +51,8 @@ fn address(socket: &OsStr) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(socket)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::os::linux::net::SocketAddrExt as _;
 

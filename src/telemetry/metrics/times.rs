@@ -142,7 +142,9 @@ mod tests {
 
     fn of(millis: &[u64]) -> Histogram {
         let histogram = Histogram::default();
-        millis.iter().for_each(|millis| histogram.observe(Duration::from_millis(*millis)));
+        for millis in millis {
+            histogram.observe(Duration::from_millis(*millis));
+        }
         histogram
     }
 

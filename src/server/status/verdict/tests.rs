@@ -182,9 +182,9 @@ fn the_worst_tenant_comes_first() {
     ];
     let mut sorted: Vec<_> = tenants.iter().collect();
     worst_first(&mut sorted);
-    let names: Vec<_> = sorted.iter().map(|tenant| &*tenant.tenant).collect();
+    let order: Vec<_> = sorted.iter().map(|tenant| &*tenant.tenant).collect();
     assert_eq!(
-        names,
+        order,
         [
             "unreachable",
             "failing-all",
