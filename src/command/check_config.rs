@@ -88,11 +88,7 @@ fn report(config: &Config) -> Value {
         let urls: Vec<_> = tenant.base_urls.iter().map(ToString::to_string).collect();
         json!({ "id": id.to_string(), "base_urls": urls })
     });
-    let store = match &config.store {
-        None => "memory",
-        Some(Store::File(_)) => "file",
-        Some(Store::Redis(_)) => "redis",
-    };
+    let store = config.store.as_ref().map_or("memory", Store::kind);
     json!({
         "good": true,
         "mistakes": [],

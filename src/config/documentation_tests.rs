@@ -225,9 +225,12 @@ fn the_documentation_names_only_keys_that_exist() {
             key.contains(&format!(".{name}."))
         })
     };
+    let mut documents = documents_for_tests::all();
+    // Some values of the chart look like keys.
+    documents.retain(|document| !document.name.starts_with("docs/running/helm"));
     let mut seen = 0;
     let mut strange = Vec::new();
-    for Document { name, prose } in documents_for_tests::all() {
+    for Document { name, prose } in documents {
         for key in mentioned(&prose) {
             seen += 1;
             if !is_key(key) {

@@ -48,6 +48,14 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
 }
 
 impl Store {
+    /// The word for where it is: `file` or `redis`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Redis(_) => "redis",
+        }
+    }
+
     /// The file store; `None` if the store is a Redis.
     pub fn file(&self) -> Option<&FileStore> {
         match self {
