@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
     sync::oneshot,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{CallError, Cutoff, Deadline, Obstacle, Stage, Tasks, Untouched, Wait, tasks::Counted};
@@ -159,6 +159,23 @@ impl CallerWait {
                 self.cutoff.given().await;
                 Abandoned::Cutoff
             }
+        }
+    }
+
+    /// As [`abandoned`](Self::abandoned), but no longer than until `moment`: `None` if that comes first. One timer is
+    /// enough for both.
+    pub async fn abandoned_before(&mut self, moment: Instant) -> Option<Abandoned> {
+        let Waiting::Caller(deadline, early) = &mut self.waiting else {
+            return timeout_at(moment, self.abandoned()).await.ok();
+        };
+        let answer_by = deadline.answer_by();
+        tokio::select! {
+            biased;
+            () = early.closed() => Some(Abandoned::Gone),
+            () = sleep_until(answer_by.min(moment)) => {
+                (answer_by < moment).then_some(Abandoned::Deadline)
+            }
+            () = self.cutoff.given() => Some(Abandoned::Cutoff),
         }
     }
 

@@ -82,6 +82,28 @@ async fn whoever_works_hears_why_nobody_waits_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_works_until_a_moment_hears_only_what_comes_before_it() {
+    let (mut late, step) = (call(), Duration::from_millis(1));
+    let answer_by = late.deadline.answer_by();
+    assert_eq!(late.wait.abandoned_before(answer_by - step).await, None);
+    assert_eq!(Instant::now(), answer_by - step);
+    let heard = late.wait.abandoned_before(answer_by + step).await;
+    assert_eq!((heard, Instant::now()), (Some(Abandoned::Deadline), answer_by));
+    late.wait.answer(CallError::Internal);
+    assert_eq!(late.wait.abandoned_before(answer_by + step).await, None, "it has been told");
+    late.wait.commit(true);
+    late.cutoff.give();
+    let later = answer_by + TIME;
+    assert_eq!(late.wait.abandoned_before(later).await, Some(Abandoned::Cutoff));
+
+    let (mut left, mut cut) = (call(), call());
+    left.answered = None;
+    cut.cutoff.give();
+    assert_eq!(left.wait.abandoned_before(later).await, Some(Abandoned::Gone));
+    assert_eq!(cut.wait.abandoned_before(later).await, Some(Abandoned::Cutoff));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_committed_work_outlasts_its_caller_who_is_told_that_nothing_was_sent() {
     let untouched = Untouched::at_the_start();
     for is_committed in [false, true] {
