@@ -6,7 +6,8 @@
 
 mod address;
 mod agent_status;
-mod bounded_reply;
+mod answer;
+mod body;
 mod breaker;
 mod command;
 mod connection;
@@ -14,8 +15,11 @@ mod connector;
 mod content_coding;
 mod endpoint;
 mod envelope;
+mod exchange;
 mod exchanged;
-mod heads;
+#[doc(hidden)]
+pub mod fuzzing;
+mod head;
 mod health;
 mod hidden_guids;
 mod http_status;
@@ -24,6 +28,7 @@ mod keep_alive;
 #[doc(hidden)]
 pub mod measured;
 mod metrics;
+mod outgoing;
 pub mod probe;
 mod probing;
 mod reply;
@@ -51,7 +56,6 @@ pub use self::{
     content_coding::undo_codings,
     envelope::{Envelope, SHORT_MAX, Unreadable, short, shorten},
     exchanged::Exchanged,
-    heads::{BadHead, Heads},
     health::{AddressState, AddressView, Failed},
     http_status::is_of_time_limit,
     interface::{

@@ -3,6 +3,7 @@
 //! cargo-fuzz runs them under a fuzzer; `tests/replay.rs` runs them over the seeds.
 
 mod agent_status;
+mod answer;
 mod change_record;
 mod config;
 mod content_coding;
@@ -12,7 +13,6 @@ mod event;
 mod grpc_message;
 mod grpc_timeout;
 mod guid;
-mod heads;
 mod http2;
 mod id;
 mod replicas;
@@ -25,6 +25,7 @@ mod token;
 
 pub use self::{
     agent_status::agent_status,
+    answer::answer,
     change_record::change_record,
     config::{config, environment},
     content_coding::content_coding,
@@ -34,7 +35,6 @@ pub use self::{
     grpc_message::grpc_message,
     grpc_timeout::grpc_timeout,
     guid::guid,
-    heads::heads,
     http2::{http2_frames, http2_preface},
     id::{agent_id, tenant_id},
     replicas::{heartbeat, sign_in_lock, told_event},
@@ -52,6 +52,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("agent_id", agent_id),
     ("agent_status", agent_status),
+    ("answer", answer),
     ("change_record", change_record),
     ("config", config),
     ("content_coding", content_coding),
@@ -62,7 +63,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("grpc_message", grpc_message),
     ("grpc_timeout", grpc_timeout),
     ("guid", guid),
-    ("heads", heads),
     ("heartbeat", heartbeat),
     ("http2_frames", http2_frames),
     ("http2_preface", http2_preface),

@@ -1,11 +1,7 @@
 //! One address of a gateway.
-use std::fmt;
+use std::{fmt, io::Write as _};
 
-use bytes::Bytes;
-use http::{
-    HeaderValue, Uri,
-    uri::{Authority, InvalidUri, PathAndQuery},
-};
+use http::{HeaderValue, Uri, uri::Authority};
 
 use super::{Command, Interface};
 use crate::id::AgentId;
@@ -40,16 +36,13 @@ impl Address {
         &self.host
     }
 
-    /// The path and query of a request.
-    pub(super) fn target(
-        &self,
-        command: &Command,
-        agent: AgentId,
-    ) -> Result<PathAndQuery, InvalidUri> {
+    /// Writes the path and query of a request. The parts need no escaping: the path is that of a URL, and a command has
+    /// only plain values.
+    pub(super) fn write_target(&self, command: &Command, agent: AgentId, into: &mut Vec<u8>) {
         let (prefix, arguments) = (&self.prefix, &command.arguments);
         let Interface { family, tail, .. } = command.interface;
-        let target = format!("{prefix}/{family}/{agent}{tail}{arguments}");
-        PathAndQuery::from_maybe_shared(Bytes::from(target))
+        // Writing into memory cannot fail.
+        let _written = write!(into, "{prefix}/{family}/{agent}{tail}{arguments}");
     }
 }
 
@@ -71,7 +64,9 @@ mod tests {
     fn check(base_url: &'static str, command: &Command, expected: &str) {
         let address = Address::new(&Uri::from_static(base_url)).unwrap();
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
-        assert_eq!(address.target(command, agent).unwrap(), expected);
+        let mut target = Vec::new();
+        address.write_target(command, agent, &mut target);
+        assert_eq!(String::from_utf8(target).unwrap(), expected);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     address::Address,
-    connection::{Connection, LIFE, Sent},
+    answer::End,
+    connection::{Connection, LIFE},
     connector::Connector,
     health::Health,
     reply::Reply,
@@ -112,39 +113,42 @@ impl Endpoint {
                 self.idle.keep(Some(connection));
                 return Err(Failure::Prevented(untouched.because(late), None));
             }
-            let was_idle = connection.rest.is_some();
-            let http = match request.to_http(&self.address) {
-                Ok(http) => http,
-                Err(error) => return Err(Failure::NotSent(untouched, error.to_string())),
-            };
-            let mut sending = std::pin::pin!(connection.send(http, limit, untouched));
-            let sent = tokio::select! {
-                biased;
-                sent = &mut sending => sent,
-                abandoned = caller_wait.abandoned() => {
-                    caller_wait.answer(abandoned.after_sending(request.stage));
-                    sending.await
-                }
-            };
-            match sent {
-                Sent::Answered(reply, connection) => {
-                    self.idle.keep(connection);
-                    return Ok(reply);
-                }
+            let (was_idle, http) =
+                (connection.rest.is_some(), request.to_http(&self.address, connection.version()));
+            let mut exchange = match connection.begin(http, untouched) {
+                Ok(exchange) => exchange,
                 // A gateway may close an idle connection just when it is used again. Not a byte was
                 // written, so the request is sent on the next connection. The loop ends with a new
                 // connection, or with none, at the latest.
-                Sent::Unwritten(still, _) if was_idle => untouched = still,
-                Sent::Unwritten(still, cause) => return Err(Failure::NotSent(still, cause)),
-                Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
-                Sent::Late(cause, closing) => {
-                    if was_idle {
-                        // The peer may have vanished without a word, from all connections of that time.
-                        self.idle.close_idle_for(limit);
-                    }
-                    return Err(Failure::Late(cause, closing));
+                Err((still, _)) if was_idle => {
+                    untouched = still;
+                    continue;
                 }
+                Err((still, cause)) => return Err(Failure::NotSent(still, cause)),
+            };
+            let due = exchange.sent() + limit;
+            let end = tokio::select! {
+                biased;
+                end = exchange.run() => Ok(end),
+                abandoned = caller_wait.abandoned_before(due) => Err(abandoned),
+            };
+            let end = match end {
+                Ok(end) => end,
+                Err(None) => End::Late(limit),
+                Err(Some(abandoned)) => {
+                    caller_wait.answer(abandoned.after_sending(request.stage));
+                    exchange.run_for(limit).await
+                }
+            };
+            let finished = exchange.finish(end);
+            if was_idle && matches!(finished, Err(Failure::Late(..))) {
+                // The peer may have vanished without a word, from all connections of that time.
+                self.idle.close_idle_for(limit);
             }
+            return finished.map(|(reply, connection)| {
+                self.idle.keep(connection);
+                reply
+            });
         }
     }
 
@@ -157,29 +161,30 @@ impl Endpoint {
     ) -> Result<Reply, Failure> {
         let untouched = Untouched::at_the_start;
         let unsent = |cause| Failure::NotSent(untouched(), cause);
-        let http = request.to_http(&self.address).map_err(|error| unsent(error.to_string()))?;
         let opening = Connection::open(self.connector.clone(), &self.address, &self.open);
-        match opening.await.map_err(unsent)?.send(http, limit, untouched()).await {
-            Sent::Answered(reply, _closed) => Ok(reply),
-            Sent::Unwritten(_, cause) => Err(unsent(cause)),
-            Sent::Unanswered(cause) => Err(Failure::Sent(cause)),
-            Sent::Late(cause, closing) => Err(Failure::Late(cause, closing)),
-        }
+        let connection = opening.await.map_err(unsent)?;
+        let http = request.to_http(&self.address, connection.version());
+        let begun = connection.begin(http, untouched());
+        let mut exchange = begun.map_err(|(still, cause)| Failure::NotSent(still, cause))?;
+        let end = exchange.run_for(limit).await;
+        exchange.finish(end).map(|(reply, _closed)| reply)
     }
 
-    /// Gets a connection that can be used at once. If nobody waits any more while one is being
+    /// Gets an idle connection or a new one. If nobody waits any more while one is being
     /// opened, the opening continues, and the next call can use it.
     async fn connection(
         &self,
         caller_wait: &mut CallerWait,
         untouched: &Untouched,
     ) -> Result<Connection, Unconnected> {
-        if let Some(ready) = self.ready(|known, now| !known.is_old(now)).await {
-            return Ok(ready);
+        if let Some(young) = self.idle.take(|known, now| !known.is_old(now)) {
+            return Ok(young);
         }
-        if let Some(old) = self.ready(|_, _| true).await {
-            self.replace_one();
-            return Ok(old);
+        while let Some(mut old) = self.idle.take(|_, _| true) {
+            if old.is_open() {
+                self.replace_one();
+                return Ok(old);
+            }
         }
         // Boxed, since it is large, and most calls find an idle connection.
         let mut opening =
@@ -224,16 +229,6 @@ impl Endpoint {
             }
         });
     }
-
-    /// An idle connection like this that can be used at once.
-    async fn ready(&self, is_wanted: impl Fn(&Connection, Instant) -> bool) -> Option<Connection> {
-        while let Some(connection) = self.idle.take(&is_wanted) {
-            if let Some(ready) = connection.ready().await {
-                return Some(ready);
-            }
-        }
-        None
-    }
 }
 
 impl Idle {
@@ -274,10 +269,11 @@ impl Idle {
         }
     }
 
-    /// Closes the connections that have been idle for this long.
+    /// Closes the connections that have been idle for this long, and those that the gateway has closed.
     fn close_idle_for(&self, time: Duration) {
         let (mut kept, now) = (self.kept(), Instant::now());
-        kept.connections.retain(|known| known.idle_time(time, now).is_some());
+        kept.connections
+            .retain_mut(|known| known.idle_time(time, now).is_some() && known.is_open());
         if kept.connections.is_empty() {
             kept.closing = None;
         }

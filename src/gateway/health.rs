@@ -162,8 +162,7 @@ mod tests {
             (405, "", true, None),
             (502, "", true, Some("it answered with HTTP 502 Bad Gateway")),
         ] {
-            let head = http::Response::builder().status(status).body(()).expect("a head");
-            let reply = Reply::new(head.into_parts().0, Ok(body.as_bytes()), true);
+            let reply = Reply::of(status, &[], body.as_bytes());
             let health = Health::default();
             health.failed("connection refused");
             health.answered(&reply, is_unknown_there);

@@ -1,6 +1,6 @@
 //! Steps of a request, for `benches/parts.rs` alone.
 
-use http::{Uri, uri::PathAndQuery};
+use http::Uri;
 
 use super::{Command, address::Address};
 use crate::id::AgentId;
@@ -16,7 +16,9 @@ impl Targets {
     }
 
     /// The path and query of a request.
-    pub fn target(&self, command: &Command, agent: AgentId) -> Option<PathAndQuery> {
-        self.0.target(command, agent).ok()
+    pub fn target(&self, command: &Command, agent: AgentId) -> Vec<u8> {
+        let mut target = Vec::new();
+        self.0.write_target(command, agent, &mut target);
+        target
     }
 }

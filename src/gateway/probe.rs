@@ -8,9 +8,10 @@ use rustls::ClientConfig;
 use super::{
     BuildError, Command, Reply, Request,
     address::Address,
-    connection::{Connection, Sent},
+    connection::Connection,
     connector::Connector,
     interface::{AGENT_STATUS, Interface, POLL},
+    transport_failure::Failure,
 };
 use crate::{
     call::{Stage, Untouched},
@@ -68,13 +69,12 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Repl
     let command = Command::plain(interface_of(tenant));
     let (stage, trace) = (Stage::Answer, Trace::default());
     let request = Request { command: &command, agent, session: None, body: None, stage, trace };
-    let http = request.to_http(&address).map_err(|error| error.to_string())?;
-
     let connection = Connection::open(connector, &address, &Gauge::default()).await?;
-    match connection.send(http, timeouts.request, Untouched::at_the_start()).await {
-        Sent::Answered(reply, _connection) => Ok(reply),
-        Sent::Unwritten(_, cause) | Sent::Unanswered(cause) | Sent::Late(cause, _) => Err(cause),
-    }
+    let http = request.to_http(&address, connection.version());
+    let begun = connection.begin(http, Untouched::at_the_start());
+    let mut exchange = begun.map_err(|(_, cause)| cause)?;
+    let end = exchange.run_for(timeouts.request).await;
+    exchange.finish(end).map(|(reply, _closed)| reply).map_err(Failure::into_cause)
 }
 
 #[cfg(test)]

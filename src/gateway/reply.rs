@@ -5,14 +5,13 @@ use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, DATE, SET_COOKIE},
-    response::Parts,
 };
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{
     Sample,
-    bounded_reply::MAX_BODY_BYTES,
+    answer::MAX_BODY_BYTES,
     content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
@@ -30,7 +29,7 @@ use crate::{
 pub struct Reply {
     /// The HTTP status.
     pub status: StatusCode,
-    /// All headers. Some are secret.
+    /// The headers that the bridge or its doctor uses. Some are secret.
     pub headers: HeaderMap,
     /// A Guid that replaces the one of the request. Comes from the `Set-GUID` header of a 2xx
     /// answer, or else from `Guid` (cec_07_0005, cec_07_1202).
@@ -59,8 +58,11 @@ const JSON_TYPE: HeaderName = HeaderName::from_static("json-type");
 
 impl Reply {
     /// An answer with this head and body. `is_whole` tells whether the body was read to its end.
-    pub(super) fn new(head: Parts, body: Result<&[u8], Unreadable>, is_whole: bool) -> Self {
-        let Parts { status, headers, .. } = head;
+    pub(super) fn new(
+        (status, headers): (StatusCode, HeaderMap),
+        body: Result<&[u8], Unreadable>,
+        is_whole: bool,
+    ) -> Self {
         let guid = if status.is_success() { guid(&headers) } else { None };
         let has_header = || [SET_GUID, GUID].iter().any(|name| headers.contains_key(name));
         let is_guid_bad = guid.is_none() && status.is_success() && has_header();

@@ -1,16 +1,16 @@
 //! One request to a gateway.
-use std::{fmt, ptr};
+use std::{fmt, io::Write as _, ptr};
 
 use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Method, Uri,
-    header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST},
-    uri::InvalidUri,
-};
-use http_body_util::Full;
+use http::{HeaderMap, Method, Version};
 
-use super::{Command, FORCE_SIGN_IN, Interface, SIGN_IN, address::Address};
-use crate::{call::Stage, id::AgentId, session::Session, telemetry::trace::Trace};
+use super::{Command, FORCE_SIGN_IN, Interface, SIGN_IN, address::Address, outgoing::Outgoing};
+use crate::{
+    call::Stage,
+    id::AgentId,
+    session::{Guid, Session},
+    telemetry::trace::Trace,
+};
 
 /// One request to a gateway.
 pub struct Request<'a> {
@@ -28,11 +28,12 @@ pub struct Request<'a> {
     pub trace: Trace,
 }
 
-/// Documented as mandatory on every request, even without a body (API.md 1).
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
-/// Says that the answer is not to be compressed.
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
-const GUID: HeaderName = HeaderName::from_static("guid");
+/// The content type is documented as mandatory on every request, even without a body (API.md 1). The answer is not to be
+/// compressed.
+const ALWAYS: &[u8] =
+    b"\r\nContent-Type: application/json; charset=UTF-8\r\nAccept-Encoding: identity\r\n";
+/// Most heads are shorter.
+const ROOM: usize = 512;
 
 impl Request<'_> {
     pub(super) fn interface(&self) -> &'static Interface {
@@ -44,35 +45,60 @@ impl Request<'_> {
         [&SIGN_IN, &FORCE_SIGN_IN].into_iter().any(|sign_in| ptr::eq(sign_in, self.interface()))
     }
 
-    /// The HTTP request for this address.
-    pub(super) fn to_http(
-        &self,
-        address: &Address,
-    ) -> Result<http::Request<Full<Bytes>>, InvalidUri> {
-        let body = Full::new(self.body.clone().unwrap_or_default());
-        let mut request = http::Request::new(body);
-        *request.method_mut() = self.interface().method.clone();
-        *request.uri_mut() = Uri::from(address.target(self.command, self.agent)?);
-        let headers = request.headers_mut();
-        headers.insert(HOST, address.host().clone());
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(ACCEPT_ENCODING, IDENTITY);
-        if let Some(session) = self.session {
-            if !session.guid.is_absent() {
-                headers.insert(GUID, session.guid.header().clone());
-            }
-            if let Some(cookies) = session.cookies.header() {
-                headers.insert(COOKIE, cookies);
-            }
+    /// The HTTP request for this address, over a connection of this version. A gateway of HTTP/1.0 keeps the connection
+    /// only if it is asked to.
+    ///
+    /// Names of headers are in title case: that of the Guid is documented so, and clients of some gateways depend on it.
+    /// Their values cannot end a line, and have been checked for that already.
+    pub(super) fn to_http(&self, address: &Address, version: Version) -> Outgoing {
+        let interface = self.interface();
+        let mut head = Vec::with_capacity(ROOM);
+        head.extend_from_slice(interface.method.as_str().as_bytes());
+        head.push(b' ');
+        address.write_target(self.command, self.agent, &mut head);
+        let is_old = version == Version::HTTP_10;
+        head.extend_from_slice(if is_old {
+            b" HTTP/1.0\r\nHost: "
+        } else {
+            b" HTTP/1.1\r\nHost: "
+        });
+        head.extend_from_slice(address.host().as_bytes());
+        head.extend_from_slice(ALWAYS);
+        let guid = self.session.map(|session| &session.guid).filter(|guid| !guid.is_absent());
+        if let Some(guid) = guid.map(Guid::header) {
+            write_line(&mut head, "guid", guid.as_bytes());
         }
-        self.trace.tell_gateway(headers);
-        // hyper leaves it out for an empty body. Some load balancers answer a POST without it with
-        // 411.
-        if self.body.is_none() && self.interface().method == Method::POST {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        if let Some(cookies) = self.session.and_then(|session| session.cookies.header()) {
+            write_line(&mut head, "cookie", cookies.as_bytes());
         }
-        Ok(request)
+        let mut of_trace = HeaderMap::new();
+        self.trace.tell_gateway(&mut of_trace);
+        for (name, value) in &of_trace {
+            write_line(&mut head, name.as_str(), value.as_bytes());
+        }
+        // Some load balancers answer a POST without a length with 411, even if it has no body.
+        if self.body.is_some() || interface.method == Method::POST {
+            let length = self.body.as_ref().map_or(0, Bytes::len);
+            // Writing into memory cannot fail.
+            let _written = write!(head, "Content-Length: {length}\r\n");
+        }
+        if is_old {
+            write_line(&mut head, "connection", b"keep-alive");
+        }
+        head.extend_from_slice(b"\r\n");
+        Outgoing::new(head, self.body.clone().unwrap_or_default())
     }
+}
+
+/// Writes a header line, with the name in title case.
+fn write_line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    let start = head.len();
+    head.extend_from_slice(name.as_bytes());
+    let first = head.get_mut(start..=start).unwrap_or_default();
+    first.make_ascii_uppercase();
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
 }
 
 impl fmt::Debug for Request<'_> {
@@ -85,37 +111,4 @@ impl fmt::Debug for Request<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gateway::{AGENT_STATUS, SAY_BUSY, SIGN_OUT};
-
-    fn http(
-        interface: &'static Interface,
-        body: Option<&'static str>,
-    ) -> http::Request<Full<Bytes>> {
-        let (command, agent) = (Command::plain(interface), AgentId::lowest(&(1001..=1001)));
-        let (session, body, stage) = (None, body.map(Bytes::from), Stage::Answer);
-        let trace = Trace::default();
-        let request = Request { command: &command, agent, session, body, stage, trace };
-        let address = Address::new(&Uri::from_static("http://gateway.example:8043/x"));
-        request.to_http(&address.expect("a host")).expect("a request")
-    }
-
-    /// A server may refuse a POST that has no length, and need not expect one of what has no body.
-    #[test]
-    fn only_a_post_without_a_body_says_that_there_is_none() {
-        for (interface, body, length) in [
-            (&SAY_BUSY, None, Some("0")),
-            (&SAY_BUSY, Some("{}"), None),
-            (&AGENT_STATUS, None, None),
-            (&SIGN_OUT, None, None),
-            (&SIGN_IN, Some("{}"), None),
-        ] {
-            let request = http(interface, body);
-            assert_eq!(request.headers()[HOST], "gateway.example:8043");
-            let found = request.headers().get(CONTENT_LENGTH);
-            let found = found.map(|value| value.to_str().expect("text"));
-            assert_eq!(found, length, "{} {body:?}", request.method());
-        }
-    }
-}
+mod tests;

@@ -3,10 +3,6 @@
 use std::{
     io::{self, Read as _},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
     task::{Context, Poll},
 };
 
@@ -21,58 +17,26 @@ use tokio::{
 ///
 /// tokio looks at sockets only now and then. A gateway or proxy that closes an idle connection, maybe
 /// after an answer (408) that nobody asked for, may have done so before the request is written without
-/// tokio knowing yet. So the kernel itself is asked before a connection is used again. If hyper finds
-/// anything to read then, it gives the request back unwritten: it reads before it takes a request to
-/// write. What belongs to TLS alone, such as tickets after its handshake, hyper never sees.
+/// tokio knowing yet. So the kernel itself is asked before a connection is used again. That is done below TLS: what
+/// belongs to TLS alone, such as tickets after its handshake, is no answer.
 #[derive(Debug)]
 pub(super) struct Socket {
     tcp: TcpStream,
-    upcoming: Arc<Upcoming>,
+    asks_kernel: bool,
 }
 
-/// Whether a request is about to be written. The connection's owner says so, and the socket and the wire,
-/// which hyper owns, ask.
-#[derive(Debug, Default)]
-pub(super) struct Upcoming(AtomicU8);
-
-/// No request is about to be written.
-const NONE: u8 = 0;
-/// The first of a connection is.
-const FIRST: u8 = 1;
-/// One is, on a connection that has been idle.
-const AFTER_REST: u8 = 2;
 /// How many bytes are read at once from the kernel, in bytes. As a rule there are none, and the whole buffer
 /// would be overwritten with zeros for that.
 const PART: usize = 128;
 
-impl Upcoming {
-    /// Announces a request. `rested` tells whether the connection has been idle.
-    pub(super) fn announce(&self, rested: bool) {
-        self.0.store(if rested { AFTER_REST } else { FIRST }, Ordering::Relaxed);
-    }
-
-    /// Whether one is announced, and now begins to be written.
-    pub(super) fn begins(&self) -> bool {
-        let announced = self.0.load(Ordering::Relaxed) != NONE;
-        if announced {
-            self.0.store(NONE, Ordering::Relaxed);
-        }
-        announced
-    }
-
-    fn comes_after_rest(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == AFTER_REST
-    }
-}
-
 impl Socket {
     pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, upcoming: Arc::default() }
+        Self { tcp, asks_kernel: false }
     }
 
-    /// Tells the socket which requests are coming.
-    pub(super) fn upcoming(&self) -> &Arc<Upcoming> {
-        &self.upcoming
+    /// Sets whether the kernel is asked where tokio knows of nothing to read.
+    pub(super) fn ask_kernel(&mut self, asks_kernel: bool) {
+        self.asks_kernel = asks_kernel;
     }
 
     fn tcp(&mut self) -> Pin<&mut TcpStream> {
@@ -100,7 +64,7 @@ impl AsyncRead for Socket {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.tcp().poll_read(context, into) {
-            Poll::Pending if self.upcoming.comes_after_rest() => self.read_from_kernel(into),
+            Poll::Pending if self.asks_kernel => self.read_from_kernel(into),
             read => read,
         }
     }
@@ -171,38 +135,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_is_asked_only_before_a_request_that_comes_after_a_rest() {
-        for (announced, is_asked) in [(None, false), (Some(false), false), (Some(true), true)] {
+    async fn the_kernel_is_asked_only_where_that_is_wanted() {
+        for asks_kernel in [false, true] {
             let (mut socket, mut peer) = connected().await;
-            if let Some(rested) = announced {
-                socket.upcoming().announce(rested);
-            }
+            socket.ask_kernel(asks_kernel);
             assert!(read_now(&mut socket).is_none(), "nothing has come");
             peer.write_all(b"x").expect("written");
             let read = read_now(&mut socket).map(|read| read.expect("read"));
-            assert_eq!(read, is_asked.then_some(1), "{announced:?}");
+            assert_eq!(read, asks_kernel.then_some(1));
         }
     }
 
     #[tokio::test]
     async fn a_connection_that_was_reset_while_it_was_idle_fails_before_the_request() {
         let (mut socket, peer) = connected().await;
-        socket.upcoming().announce(true);
+        socket.ask_kernel(true);
         // It is reset where the peer does not linger.
         SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("set");
         drop(peer);
         assert!(read_now(&mut socket).is_some_and(|read| read.is_err()));
-    }
-
-    #[test]
-    fn a_request_begins_once_each_time_it_is_announced() {
-        let upcoming = Upcoming::default();
-        for rested in [false, true] {
-            assert!(!upcoming.begins() && !upcoming.comes_after_rest(), "none is announced");
-            upcoming.announce(rested);
-            assert_eq!(upcoming.comes_after_rest(), rested);
-            assert!(upcoming.begins());
-        }
-        assert!(!upcoming.begins() && !upcoming.comes_after_rest(), "all have begun");
     }
 }

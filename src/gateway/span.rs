@@ -48,7 +48,7 @@ mod tests {
         time::Duration,
     };
 
-    use http::{HeaderMap, Response, Uri};
+    use http::{HeaderMap, Uri};
     use opentelemetry::{Context, trace::Status};
     use opentelemetry_sdk::{
         error::OTelSdkResult,
@@ -104,8 +104,7 @@ mod tests {
     }
 
     fn reply(body: &[u8]) -> Reply {
-        let head = Response::builder().status(200).body(()).expect("a head").into_parts().0;
-        Reply::new(head, Ok(body), true)
+        Reply::of(200, &[], body)
     }
 
     #[test]

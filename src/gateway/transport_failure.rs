@@ -16,3 +16,13 @@ pub(super) enum Failure {
     /// As `Sent`, since the time limit passed. The gateway may still work on the request.
     Late(String, Closing),
 }
+
+impl Failure {
+    /// The cause as a text.
+    pub(super) fn into_cause(self) -> String {
+        match self {
+            Self::NotSent(_, cause) | Self::Sent(cause) | Self::Late(cause, _) => cause,
+            Self::Prevented(error, _) => error.to_string(),
+        }
+    }
+}

@@ -1,209 +1,80 @@
-//! A connection to a gateway as hyper sees it: between HTTP/1.1 and the bytes of TLS or TCP.
+//! An open connection to a gateway: the bytes of TCP, or of TLS over TCP.
 
 use std::{
     fmt, io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
-use super::{
-    connector::Stream,
-    heads::{BadHead, Heads},
-    socket::{Socket, Upcoming},
-};
+use super::{connector::Stream, socket::Socket, transport_cause::root_cause};
 
-/// Passes to hyper what a gateway sends, except for parts of heads that hyper cannot take ([`Heads`]).
+/// A connection that is closed, and counted as open no more, when it is dropped.
 pub(super) struct Wire {
-    stream: TokioIo<Stream>,
-    heads: Heads,
-    upcoming: Arc<Upcoming>,
+    /// Boxed, since TLS makes it large, and a connection goes from hand to hand.
+    stream: Box<TokioIo<Stream>>,
+    open: Gauge,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream) -> Self {
-        let upcoming = socket(&stream).upcoming().clone();
-        Self { stream: TokioIo::new(stream), heads: Heads::default(), upcoming }
+    /// `open` counts it.
+    pub(super) fn new(stream: Stream, open: &Gauge) -> Self {
+        open.inc();
+        Self { stream: Box::new(TokioIo::new(stream)), open: open.clone() }
     }
 
-    /// Tells the connection which requests are coming.
-    pub(super) fn upcoming(&self) -> &Arc<Upcoming> {
-        &self.upcoming
+    pub(super) fn stream(&mut self) -> &mut TokioIo<Stream> {
+        &mut self.stream
     }
 
-    fn stream(&mut self) -> Pin<&mut TokioIo<Stream>> {
-        Pin::new(&mut self.stream)
+    /// Why the connection can carry no request, if it cannot: the gateway has closed it, or has sent something that nobody
+    /// asked for. What belongs to TLS alone, such as tickets after its handshake, does not matter. The kernel is asked if
+    /// `is_exact`; otherwise this is only what tokio has noticed.
+    pub(super) fn unusable(&mut self, is_exact: bool) -> Option<String> {
+        self.socket().ask_kernel(is_exact);
+        let mut byte = [0];
+        let mut into = ReadBuf::new(&mut byte);
+        // Nobody waits here for what may come later.
+        let mut context = Context::from_waker(Waker::noop());
+        let read = Pin::new(self.stream()).poll_read(&mut context, &mut into);
+        self.socket().ask_kernel(false);
+        match read {
+            Poll::Pending => None,
+            Poll::Ready(Ok(())) if into.filled().is_empty() => Some("connection closed".into()),
+            Poll::Ready(Ok(())) => Some("received unexpected message from connection".into()),
+            Poll::Ready(Err(error)) => Some(root_cause(&error)),
+        }
     }
 
-    /// Reads a part of a head, and takes out what hyper cannot take.
-    fn read_head(
-        &mut self,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        loop {
-            let held = self.heads.held();
-            if into.remaining() <= held.len() {
-                return Poll::Ready(Err(io::Error::other(BadHead::TooLong)));
-            }
-            into.put_slice(held);
-            let with_held = into.filled().len();
-            let read = self.stream().poll_read(context, into);
-            if !matches!(read, Poll::Ready(Ok(()))) {
-                into.set_filled(before);
-                return read;
-            }
-            if into.filled().len() == with_held {
-                // The end of the stream. hyper reports a head that is incomplete.
-                self.heads = Heads::default();
-                return Poll::Ready(Ok(()));
-            }
-            let (_, fresh) = into.filled_mut().split_at_mut(before);
-            let kept = self.heads.pass(fresh).map_err(io::Error::other)?;
-            into.set_filled(before + kept);
-            // Nothing at all would be the end of the stream to hyper.
-            if kept > 0 {
-                return Poll::Ready(Ok(()));
-            }
+    /// Closes the connection once its peer has taken what is still to be written.
+    pub(super) async fn close(mut self) {
+        let _closed = self.stream.shutdown().await;
+    }
+
+    /// The TCP connection below TLS.
+    fn socket(&mut self) -> &mut Socket {
+        match self.stream.inner_mut() {
+            MaybeHttpsStream::Http(tcp) => tcp.inner_mut(),
+            MaybeHttpsStream::Https(tls) => tls.inner_mut().get_mut().0.inner_mut().inner_mut(),
         }
     }
 }
 
-/// The TCP connection below TLS.
-fn socket(stream: &Stream) -> &Socket {
-    match stream {
-        MaybeHttpsStream::Http(tcp) => tcp.inner(),
-        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.heads.is_outside() {
-            return self.read_head(context, into);
-        }
-        self.stream().poll_read(context, into)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.upcoming.begins() {
-            self.heads.begin();
-        }
-        self.stream().poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.upcoming.begins() {
-            self.heads.begin();
-        }
-        self.stream().poll_write_vectored(context, buffers)
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // TLS is ended in order, if the kernel takes a few bytes at once.
+        let mut context = Context::from_waker(Waker::noop());
+        let _ended: Poll<io::Result<()>> = Pin::new(self.stream()).poll_shutdown(&mut context);
+        self.open.dec();
     }
 }
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("heads", &self.heads).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        io::{Read as _, Write as _},
-        net::{Shutdown, TcpListener, TcpStream as Peer},
-    };
-
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-    };
-
-    use super::*;
-
-    const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
-
-    /// A connection without TLS on which a request is about to be written, and its other end.
-    async fn connected() -> (Wire, Peer) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let addr = listener.local_addr().expect("an address");
-        let tcp = TcpStream::connect(addr).await.expect("connected");
-        let (peer, _) = listener.accept().expect("accepted");
-        let wire = Wire::new(MaybeHttpsStream::Http(TokioIo::new(Socket::new(tcp))));
-        wire.upcoming().announce(false);
-        (wire, peer)
-    }
-
-    /// What hyper gets of this answer and the end after it, if it reads so many bytes at once.
-    async fn passed((mut wire, mut peer): (Wire, Peer), answer: &str, room: usize) -> String {
-        peer.write_all(answer.as_bytes()).expect("written");
-        peer.shutdown(Shutdown::Write).expect("shut down");
-        let (mut passed, mut buffer) = (Vec::new(), vec![0; room]);
-        while let read @ 1.. = wire.read(&mut buffer).await.expect("read") {
-            passed.extend_from_slice(&buffer[..read]);
-        }
-        String::from_utf8(passed).expect("text")
-    }
-
-    #[tokio::test]
-    async fn an_interim_answer_that_comes_alone_does_not_look_like_the_end() {
-        let answer = "HTTP/1.1 200 OK\r\nX: y\r\n\r\n{}";
-        for room in [INTERIM.len(), 1024] {
-            let (mut wire, peer) = connected().await;
-            wire.write_all(b"GET").await.expect("written");
-            let got = passed((wire, peer), &format!("{INTERIM}{answer}"), room).await;
-            assert_eq!(got, answer, "{room} bytes at once");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_head_that_is_cut_off_is_passed_on_with_the_end_after_it() {
-        for cut in ["HTTP/1.1 20", "HTTP/1.1 200 OK\r\nT"] {
-            let (mut wire, peer) = connected().await;
-            wire.write_all(b"GET").await.expect("written");
-            assert_eq!(passed((wire, peer), cut, 1024).await, cut);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_request_may_be_written_from_several_buffers_at_once() {
-        let (mut wire, mut peer) = connected().await;
-        assert!(wire.is_write_vectored());
-        let buffers = [io::IoSlice::new(b"GET"), io::IoSlice::new(b" /")];
-        assert_eq!(wire.write_vectored(&buffers).await.expect("written"), 5);
-        let mut request = [0; 5];
-        peer.read_exact(&mut request).expect("read");
-        assert_eq!(&request, b"GET /");
-        assert_eq!(passed((wire, peer), INTERIM, 1024).await, "", "an answer is expected");
+        f.debug_struct("Wire").finish_non_exhaustive()
     }
 }

@@ -130,7 +130,7 @@ async fn an_old_connection_is_replaced_by_a_new_one_however_busy_it_is() {
     let (gateway, _accepting) = Gateway::of(2);
     gateway.ask().await;
     gateway.ask_until_it_is_old().await;
-    // Its sender is dropped, and the task that drives it has to run to close it.
+    // The task that replaces it has to run.
     let ended =
         tokio::task::spawn_blocking(move || gateway.ended.recv_timeout(Duration::from_secs(20)));
     assert_eq!(ended.await.expect("no panic"), Ok(0));
@@ -223,6 +223,20 @@ async fn a_connection_that_nobody_uses_is_closed_though_no_call_comes() {
         advance(SECOND).await;
     }
     assert_eq!(endpoint.idle.kept().connections.len(), 0);
+}
+
+/// It would count as open, and take a file, for as long as a good one may be idle.
+#[tokio::test]
+async fn a_connection_that_the_gateway_has_closed_is_closed_soon_though_no_call_comes() {
+    let (listener, endpoint) = listening(LONG);
+    let [closed, good] = [open(&endpoint).await, open(&endpoint).await];
+    drop(listener.accept().expect("accepted"));
+    let _good = listener.accept().expect("accepted");
+    pause();
+    assert_eq!((keep(&endpoint, closed), keep(&endpoint, good)), (1, 2));
+    assert_eq!(endpoint.open.get(), 2);
+    sleep(LOOK_MAX * 3 / 2).await;
+    assert_eq!((endpoint.idle.kept().connections.len(), endpoint.open.get()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,17 @@ use http::header::RETRY_AFTER;
 
 use super::*;
 
+impl Reply {
+    /// A whole answer.
+    pub(in crate::gateway) fn of(status: u16, headers: &[(HeaderName, &str)], body: &[u8]) -> Self {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let headers = headers.iter();
+        let headers =
+            headers.map(|(name, value)| (name.clone(), value.parse().expect("a value"))).collect();
+        Self::new((status, headers), Ok(body), true)
+    }
+}
+
 #[track_caller]
 fn check_guid(pairs: &[(&'static str, &str)], expected: Option<&str>) {
     let headers = pairs
@@ -52,8 +63,7 @@ fn only_a_call_that_was_open_makes_an_overlap() {
 }
 
 fn reply(status: u16, body: &[u8]) -> Reply {
-    let head = http::Response::builder().status(status).header(RETRY_AFTER, "1").body(());
-    let mut reply = Reply::new(head.expect("a head").into_parts().0, Ok(body), true);
+    let mut reply = Reply::of(status, &[(RETRY_AFTER, "1")], body);
     let now = Instant::now();
     reply.exchanged = Some([now, now + Duration::from_secs(1)]);
     reply
@@ -94,12 +104,8 @@ fn a_server_is_broken_for_its_address_where_callers_are_not_told_that_it_is_busy
     let statuses = [500, 502, 503, 504]
         .map(|status| [None, Some("soon"), Some("7")].map(|wait| (status, wait)));
     for (status, wait) in statuses.into_iter().flatten() {
-        let mut head = http::Response::builder().status(status);
-        if let Some(wait) = wait {
-            head = head.header(RETRY_AFTER, wait);
-        }
-        let head = head.body(()).expect("a head").into_parts().0;
-        let reply = Reply::new(head, Ok(b""), true);
+        let headers: Vec<_> = wait.into_iter().map(|wait| (RETRY_AFTER, wait)).collect();
+        let reply = Reply::of(status, &headers, b"");
         let is_broken = (status, wait) != (503, Some("7"));
         assert_eq!(reply.is_of_broken_server(), is_broken, "{status} {wait:?}");
         let is_told = matches!(reply.into_verdict(None), Err(CallError::HttpStatus { .. }));
@@ -125,9 +131,8 @@ fn a_server_is_broken_only_where_an_error_of_its_own_comes_without_an_envelope()
 }
 
 /// An answer with one more header.
-fn reply_with(status: u16, (name, value): (HeaderName, &str), body: &str) -> Reply {
-    let head = http::Response::builder().status(status).header(name, value).body(());
-    Reply::new(head.expect("a head").into_parts().0, Ok(body.as_bytes()), true)
+fn reply_with(status: u16, header: (HeaderName, &str), body: &str) -> Reply {
+    Reply::of(status, &[header], body.as_bytes())
 }
 
 #[test]
@@ -178,10 +183,8 @@ fn a_guid_that_a_gateway_gives_as_its_retcode_is_hidden() {
 
 #[test]
 fn all_cookies_of_an_answer_are_kept() {
-    let head = http::Response::builder().header(SET_COOKIE, "a=1").header(SET_COOKIE, "b=2");
-    let head = head.body(()).expect("a head").into_parts().0;
     let cookies = Cookies::default();
-    Reply::new(head, Ok(b""), true).set_cookies(&cookies);
+    Reply::of(200, &[(SET_COOKIE, "a=1"), (SET_COOKIE, "b=2")], b"").set_cookies(&cookies);
     assert_eq!(cookies.header(), Some(HeaderValue::from_static("a=1; b=2")));
 }
 

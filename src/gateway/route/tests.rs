@@ -273,8 +273,7 @@ async fn while_all_are_tripped_the_one_that_is_probed_next_may_be_a_later_one() 
 }
 
 fn reply(status: u16, body: &'static str) -> Reply {
-    let head = http::Response::builder().status(status).body(()).expect("a head");
-    Reply::new(head.into_parts().0, Ok(body.as_bytes()), true)
+    Reply::of(status, &[], body.as_bytes())
 }
 
 type Asked = fn() -> Result<Reply, Failure>;

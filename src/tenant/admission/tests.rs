@@ -122,7 +122,7 @@ async fn a_request_that_is_given_up_is_held_against_the_agents_turn() {
     assert!(turn.take_closing().is_none());
     let mut seat = admission.seat(None, &mut turn, (SHORT, &repeats));
     assert!(seat.move_to(7).await.is_ok(), "it has no place to move");
-    seat.given_up(Closing::of(tokio::spawn(std::future::pending())));
+    seat.given_up(Closing::of(std::future::pending()));
     assert!(turn.take_closing().is_some());
 }
 

@@ -370,7 +370,7 @@ mod tests {
     async fn a_turn_is_kept_until_the_gateway_has_noticed_that_its_request_was_given_up() {
         let agents = agents(8);
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
-        let closing = tokio::spawn(async move { drop(closed.await) });
+        let closing = async move { drop(closed.await) };
         let mut turn = agents.turn(agent(1001), None).await.unwrap();
         turn.hold_for(Closing::of(closing));
         drop(turn);
@@ -384,7 +384,7 @@ mod tests {
         assert!((moment..2 * moment).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 
         // A peer that never closes the connection does not block the agent for ever.
-        next.hold_for(Closing::of(tokio::spawn(pending())));
+        next.hold_for(Closing::of(pending()));
         drop(next);
         agents.turn(agent(1001), None).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(3));

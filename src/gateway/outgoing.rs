@@ -1,0 +1,111 @@
+//! A request as it is written.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+/// The bytes of a request, and how many of them have been written. It has no `Debug`, since it may have a Guid and a
+/// password.
+pub(super) struct Outgoing {
+    head: Vec<u8>,
+    body: Bytes,
+    written: usize,
+    is_flushed: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(head: Vec<u8>, body: Bytes) -> Self {
+        Self { head, body, written: 0, is_flushed: false }
+    }
+
+    /// Writes what the stream takes. Ready when it has taken everything.
+    pub(super) fn poll_write(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let [head, body] = self.rest();
+            if head.is_empty() && body.is_empty() {
+                break;
+            }
+            let stream = Pin::new(&mut *stream);
+            let written = if body.is_empty() {
+                stream.poll_write(context, head)
+            } else {
+                // Together, so that they fit into one packet.
+                stream.poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(body)])
+            };
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        if !self.is_flushed {
+            ready!(Pin::new(stream).poll_flush(context))?;
+            // A poll waits long for its answer, and needs no memory for this meanwhile.
+            *self = Self { is_flushed: true, ..Self::new(Vec::new(), Bytes::new()) };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether everything has left.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_flushed
+    }
+
+    /// What has not been written of the head, and of the body.
+    fn rest(&self) -> [&[u8]; 2] {
+        let of_body = self.written.saturating_sub(self.head.len());
+        let parts = [(&*self.head, self.written.min(self.head.len())), (&*self.body, of_body)];
+        parts.map(|(part, written)| part.get(written..).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// What arrives of a request whose peer takes so many bytes at once.
+    async fn written(head: &str, body: &'static str, room: usize) -> String {
+        let (mut near, mut far) = tokio::io::duplex(room);
+        let mut outgoing = Outgoing::new(head.into(), Bytes::from_static(body.as_bytes()));
+        let reading = async {
+            let mut read = vec![0; head.len() + body.len()];
+            far.read_exact(&mut read).await.expect("read");
+            String::from_utf8(read).expect("text")
+        };
+        assert!(!outgoing.is_done());
+        let writing = std::future::poll_fn(|context| outgoing.poll_write(&mut near, context));
+        let (result, read) = tokio::join!(writing, reading);
+        result.expect("written");
+        assert!(outgoing.is_done());
+        read
+    }
+
+    #[tokio::test]
+    async fn a_request_is_written_in_as_many_pieces_as_its_peer_takes() {
+        for (head, body) in [("GET / HTTP/1.1\r\n\r\n", ""), ("PUT", "{}"), ("", "{}"), ("", "")] {
+            for room in [1, 2, 3, 4, 1000] {
+                assert_eq!(written(head, body, room).await, [head, body].concat(), "{room}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_more_is_an_error() {
+        let (mut near, far) = tokio::io::duplex(1);
+        drop(far);
+        let mut outgoing = Outgoing::new(b"GET".to_vec(), Bytes::new());
+        let writing = std::future::poll_fn(|context| outgoing.poll_write(&mut near, context));
+        assert!(writing.await.is_err());
+        assert!(!outgoing.is_done());
+    }
+}
