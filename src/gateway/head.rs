@@ -93,13 +93,14 @@ impl HeadReader {
     /// ends.
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<Option<(Head, usize)>, BadHead> {
         while let Some(length) = memchr(b'\n', part(bytes, self.searched..bytes.len())) {
-            let line = self.line..self.searched + length + 1;
-            (self.line, self.searched) = (line.end, line.end);
-            if line.end > MAX_HEAD_BYTES {
+            let end = self.searched + length + 1;
+            let line = self.line..end;
+            (self.line, self.searched) = (end, end);
+            if end > MAX_HEAD_BYTES {
                 return Err(BadHead::TooLong);
             }
             if let Some(head) = self.read_line(bytes, line)? {
-                return Ok(Some((head, self.line)));
+                return Ok(Some((head, end)));
             }
         }
         self.searched = bytes.len();
