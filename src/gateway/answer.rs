@@ -84,12 +84,14 @@ impl Answer {
         End::Cut(if is_begun { format!("the answer was cut: {cause}") } else { cause.into() })
     }
 
-    /// The version that the gateway speaks, if it will read another request from the connection, and has sent nothing
-    /// beyond the answer.
-    pub(super) fn keeps_open(&self) -> Option<Version> {
+    /// The version that the gateway speaks, if it will read another request from the connection after an answer that has
+    /// ended in this way, and has sent nothing beyond it.
+    pub(super) fn keeps_open(&self, end: &End) -> Option<Version> {
         let (head, body) = self.begun.as_ref()?;
-        let keeps_open = head.keeps_open && !body.is_to_the_end();
-        (keeps_open && !body.is_followed(&self.bytes)).then_some(head.version)
+        // The rest of an answer that was not read to its end would be taken for the next answer.
+        let has_ended = matches!(end, End::Whole) && !body.is_to_the_end();
+        let is_last = !head.keeps_open || body.is_followed(&self.bytes);
+        (has_ended && !is_last).then_some(head.version)
     }
 
     /// Status and headers, once they have come, and what has come of the body.

@@ -78,12 +78,10 @@ impl Exchange {
     /// request, and closed otherwise.
     pub(super) fn finish(self, end: End) -> Result<(Reply, Option<Connection>), Failure> {
         let Self { connection, outgoing, answer, sent } = self;
-        let version = answer.keeps_open().filter(|_| outgoing.is_done());
+        let version = answer.keeps_open(&end).filter(|_| outgoing.is_done());
         if let Some(mut reply) = answer.into_reply(&end) {
             let answered = Instant::now();
             reply.exchanged = Some([sent, answered]);
-            // The rest of an answer that was not read to its end would be taken for the next answer.
-            let version = version.filter(|_| reply.is_whole);
             let next = version
                 .and_then(|version| connection.after_answer(version, reply.keep_alive, answered));
             return Ok((reply, next));

@@ -30,8 +30,7 @@ pub fn read(bytes: &[u8], piece: usize) -> Read {
             break end;
         }
     };
-    let is_whole = matches!(end, End::Whole);
-    let next = answer.keeps_open().filter(|_| is_whole);
+    let next = answer.keeps_open(&end);
     let (head, body) = answer.into_parts();
     match end {
         End::Whole => Read { head, body, cut: None, next },

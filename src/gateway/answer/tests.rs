@@ -68,7 +68,7 @@ fn an_answer_ends_too_early_for_a_reason() {
         for piece in [1, 1000] {
             let (answer, end) = read(bytes.as_bytes(), piece);
             assert!(matches!(&end, End::Cut(cause) if cause == expected), "{bytes:?}: {end:?}");
-            assert_eq!(answer.keeps_open(), None, "{bytes:?}");
+            assert_eq!(answer.keeps_open(&end), None, "{bytes:?}");
         }
     }
 }
@@ -113,7 +113,7 @@ fn a_connection_is_kept_only_if_nothing_has_come_after_the_answer() {
     ] {
         let (answer, end) = read(bytes.as_bytes(), 1000);
         assert!(matches!(end, End::Whole), "{bytes:?}: {end:?}");
-        assert_eq!(answer.keeps_open(), next, "{bytes:?}");
+        assert_eq!(answer.keeps_open(&end), next, "{bytes:?}");
     }
 }
 
