@@ -63,8 +63,9 @@ impl Answer {
         }
         let (_, body) = self.begun.as_mut()?;
         match body.read(&mut self.bytes) {
+            // Whatever is malformed behind it, which may have come together with it or not.
+            _ if body.place().len() > MAX_BODY_BYTES => Some(End::TooLong),
             Err(bad) => Some(self.cut(&bad.to_string())),
-            Ok(_) if body.place().len() > MAX_BODY_BYTES => Some(End::TooLong),
             Ok(is_whole) => is_whole.then_some(End::Whole),
         }
     }

@@ -50,6 +50,16 @@ fn the_longest_body_is_read_in_however_many_pieces_it_comes_and_a_longer_one_is_
 }
 
 #[test]
+fn a_body_that_is_too_long_is_so_whatever_comes_behind_it() {
+    let bytes = in_chunks(&"x".repeat(MAX_BODY_BYTES + 1), 1000);
+    let bytes = bytes.strip_suffix("0\r\n\r\n").expect("the last chunk").to_owned() + "no chunk";
+    for piece in [999, 100_000] {
+        let (_, end) = read(bytes.as_bytes(), piece);
+        assert!(matches!(end, End::TooLong), "{end:?} in pieces of {piece}");
+    }
+}
+
+#[test]
 fn an_answer_ends_too_early_for_a_reason() {
     const CLOSED: &str = "the answer was cut: the gateway closed the connection";
     const UNBEGUN: &str = "connection closed before message completed";
