@@ -16,15 +16,33 @@ pub(super) struct Outgoing {
     body: Bytes,
     written: usize,
     is_flushed: bool,
+    /// Why the rest cannot be written, if it cannot.
+    failed: Option<io::ErrorKind>,
 }
 
 impl Outgoing {
     pub(super) fn new(head: Vec<u8>, body: Bytes) -> Self {
-        Self { head, body, written: 0, is_flushed: false }
+        Self { head, body, written: 0, is_flushed: false, failed: None }
     }
 
-    /// Writes what the stream takes. Ready when it has taken everything.
+    /// Writes what the stream takes. Ready when it has taken everything, or has failed. Then nothing more is written: TLS
+    /// may have taken bytes without saying so, and a server would get them twice.
     pub(super) fn poll_write(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let written = self.poll_rest(stream, context);
+        if let Poll::Ready(Err(error)) = &written {
+            self.failed = Some(error.kind());
+        }
+        written
+    }
+
+    fn poll_rest(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),
         context: &mut Context<'_>,
@@ -106,6 +124,49 @@ mod tests {
         let mut outgoing = Outgoing::new(b"GET".to_vec(), Bytes::new());
         let writing = std::future::poll_fn(|context| outgoing.poll_write(&mut near, context));
         assert!(writing.await.is_err());
+        assert!(!outgoing.is_done());
+    }
+
+    /// Fails once, and takes everything then.
+    #[derive(Default)]
+    struct FailsOnce {
+        has_failed: bool,
+        taken: usize,
+    }
+
+    impl AsyncWrite for FailsOnce {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if !self.has_failed {
+                self.has_failed = true;
+                return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+            }
+            self.taken += bytes.len();
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_after_a_failure() {
+        let mut stream = FailsOnce::default();
+        let mut outgoing = Outgoing::new(b"GET".to_vec(), Bytes::new());
+        for _ in 0..2 {
+            let writing = std::future::poll_fn(|context| outgoing.poll_write(&mut stream, context));
+            let failed = writing.await.map_err(|error| error.kind());
+            assert_eq!(failed, Err(io::ErrorKind::OutOfMemory));
+        }
+        assert_eq!(stream.taken, 0);
         assert!(!outgoing.is_done());
     }
 }
