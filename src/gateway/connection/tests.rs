@@ -230,7 +230,7 @@ async fn a_request_is_written_before_anything_is_taken_for_its_answer() {
     let (mut gateway, _) = listener.accept().expect("accepted");
     gateway.write_all(&[&b"\n"[..], ANSWER].concat()).expect("written");
     // This takes a byte, once tokio knows of it.
-    while connection.is_open() {
+    while connection.wire.unusable(false).is_none() {
         tokio::task::yield_now().await;
     }
     let mut exchange = Exchange::new(connection, Outgoing::new(REQUEST.into(), Bytes::new()));
