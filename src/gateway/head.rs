@@ -125,8 +125,9 @@ impl HeadReader {
             }
             return Ok(None);
         };
-        // The first line has no header to continue.
-        if matches!(text, [b' ' | b'\t', ..]) && !self.before.is_empty() {
+        // A line without a colon is no header that could be continued; before the first one there is none at all.
+        let has_colon = |line| memchr(b':', part(bytes, line)).is_some();
+        if matches!(text, [b' ' | b'\t', ..]) && has_colon(self.before.clone()) {
             unfold(bytes, self.before.end);
             self.before.end = line.end;
             return Ok(None);

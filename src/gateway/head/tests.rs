@@ -127,6 +127,8 @@ fn a_line_may_go_on_in_the_next() {
     // The first one continues none.
     header(" x\r\n\tDate: y\r\nDate: z\r\n", &DATE, &["z"]);
     header("Server: x\r\n Date: y\r\nDate: z\r\n", &DATE, &["z"]);
+    // A name does not go on in the next line.
+    header("Date\r\n : x\r\n y\r\nDate: z\r\n", &DATE, &["z"]);
     header("Date: x\r\n \u{1}\r\n y\r\n", &DATE, &[]);
     header("Content-Type: x;\r\n charset=GBK\r\n", &CONTENT_TYPE, &["x;   charset=GBK"]);
 }
