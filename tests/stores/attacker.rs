@@ -13,7 +13,10 @@ use ccgateway_sim::{Interface, Options};
 use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge, asked, until_within};
 use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 
-use crate::callee::{self, CREDENTIALS, sign_ins};
+use crate::{
+    callee::{self, CREDENTIALS, sign_ins},
+    support::all_listen_to,
+};
 
 /// The attacker's connection.
 pub(crate) struct Attacker(MultiplexedConnection);
@@ -77,6 +80,7 @@ async fn events_with_numbers_from_beyond_stop_no_replica_and_are_told_to_nobody(
     let mut attacker = Attacker::of(&server).await;
     let mut watches = [left.watch(&[], None).await, right.watch(&[], None).await];
     let what = r#"{"session":{"state":"gone","cause":"canary-forged"}}"#;
+    all_listen_to(&key("news"), &server, 2).await;
     for number in BEYOND {
         attacker.publish("news", format!("{number} 1002 {what}")).await;
     }
@@ -171,6 +175,7 @@ async fn events_that_no_replica_has_sealed_or_that_come_again_are_told_to_nobody
     let (_, fields) = kept.last().expect("an event");
     let sealed = fields.last().expect("sealed");
     let now = micros_now() / 1000;
+    all_listen_to(&key("news"), &server, 1).await;
     // What was told before, under another number, and what was never told.
     attacker.publish("news", format!("{}-7 {sealed}", now + 10)).await;
     attacker.publish("news", format!("{}-8 {}", now + 10, sealed.replace('a', "b"))).await;
@@ -204,6 +209,7 @@ fn hex(words: &str) -> String {
 async fn records_that_no_replica_has_sealed_end_no_session_and_raise_no_version() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
     let (left, right) = (callee::start(&site, &server).await, callee::start(&site, &server).await);
+    all_listen_to(&key("changed"), &server, 2).await;
     let mut attacker = Attacker::of(&server).await;
     left.sign_in(1001).await.expect("signed in");
     right.set_busy(1001).await.expect("accepted");

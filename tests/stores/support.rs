@@ -135,11 +135,16 @@ impl Replica {
     }
 }
 
-/// Waits until so many replicas hear what is published on a server of the test's own.
+/// Waits until so many replicas hear which sessions change, on a server of the test's own.
 pub(crate) async fn all_listen(server: &RedisServer, count: u64) {
+    all_listen_to("test:{acme}:changed", server, count).await;
+}
+
+/// Waits until so many replicas hear what is published in this channel, on a server of the test's own.
+pub(crate) async fn all_listen_to(channel: &str, server: &RedisServer, count: u64) {
     let mut connection = server.connection().await;
     let mut question = ::redis::cmd("PUBSUB");
-    question.arg("NUMSUB").arg("test:{acme}:changed");
+    question.arg("NUMSUB").arg(channel);
     until_asked("all to listen", async || {
         let answer = question.query_async::<(String, u64)>(&mut connection).await;
         answer.expect("Redis answers").1 == count
