@@ -107,6 +107,7 @@ async fn the_demo_takes_free_ports_where_its_own_are_taken() {
 }
 
 /// Runs a scenario to its end; gives what it printed, in lines that fit a terminal.
+/// Plays a scenario. Returns what was printed, as one line.
 async fn scenario(name: &str) -> String {
     let mut command = bridge();
     command.arg("demo").args(FREE).args(["--scenario", name]);
@@ -115,7 +116,8 @@ async fn scenario(name: &str) -> String {
     for line in printed.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    printed
+    // Where lines are broken depends on how many digits the times have.
+    printed.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test]
@@ -130,9 +132,9 @@ async fn the_failover_shows_that_the_other_site_takes_the_calls() {
     let printed = scenario("failover").await;
     let (_, after) = printed.split_once("the first site dies").expect("it does");
     let (gone, _) = after.split_once("the first site is back").expect("it comes back");
-    let is_of_the_other = |line: &str| line.contains("(0 + ") && !line.contains("(0 + 0 ");
-    assert!(gone.lines().any(is_of_the_other), "{printed}");
-    assert!(printed.trim_end().ends_with("the end"), "{printed}");
+    let is_of_the_other = |rest: &str| !rest.starts_with("0 ");
+    assert!(gone.split("(0 + ").skip(1).any(is_of_the_other), "{printed}");
+    assert!(printed.ends_with("the end"), "{printed}");
 }
 
 #[tokio::test]
