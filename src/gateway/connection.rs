@@ -1,4 +1,5 @@
 //! One connection to a gateway.
+
 use std::time::Duration;
 
 use http::Version;
