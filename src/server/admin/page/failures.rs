@@ -76,11 +76,11 @@ fn row(html: &mut Html, group: &FailureGroup, status: &Status) {
 fn what_happened(html: &mut Html, failure: &Failure) {
     cell(html, "happened", "").text(&failure.error);
     if let Some(said) = &failure.gateway_message {
-        html.raw(" <span class=\"quiet\">The gateway says: ").text(said).raw("</span>");
+        html.raw(". <span class=\"quiet\">The gateway says: ").text(said).raw("</span>");
     }
     // Some errors say so themselves.
     if failure.outcome == Outcome::Unknown && !failure.error.contains("may have changed") {
-        html.raw(" <span class=\"warn\">The agent may have changed.</span>");
+        html.raw(". <span class=\"warn\">The agent may have changed.</span>");
     }
     html.raw("</td>");
 }

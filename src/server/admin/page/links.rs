@@ -23,12 +23,12 @@ pub(super) fn navigation(html: &mut Html, book: Option<&Book>) {
 
 /// What a page of the book says, as a link if it is known where the book is.
 pub(super) fn advice(html: &mut Html, book: Option<&Book>, page: &'static str) {
-    html.raw(" <span class=\"quiet\">");
+    html.raw(" <span class=\"quiet\">(");
     match book {
         Some(book) => to_book(html, book, page).raw("what to do</a>"),
         None => html.raw("what to do: docs/").raw(page),
     };
-    html.raw("</span>");
+    html.raw(")</span>");
 }
 
 /// Begins a link to a page of the book, or to a section of it.
