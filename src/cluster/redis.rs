@@ -33,7 +33,7 @@ use tokio::{
 
 pub(crate) use self::backoff::LONGEST_PAUSE;
 use self::{
-    dial::{Connection, Dialer},
+    dial::{Connection, Dialer, longest_attempt},
     keys_outage::KeysOutage,
     refusal::Cure,
     slot::{Attempts, Open, Slot, Wanted},
@@ -125,14 +125,13 @@ struct Failure {
 impl Link {
     /// Makes a link. It connects when it is first used.
     pub fn new(config: &config::Redis) -> Self {
-        let attempt = config.timeouts.connect.max(config.timeouts.command);
         let inner = Inner {
             dialer: Dialer::new(config),
             timeouts: config.timeouts.clone(),
             slot: Mutex::default(),
             attempts: Arc::default(),
             moves: watch::Sender::default(),
-            health: Health::new(attempt),
+            health: Health::new(longest_attempt(config)),
             commands: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         };

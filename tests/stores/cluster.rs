@@ -163,3 +163,16 @@ async fn a_node_that_is_gone_stops_nobody_and_is_told_when_it_is_back() {
     eventually("nothing to be left", || left.store.unsynced() == 0).await;
     right.hears(1001, Some("second")).await;
 }
+
+/// Of a machine that is gone, too, nothing comes back.
+#[tokio::test]
+async fn a_node_that_does_not_answer_keeps_nobody_from_connecting_to_the_others() {
+    let cluster = Cluster::start().await;
+    let tenant = cluster.tenant_of(1).await;
+    let ports = cluster.0.each_ref().map(RedisServer::port);
+    cluster.0[0].freeze();
+    let shared = Shared::new(&store_config(redis(Topology::Cluster, &ports), &[1]));
+    let store = SharedStore::start(&shared, &tenant, CAPACITY);
+    store.put(agent(1001), made("a")).await.expect("known here");
+    eventually("Redis to be told", || store.unsynced() == 0).await;
+}

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use ::redis::{
@@ -22,7 +23,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use super::names::Names;
-use crate::config::{Redis, RedisNode, Sentinel, Topology};
+use crate::config::{Redis, RedisNode, RedisTimeouts, Sentinel, Topology};
 
 /// Makes connections to the servers in the configuration.
 #[derive(Debug)]
@@ -84,8 +85,9 @@ impl Dialer {
             }
             Topology::Cluster => {
                 let client = self.cluster()?;
-                let connecting = client.get_async_connection();
-                Ok((Connection::Cluster(self.in_time(connecting).await?), None))
+                let limit = longest_attempt(&self.config());
+                let connection = within(limit, client.get_async_connection()).await?;
+                Ok((Connection::Cluster(connection), None))
             }
         }
     }
@@ -200,11 +202,7 @@ impl Dialer {
 
     async fn in_time<T>(&self, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
         let limit = self.config().timeouts.connect;
-        timeout(limit, work).await.unwrap_or_else(|_elapsed| {
-            let limit = humantime::format_duration(limit);
-            let message = format!("no connection within {limit}");
-            Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
-        })
+        within(limit, work).await
     }
 
     fn cluster(&self) -> RedisResult<ClusterClient> {
@@ -244,6 +242,26 @@ impl Tried {
     fn failed(&self) -> MutexGuard<'_, Vec<(RedisNode, RedisError)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long an attempt to ask Redis may take: to open a connection, or to get an answer.
+pub(super) fn longest_attempt(config: &Redis) -> Duration {
+    let RedisTimeouts { connect, command, .. } = config.timeouts;
+    match config.topology {
+        // The library connects to all addresses of the configuration at once, asks one of them which nodes there are, and
+        // connects to all of those at once. One that does not answer may be among both, and keeps the others waiting.
+        Topology::Cluster => (connect + command) * 2,
+        Topology::Standalone | Topology::Sentinel(_) => connect.max(command),
+    }
+}
+
+/// The result of this work, or an error if it takes longer than that.
+async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(limit, work).await.unwrap_or_else(|_elapsed| {
+        let limit = humantime::format_duration(limit);
+        let message = format!("no connection within {limit}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
+    })
 }
 
 fn credentials(config: &Redis) -> (Option<&str>, Option<&SecretString>) {
