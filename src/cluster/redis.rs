@@ -208,6 +208,11 @@ impl Link {
         self.inner.health.last_outage(&self.keys_outage)
     }
 
+    /// What Redis refuses for these keys, or did a moment ago; `None`: nothing. In a cluster, others may refuse something.
+    pub fn refusing(&self) -> Option<Refusal> {
+        self.keys_outage.refusing()
+    }
+
     /// Waits until Redis goes down or begins to refuse something.
     pub async fn worse(&self) {
         self.inner.health.worse().await;

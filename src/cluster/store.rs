@@ -188,11 +188,9 @@ impl Inner {
             // If Redis has lost the session, it will be written again. What is known here is good.
             let known = self.local.entry(agent);
             let is_live = known.as_ref().is_some_and(|known| known.live().is_some());
-            return match self.link.state() {
+            return match self.link.refusing() {
                 // Another replica may know a session that it cannot store.
-                LinkState::Refusing(refusal) if !is_live && !refusal.is_about_one_key() => {
-                    Err(StoreError::Refused(refusal.into()))
-                }
+                Some(refusal) if !is_live => Err(StoreError::Refused(refusal.into())),
                 _ => Ok(known),
             };
         };

@@ -6,7 +6,7 @@ use ccgateway_bridge::{
     cluster::{Shared, SharedStore, redis::LinkState},
     config::Topology,
     id::TenantId,
-    session::SessionStore as _,
+    session::{SessionStore as _, StoreError},
 };
 use ccgateway_test_support::{RedisServer, until_asked};
 
@@ -144,6 +144,9 @@ async fn what_one_node_refuses_for_a_while_is_an_outage_for_the_tenants_whose_ke
     assert_eq!((refused.unsynced(), stored.unsynced()), (1, 0));
     assert!(refused.last_outage().is_some());
     assert_eq!(stored.last_outage(), None);
+    let unknown = refused.load(agent(1002)).await;
+    assert!(matches!(unknown, Err(StoreError::Refused(_))), "others may know it: {unknown:?}");
+    assert!(stored.load(agent(1002)).await.expect("asked").is_none());
 }
 
 #[tokio::test]

@@ -5,12 +5,25 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::Refusal;
 use crate::session::LastOutage;
 
-/// The last outage for keys that are at one server, as it was met by those who ask for them. A server that refuses for a while
+/// The last outage for keys that are at one server, and what it refuses, as met by those who ask for them. A server that refuses for a while
 /// what it is asked is as good as away for its own keys only.
 #[derive(Debug, Default)]
-pub(super) struct KeysOutage(Mutex<Option<LastOutage>>);
+pub(super) struct KeysOutage(Mutex<Met>);
+
+/// What was met when these keys were asked for.
+#[derive(Debug, Default)]
+struct Met {
+    outage: Option<LastOutage>,
+    /// What was refused last, of whatever kind, and when.
+    refused: Option<(Refusal, Instant)>,
+}
+
+/// A server counts as refusing until it has refused nothing for this time. If its memory is nearly full, it takes some writes
+/// and refuses others. If its user lacks some rights, other commands still work.
+pub(super) const REFUSING_FOR: Duration = Duration::from_secs(5);
 
 /// If Redis is away again after at most this time and that of an attempt, that is still the same outage: while it refuses, it is
 /// tried again about once a second.
@@ -21,18 +34,39 @@ impl KeysOutage {
     /// may be what joins this refusal to an earlier one.
     pub(super) fn goes_on(&self, common: Option<LastOutage>, attempt: Duration) {
         let (until, length) = (Instant::now(), Duration::ZERO);
-        let mut outage = self.lock();
-        let before = latest(*outage, common);
-        *outage = latest(before, Some(LastOutage { until, length, attempt }));
+        let mut met = self.lock();
+        let before = latest(met.outage, common);
+        met.outage = latest(before, Some(LastOutage { until, length, attempt }));
+    }
+
+    /// The server refuses something, though not for one key alone.
+    pub(super) fn refused(&self, refusal: &Refusal) {
+        let mut met = self.lock();
+        // Refused writes are reported rather than refused reads.
+        let known = met.refusing().filter(|known| known.scope() > refusal.scope());
+        let told = known.unwrap_or(refusal).clone();
+        met.refused = Some((told, Instant::now()));
+    }
+
+    /// What is refused for these keys; `None`: nothing has been for a while.
+    pub(super) fn refusing(&self) -> Option<Refusal> {
+        self.lock().refusing().cloned()
     }
 
     /// The last outage for these keys, where `common` is that for all.
     pub(super) fn last(&self, common: Option<LastOutage>) -> Option<LastOutage> {
-        latest(*self.lock(), common)
+        latest(self.lock().outage, common)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<LastOutage>> {
+    fn lock(&self) -> MutexGuard<'_, Met> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Met {
+    fn refusing(&self) -> Option<&Refusal> {
+        let (refusal, at) = self.refused.as_ref()?;
+        (at.elapsed() < REFUSING_FOR).then_some(refusal)
     }
 }
 
@@ -53,6 +87,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::session::Scope;
 
     const SECOND: Duration = Duration::from_secs(1);
     const LONG: Duration = Duration::from_secs(60);
@@ -96,5 +131,22 @@ mod tests {
         advance(SECOND).await;
         let another = Some(outage(Duration::ZERO));
         assert_eq!(keys.last(another), Some(outage(begun.elapsed())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_known_for_a_while_and_writes_come_before_reads() {
+        let keys = KeysOutage::default();
+        let reads = Refusal::for_tests("NOPERM", Scope::Reads);
+        let writes = Refusal::for_tests("OOM", Scope::Writes);
+        assert_eq!(keys.refusing(), None);
+        for (refused, told) in [(&reads, &reads), (&writes, &writes), (&reads, &writes)] {
+            advance(REFUSING_FOR.saturating_sub(SECOND)).await;
+            keys.refused(refused);
+            assert_eq!(keys.refusing().as_ref(), Some(told));
+        }
+        advance(REFUSING_FOR).await;
+        assert_eq!(keys.refusing(), None);
+        keys.refused(&reads);
+        assert_eq!(keys.refusing(), Some(reads));
     }
 }

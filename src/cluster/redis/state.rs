@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{
     LinkError, Refusal,
-    keys_outage::{KeysOutage, latest},
+    keys_outage::{KeysOutage, REFUSING_FOR, latest},
 };
 use crate::session::{LastOutage, StoreState};
 
@@ -49,11 +49,6 @@ struct Now {
     /// The last time that Redis did not answer. What it refuses is an outage for some keys only.
     outage: Option<LastOutage>,
 }
-
-/// Redis counts as refusing until it has refused nothing for this time. If its memory is nearly
-/// full, it takes some writes and refuses others. If its user lacks some rights, other commands
-/// still work.
-const REFUSING_FOR: Duration = Duration::from_secs(5);
 
 impl LinkState {
     /// Whether Redis does what it is asked, as far as is known.
@@ -119,6 +114,9 @@ impl Health {
         (now.refused, now.answered) = (answered, answered);
         if matches!(now.state, LinkState::Down(_)) {
             now.was_away(self.attempt);
+        }
+        if !refusal.is_about_one_key() {
+            keys.refused(refusal);
         }
         if refusal.passes() {
             keys.goes_on(now.outage, self.attempt);

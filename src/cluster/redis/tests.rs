@@ -67,8 +67,9 @@ async fn in_a_cluster_a_refusal_is_an_outage_only_for_the_keys_that_were_asked_f
         let link = Link::new(&config::Redis { topology, ..alone.clone() });
         let (one, another) = (link.for_keys(), link.for_keys());
         one.clone().note(&refused(), Repeat::Once);
-        assert!(one.last_outage().is_some());
+        assert!(one.last_outage().is_some() && one.refusing().is_some());
         assert_eq!(another.last_outage().is_some(), is_for_all, "{:?}", another.last_outage());
+        assert_eq!(another.refusing().is_some(), is_for_all);
         assert!(!another.state().is_good(), "that is the state of all");
 
         one.note(&Err::<(), _>(LinkError::Silent(Duration::ZERO)), Repeat::Once);
