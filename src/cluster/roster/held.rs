@@ -161,13 +161,16 @@ impl Held {
         }
     }
 
-    /// Gives up a lease. The caller has to tell the store by the request `asked`.
-    pub(super) fn release(&mut self, agent: AgentId, asked: Asked) {
-        self.leases.remove(&agent);
-        // After that time no answer to an older request can come.
-        let kept = self.length * LOOKED_AFTER;
-        self.released.retain(|_, release| release.at.elapsed() <= kept);
-        self.released.insert(agent, Release { asked, at: Instant::now(), is_taken: false });
+    /// Gives up the leases of these agents. The caller has to tell the store by the request `asked`.
+    pub(super) fn release(&mut self, agents: &[AgentId], asked: Asked) {
+        let (at, kept) = (Instant::now(), self.length * LOOKED_AFTER);
+        // After that time no answer to an older request can come. Once for all of these: a replica that comes or goes moves
+        // thousands, and whoever is about to poll waits for this.
+        self.released.retain(|_, release| at.saturating_duration_since(release.at) <= kept);
+        for agent in agents {
+            self.leases.remove(agent);
+            self.released.insert(*agent, Release { asked, at, is_taken: false });
+        }
     }
 
     /// Notes that another replica has taken this released lease.

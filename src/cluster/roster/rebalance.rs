@@ -37,7 +37,7 @@ impl Roster {
         let listed: HashSet<AgentId> = agents.iter().filter(|agent| mine(agent)).copied().collect();
         // The list may have been lost since an agent was handed over to this replica.
         let known: HashSet<AgentId> = polls.known().into_iter().filter(mine).collect();
-        let held = self.held().agents();
+        let held: HashSet<AgentId> = self.held().agents().into_iter().collect();
         let unlisted: HashSet<AgentId> =
             held.iter().chain(&known).filter(|agent| mine(agent)).copied().collect();
         let unlisted = unlisted.difference(&listed).copied().collect();
@@ -184,16 +184,12 @@ impl Roster {
     }
 
     pub(super) async fn hand_over(&self, agents: Vec<AgentId>, polls: &dyn Polls) {
-        let mut finished = Vec::new();
+        let mut finished = agents;
         let asked: Asked = {
             let mut held = self.held();
             let asked = held.ask();
-            for agent in agents {
-                if polls.finish(agent) {
-                    held.release(agent, asked);
-                    finished.push(agent);
-                }
-            }
+            finished.retain(|agent| polls.finish(*agent));
+            held.release(&finished, asked);
             asked
         };
         // The replica that is to poll now may not have heard of the sessions, and somebody may have removed them.

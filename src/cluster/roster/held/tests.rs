@@ -59,7 +59,7 @@ async fn a_lease_lasts_from_its_request_and_ends_a_tenth_early() {
 async fn what_was_granted_before_a_release_is_gone_with_it() {
     let mut held = Held::none(LENGTH);
     let [before, release, after] = [held.ask(), held.ask(), held.ask()];
-    held.release(agent(101), release);
+    held.release(&[agent(101)], release);
     assert!(!held.granted(agent(101), before));
     assert!(held.agents().is_empty());
     assert!(held.granted(agent(101), release), "only what is older is gone");
@@ -168,9 +168,7 @@ async fn a_released_lease_is_looked_after_for_three_times_its_length_until_it_is
     for id in 101..=104 {
         assert!(held.granted(agent(id), asked));
     }
-    for id in 101..=103 {
-        held.release(agent(id), asked);
-    }
+    held.release(&[101, 102, 103].map(agent), asked);
     assert_eq!(held.agents(), [agent(104)]);
     held.taken(agent(101));
     held.saw(&[agent(102)], vec![(agent(102), ReplicaId(7))]);
@@ -184,11 +182,11 @@ async fn a_released_lease_is_looked_after_for_three_times_its_length_until_it_is
     advance(3 * LENGTH).await;
     assert_eq!(held.untaken(), [agent(103)]);
     let later = held.ask();
-    held.release(agent(106), later);
+    held.release(&[agent(106)], later);
     assert_eq!(held.released.len(), 4);
     advance(MOMENT).await;
     assert_eq!(held.untaken(), [agent(106)]);
-    held.release(agent(106), later);
+    held.release(&[agent(106)], later);
     assert_eq!(held.released.len(), 1, "the others can matter no more");
 }
 
@@ -196,7 +194,7 @@ async fn a_released_lease_is_looked_after_for_three_times_its_length_until_it_is
 async fn polls_that_end_without_a_lease_are_not_begun_again_and_those_with_one_keep_it() {
     let mut held = Held::none(LENGTH);
     let asked = held.ask();
-    held.release(agent(101), asked);
+    held.release(&[agent(101)], asked);
     held.assume(agent(101), asked);
     held.polls_ended(agent(101));
     assert_eq!((held.agents(), held.untaken()), (vec![], vec![]));
@@ -237,4 +235,16 @@ async fn whoever_is_left_behind_and_lost_again_is_left_alone_until_the_store_ans
 async fn requests_are_numbered_above_those_that_were_made_before() {
     let mut held = Held::after(LeaseRequest(50), LENGTH);
     assert_eq!([held.ask().request, held.ask().request], [51, 52].map(LeaseRequest));
+}
+
+/// A replica that comes or goes moves as many. To look through all of them for each one would take a minute.
+#[tokio::test]
+async fn to_release_many_leases_takes_time_in_proportion_to_their_number() {
+    let of = |id: u32| AgentId::parse(&id.to_string(), &(1..=u32::MAX)).unwrap();
+    let many: Vec<AgentId> = (1..=40_000).map(of).collect();
+    let mut held = Held::none(LENGTH);
+    let (asked, begun) = (held.ask(), Instant::now());
+    held.release(&many, asked);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(held.untaken().len(), many.len());
 }
