@@ -97,10 +97,13 @@ impl Tenant {
         let Some(effect) = accepted.command.interface.effect else {
             return Confirmation::Accepted(Unconfirmed::NotKept);
         };
-        if !self.is_polled(agent).await {
-            return Confirmation::Accepted(Unconfirmed::NotKept);
-        }
         let until = context.deadline.start_by().min(Instant::now() + within);
+        match timeout_at(until, self.is_polled(agent)).await {
+            Ok(true) => {}
+            Ok(false) => return Confirmation::Accepted(Unconfirmed::NotKept),
+            // Only the store knows the agent, and does not say in time.
+            Err(_elapsed) => return Confirmation::Accepted(Unconfirmed::NoEvent),
+        }
         let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after.newest()));
         let (reason, after, of_batch) =
             (accepted.command.reason(), accepted.after, accepted.of_batch);

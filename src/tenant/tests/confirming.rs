@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     others::Others,
-    world::{FAST, Setup, World, agent, context, prompt},
+    safekeeping::TestStores,
+    world::{FAST, Setup, UNPOLLED, World, agent, context, prompt},
 };
 use crate::{
     event::{Event, Fetched, GatewayEvent, What},
@@ -148,4 +149,20 @@ async fn an_event_that_another_replica_has_fetched_confirms_nothing_without_the_
     let confirmation = world.tenant.confirm(agent(1001), &accepted, within, &context()).await;
     assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::NoEvent));
     assert!(!world.asked(Interface::AgentStatus).is_empty(), "it was asked for");
+}
+
+/// As where another replica has made the change, and is asked here what came of it.
+#[tokio::test]
+async fn a_store_that_does_not_say_whether_the_agent_is_polled_delays_no_answer() {
+    let stores = TestStores::new(false);
+    let of_test = Some(stores.clone());
+    let setup = Setup { lines: &UNPOLLED, stores: of_test, ..Setup::default() };
+    let world = World::of(setup).await;
+    world.sign_in(1001).await;
+    let accepted = world.busy(1001).await.expect("accepted");
+    stores.store.hang();
+    let (soon, context) = (Duration::from_millis(50), context());
+    let confirming = world.tenant.confirm(agent(1002), &accepted, soon, &context);
+    let confirmation = timeout(LONG, confirming).await.expect("in time");
+    assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::NoEvent));
 }
