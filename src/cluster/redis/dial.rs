@@ -50,6 +50,9 @@ struct Tried(Mutex<Vec<(RedisNode, RedisError)>>);
 /// with seconds between, would outlast every caller.
 const CLUSTER_RETRIES: u32 = 3;
 const CLUSTER_WAIT_MS: (u64, u64) = (5, 50);
+/// How much later than the bridge the library gives up a command. Otherwise it may do so first, and send the command to the
+/// same node again, of which nobody knows whether it has carried it out.
+const CLUSTER_LATER: Duration = Duration::from_millis(100);
 
 impl Dialer {
     pub(super) fn new(config: &Redis) -> Self {
@@ -216,7 +219,7 @@ impl Dialer {
             .min_retry_wait(wait_min)
             .max_retry_wait(wait_max)
             .connection_timeout(timeouts.connect)
-            .response_timeout(timeouts.command)
+            .response_timeout(timeouts.command + CLUSTER_LATER)
             .tcp_settings(tcp(&config))
             .async_dns_resolver(self.names.clone());
         if let Some(username) = &config.username {
