@@ -197,9 +197,15 @@ impl Link {
         self.inner.failures.load(Ordering::Relaxed)
     }
 
-    /// The state of the link.
+    /// The state of the link. It is down also while one server of a cluster does not answer.
     pub fn state(&self) -> LinkState {
-        self.inner.health.state()
+        self.inner.health.shown()
+    }
+
+    /// The state of the link for these keys.
+    pub(super) fn state_for_keys(&self) -> LinkState {
+        let silence = self.keys_outage.silence();
+        silence.map_or_else(|| self.inner.health.state(), LinkState::Down)
     }
 
     /// The last outage of Redis for these keys, as far as this process knows; `None`: there was none. One in which Redis
@@ -232,18 +238,9 @@ impl Link {
         answer
     }
 
-    /// The error while Redis is known to be down and there is no connection. One is opened for those who come later: an
-    /// attempt may take seconds, and only a probe waits for it.
+    /// The error while Redis, or the server of these keys, is known not to answer. Only a probe asks then.
     fn outage(&self) -> Option<LinkError> {
-        let LinkState::Down(error) = self.state() else { return None };
-        // If it is locked, somebody is opening one already.
-        let attempts = self.inner.attempts.clone().try_lock_owned().ok();
-        if self.slot().open.is_some() {
-            return None;
-        }
-        if let Some(attempts) = attempts.filter(|it| it.too_early(Wanted::ForRequest).is_none()) {
-            self.start_dialing(attempts);
-        }
+        let error = self.keys_outage.silence().or_else(|| self.common_outage())?;
         self.inner.failures.fetch_add(1, Ordering::Relaxed);
         // Whatever has happened to another request, nothing of this one was sent.
         Some(match error {
@@ -252,13 +249,35 @@ impl Link {
         })
     }
 
+    /// The error while Redis is known to be down and there is no connection. One is opened for those who come later: an
+    /// attempt may take seconds, and only a probe waits for it.
+    fn common_outage(&self) -> Option<LinkError> {
+        let LinkState::Down(error) = self.inner.health.state() else { return None };
+        // If it is locked, somebody is opening one already.
+        let attempts = self.inner.attempts.clone().try_lock_owned().ok();
+        if self.slot().open.is_some() {
+            return None;
+        }
+        if let Some(attempts) = attempts.filter(|it| it.too_early(Wanted::ForRequest).is_none()) {
+            self.start_dialing(attempts);
+        }
+        Some(error)
+    }
+
     /// Records what an answer says about the state of Redis.
     fn note<T>(&self, answer: &Result<T, LinkError>, repeat: Repeat) {
         let Inner { health, failures, .. } = &*self.inner;
+        if matches!(answer, Ok(_) | Err(LinkError::Refused(_))) {
+            health.heard(&self.keys_outage);
+        }
         let Err(error) = answer else { return health.good() };
         failures.fetch_add(1, Ordering::Relaxed);
         match error {
             LinkError::Refused(refusal) => health.refused(refusal, &self.keys_outage),
+            // Its connection was kept, since the nodes of other keys answer.
+            LinkError::Silent(_) if self.is_connected_to_cluster() => {
+                health.silent(error, &self.keys_outage);
+            }
             // An idle connection may have been cut. That says nothing about Redis.
             LinkError::Broken(_) if repeat == Repeat::Never && health.state().is_good() => {}
             LinkError::Unsent(_) => {}
@@ -292,11 +311,16 @@ impl Link {
         let limit = self.inner.timeouts.command;
         let Ok(answer) = timeout(limit, request.send(&mut connection)).await else {
             // The peer may be gone without closing the connection. A new connection will show it.
-            self.discard(number);
+            if !self.answers_for_other_keys(number) {
+                self.discard(number);
+            }
             return Err(Failure::not_repeatable(LinkError::Silent(limit)));
         };
         let error = match answer {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                self.heard();
+                return Ok(answer);
+            }
             Err(error) => error,
         };
         let Some(refusal) = Refusal::of(&error, request.scope()) else {
@@ -304,6 +328,7 @@ impl Link {
             let error = LinkError::Broken(loggable_text(&error));
             return Err(Failure { error, is_repeatable: repeat == Repeat::Once });
         };
+        self.heard();
         // Redis answers with these codes before it does anything, so any command may be repeated.
         let is_repeatable = refusal.cure() == Cure::Reconnect && self.give_up_connection(number);
         Err(Failure { error: LinkError::Refused(refusal), is_repeatable })

@@ -43,7 +43,7 @@ impl RedisSealedValues {
         &self,
         question: impl Future<Output = Result<T, LinkError>>,
     ) -> Result<T, LinkError> {
-        if let LinkState::Down(error) = self.link.state() {
+        if let LinkState::Down(error) = self.link.state_for_keys() {
             return Err(error);
         }
         let unavailable = |error: &LinkError| {

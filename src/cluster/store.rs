@@ -364,7 +364,7 @@ impl Inner {
     /// The error if Redis is known to be down. Then callers do not wait for it again, and the task
     /// that syncs with Redis is woken: it notices when Redis is back.
     fn is_down(&self) -> Option<LinkError> {
-        let LinkState::Down(error) = self.link.state() else { return None };
+        let LinkState::Down(error) = self.link.state_for_keys() else { return None };
         self.unsynced.notify_one();
         Some(error)
     }

@@ -179,3 +179,30 @@ async fn a_node_that_does_not_answer_keeps_nobody_from_connecting_to_the_others(
     store.put(agent(1001), made("a")).await.expect("known here");
     eventually("Redis to be told", || store.unsynced() == 0).await;
 }
+
+#[tokio::test]
+async fn a_node_that_hangs_is_away_only_for_the_tenants_whose_keys_it_has() {
+    let cluster = Cluster::start().await;
+    let mut config = redis(Topology::Cluster, &[cluster.0[2].port()]);
+    // The connection is kept if others were answered by it within this time.
+    config.timeouts.heartbeat = Duration::from_secs(20);
+    let shared = Shared::new(&store_config(config, &[1]));
+    let hung = SharedStore::start(&shared, &cluster.tenant_of(0).await, CAPACITY);
+    let stored = SharedStore::start(&shared, &cluster.tenant_of(1).await, CAPACITY);
+    for store in [&hung, &stored] {
+        store.put(agent(1001), made("a")).await.expect("known here");
+    }
+    eventually("Redis to be told", || hung.unsynced() + stored.unsynced() == 0).await;
+
+    cluster.0[0].freeze();
+    for store in [&hung, &stored] {
+        store.put(agent(1001), made("b")).await.expect("known here");
+    }
+    assert_eq!((hung.unsynced(), stored.unsynced()), (1, 0));
+    hung.load(agent(1002)).await.expect_err("its node does not answer");
+    assert!(stored.load(agent(1002)).await.expect("asked").is_none());
+    assert!(matches!(shared.link().state(), LinkState::Down(_)), "somebody has to look at it");
+    cluster.0[0].thaw();
+    eventually("nothing to be left", || hung.unsynced() == 0).await;
+    assert!(hung.last_outage().is_some());
+}

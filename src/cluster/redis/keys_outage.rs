@@ -5,11 +5,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Refusal;
+use super::{LinkError, Refusal};
 use crate::session::LastOutage;
 
-/// The last outage for keys that are at one server, and what it refuses, as met by those who ask for them. A server that refuses for a while
-/// what it is asked is as good as away for its own keys only.
+/// The last outage for keys that are at one server, what it refuses, and whether it answers, as met by those who ask for them.
+/// A server that refuses for a while what it is asked is as good as away, but for its own keys only.
 #[derive(Debug, Default)]
 pub(super) struct KeysOutage(Mutex<Met>);
 
@@ -19,6 +19,21 @@ struct Met {
     outage: Option<LastOutage>,
     /// What was refused last, of whatever kind, and when.
     refused: Option<(Refusal, Instant)>,
+    silence: Option<Silence>,
+    /// When the server answered last.
+    answered: Option<Instant>,
+}
+
+/// The server does not answer, while others do.
+#[derive(Debug)]
+struct Silence {
+    error: LinkError,
+    /// Since when it may not answer: nobody knows when after its last answer that began.
+    since: Instant,
+    /// When that was noticed first.
+    noticed: Instant,
+    /// Until then it is not asked again but by a probe.
+    known_until: Instant,
 }
 
 /// A server counts as refusing until it has refused nothing for this time. If its memory is nearly full, it takes some writes
@@ -46,6 +61,38 @@ impl KeysOutage {
         let known = met.refusing().filter(|known| known.scope() > refusal.scope());
         let told = known.unwrap_or(refusal).clone();
         met.refused = Some((told, Instant::now()));
+    }
+
+    /// The server has answered, with whatever. Returns whether it did not before, while others did.
+    pub(super) fn answered(&self, attempt: Duration) -> bool {
+        let (mut met, until) = (self.lock(), Instant::now());
+        met.answered = Some(until);
+        let Some(Silence { since, .. }) = met.silence.take() else { return false };
+        let length = until.saturating_duration_since(since);
+        met.outage = latest(met.outage, Some(LastOutage { until, length, attempt }));
+        true
+    }
+
+    /// The server does not answer, while others do. Returns whether that is news.
+    pub(super) fn silent(&self, error: &LinkError, attempt: Duration) -> bool {
+        let (mut met, now) = (self.lock(), Instant::now());
+        let (error, known_until) = (error.clone(), now + SAME_OUTAGE + attempt);
+        let before = met.silence.take().map(|before| (before.since, before.noticed));
+        let (since, noticed) = before.unwrap_or((met.answered.unwrap_or(now), now));
+        met.silence = Some(Silence { error, since, noticed, known_until });
+        before.is_none()
+    }
+
+    /// Why the server is known not to answer, while others do.
+    pub(super) fn silence(&self) -> Option<LinkError> {
+        let met = self.lock();
+        let silence = met.silence.as_ref().filter(|it| Instant::now() < it.known_until)?;
+        Some(silence.error.clone())
+    }
+
+    /// How long ago it was noticed that the server does not answer.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.lock().silence.as_ref().map_or(Duration::ZERO, |silence| silence.noticed.elapsed())
     }
 
     /// What is refused for these keys; `None`: nothing has been for a while.
@@ -148,5 +195,24 @@ mod tests {
         assert_eq!(keys.refusing(), None);
         keys.refused(&reads);
         assert_eq!(keys.refusing(), Some(reads));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_away_from_its_last_answer_to_its_next() {
+        let (keys, error) = (KeysOutage::default(), LinkError::Silent(SECOND));
+        assert!(!keys.answered(SECOND) && keys.silence().is_none());
+        advance(SECOND).await;
+        for turn in 0..3 {
+            assert_eq!(keys.silent(&error, SECOND), turn == 0);
+            assert_eq!(keys.silence(), Some(error.clone()));
+            advance(SECOND).await;
+        }
+        assert_eq!((keys.silent_for(), keys.last(None)), (SECOND * 3, None));
+        assert!(keys.answered(SECOND));
+        assert_eq!(keys.last(None), Some(outage(SECOND * 4)));
+        assert_eq!((keys.silence(), keys.silent_for()), (None, Duration::ZERO));
+        assert!(keys.silent(&error, SECOND));
+        advance(SAME_OUTAGE + SECOND).await;
+        assert_eq!(keys.silence(), None, "others than probes ask again");
     }
 }

@@ -19,7 +19,16 @@ use crate::config::RedisNode;
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     pub(super) open: Option<Open>,
+    /// `None`: the connection is to one server.
+    cluster: Option<Heard>,
     search: ServerSearch,
+}
+
+/// When the nodes of a cluster have answered by the connection that there is.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    first: Instant,
+    last: Instant,
 }
 
 /// What is known of earlier connections, and when the next one may be tried.
@@ -71,6 +80,9 @@ pub(super) enum Wanted {
 const SEARCH_RESET_AFTER: Duration = Duration::from_secs(10);
 /// How long after a failed attempt a probe makes the next one, if the pause is longer. Probes come about once a second.
 const PROBE_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// After this time a cluster has mostly put a replica in the place of a node that hangs (cluster-node-timeout is 15 s by default).
+/// A new connection knows it.
+const FAIL_OVER: Duration = Duration::from_secs(20);
 
 impl Link {
     /// Returns the connection, or has one opened. There is one attempt at a time, and the others wait for the result.
@@ -132,6 +144,9 @@ impl Link {
             // Only now: whoever asks where the server is gets an answer that is no older than this connection's.
             self.inner.moves.send_modify(|moves| *moves += 1);
         }
+        let now = Instant::now();
+        let is_cluster = matches!(open.connection, Connection::Cluster(_));
+        slot.cluster = is_cluster.then_some(Heard { first: now, last: now });
         slot.open = Some(open.clone());
         Ok(open)
     }
@@ -146,6 +161,31 @@ impl Link {
         if slot.open.as_ref().is_some_and(|open| open.number == number) {
             slot.open = None;
         }
+    }
+
+    /// Notes that there was an answer.
+    pub(super) fn heard(&self) {
+        if let Some(heard) = &mut self.slot().cluster {
+            heard.last = Instant::now();
+        }
+    }
+
+    /// Whether there is a connection to a cluster.
+    pub(super) fn is_connected_to_cluster(&self) -> bool {
+        let slot = self.slot();
+        slot.open.is_some() && slot.cluster.is_some()
+    }
+
+    /// Whether nodes of a cluster answer by the connection with this number, though that of these keys does not. A new
+    /// connection waits for the node that hangs, and all tenants with it, so it is opened only now and then.
+    pub(super) fn answers_for_other_keys(&self, number: u64) -> bool {
+        let silent_for = self.keys_outage.silent_for();
+        let slot = self.slot();
+        let is_it = slot.open.as_ref().is_some_and(|open| open.number == number);
+        slot.cluster.filter(|_| is_it).is_some_and(|Heard { first, last }| {
+            last.elapsed() < self.inner.timeouts.heartbeat
+                && first.elapsed().min(silent_for) < FAIL_OVER
+        })
     }
 
     /// Gives up a connection, to look for a server that does what this one refuses. Returns whether

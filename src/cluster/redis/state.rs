@@ -48,6 +48,8 @@ struct Now {
     down_since: Option<Instant>,
     /// The last time that Redis did not answer. What it refuses is an outage for some keys only.
     outage: Option<LastOutage>,
+    /// Why a server last did not answer while others did, and when.
+    silence: Option<(LinkError, Instant)>,
 }
 
 impl LinkState {
@@ -76,6 +78,17 @@ impl Health {
 
     pub(super) fn state(&self) -> LinkState {
         self.now().state.clone()
+    }
+
+    /// The same for people: a server that does not answer is told of, though others do.
+    pub(super) fn shown(&self) -> LinkState {
+        let now = self.now();
+        match &now.silence {
+            Some((error, at)) if !now.is_down() && at.elapsed() < REFUSING_FOR => {
+                LinkState::Down(error.clone())
+            }
+            _ => now.state.clone(),
+        }
     }
 
     /// The last outage for these keys, as far as this process knows; `None`: there was none.
@@ -112,7 +125,7 @@ impl Health {
         let mut now = self.now();
         let answered = Some(Instant::now());
         (now.refused, now.answered) = (answered, answered);
-        if matches!(now.state, LinkState::Down(_)) {
+        if now.is_down() {
             now.was_away(self.attempt);
         }
         if !refusal.is_about_one_key() {
@@ -134,12 +147,31 @@ impl Health {
         self.worse.notify_waiters();
     }
 
+    /// The server of these keys has answered, with whatever.
+    pub(super) fn heard(&self, keys: &KeysOutage) {
+        if keys.answered(self.attempt) && self.now().silence.take().is_some() {
+            info!("the node of the Redis cluster answers again");
+        }
+    }
+
+    /// The server of these keys does not answer, while others do.
+    pub(super) fn silent(&self, error: &LinkError, keys: &KeysOutage) {
+        if keys.silent(error, self.attempt) {
+            self.worse.notify_waiters();
+        }
+        let mut now = self.now();
+        let before = now.silence.replace((error.clone(), Instant::now()));
+        if before.is_none_or(|(_, at)| at.elapsed() >= REFUSING_FOR) {
+            warn!(%error, "a node of the Redis cluster does not answer; for tenants whose keys it has, the bridge goes on with the sessions that it knows");
+        }
+    }
+
     /// Redis did not answer.
     pub(super) fn down(&self, error: &LinkError) {
         let mut now = self.now();
         let answered = now.answered;
         now.down_since.get_or_insert_with(|| answered.unwrap_or_else(Instant::now));
-        if !matches!(now.state, LinkState::Down(_)) {
+        if !now.is_down() {
             warn!(%error, "Redis does not answer; the bridge goes on with the sessions that it knows");
             self.worse.notify_waiters();
         }
@@ -152,6 +184,10 @@ impl Health {
 }
 
 impl Now {
+    fn is_down(&self) -> bool {
+        matches!(self.state, LinkState::Down(_))
+    }
+
     /// Redis answers, and did not until now.
     fn was_away(&mut self, attempt: Duration) {
         let until = Instant::now();

@@ -46,7 +46,7 @@ pub(super) async fn run(store: Arc<Inner>) {
             () = sleep_until(plan.due()) => plan.is_due(),
         }
         // Probe first, so that nothing is read or written for nothing.
-        let able = if !plan.has_failed() && store.link.state().is_good() {
+        let able = if !plan.has_failed() && store.link.state_for_keys().is_good() {
             Ok(())
         } else {
             probe.ask(&store.link).await
@@ -58,7 +58,7 @@ pub(super) async fn run(store: Arc<Inner>) {
             (Ok(()), Task::Reconcile) => reconcile(&store).await,
         };
         match done {
-            Ok(()) => plan.done(store.link.state().is_good()),
+            Ok(()) => plan.done(store.link.state_for_keys().is_good()),
             Err(error) => {
                 debug!(ccgw.tenant.id = %store.seals.tenant(), %error, "sessions cannot be compared with Redis yet");
                 plan.failed();
