@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Accepted, Context, Tenant};
 use crate::{
-    call::Deadline,
+    call::{CallError, Deadline, Obstacle},
     event::{Agents, Event, SentBy, Watch, What},
-    gateway::Effect,
+    gateway::{AgentStatus, Effect, is_of_time_limit},
     id::AgentId,
     state::AgentState,
     telemetry::trace::SpanKind,
@@ -69,9 +69,9 @@ impl Tenant {
     /// published later; of a change that another process has sent, only the numbers of events are known. An
     /// event that the gateway had queued before the command looks like a later
     /// one. So the bridge asks for the agent's status after the event, and the status has to fit.
-    /// If the gateway does not tell the status, an event fetched here is sufficient. An event that
+    /// If the gateway cannot tell the status, an event fetched here is sufficient. An event that
     /// another replica has fetched may be older than it looks, so it never confirms without a
-    /// status.
+    /// status. Nor does any event if the question, or the answer to it, came to nothing.
     pub async fn confirm(
         self: &Arc<Self>,
         agent: AgentId,
@@ -132,27 +132,39 @@ impl Tenant {
                     continue;
                 }
                 match self.fits_by_now(seen, until).await {
-                    Some(true) => return event,
-                    Some(false) => seen.other_state = true,
-                    None if seen.after.is_before(&event) => return event,
-                    None => {}
+                    Ok(Some(true)) => return event,
+                    Ok(Some(false)) => seen.other_state = true,
+                    Ok(None) if seen.after.is_before(&event) => return event,
+                    Ok(None) | Err(_) => {}
                 }
             }
         }
     }
 
-    /// Whether the agent is now in a state that fits the command; `None` if the gateway does not
-    /// tell.
-    async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> Option<bool> {
+    /// Whether the agent is now in a state that fits the command; `None` if the gateway cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// Why the gateway could not be asked, or what became of its answer.
+    async fn fits_by_now(
+        self: &Arc<Self>,
+        seen: &Seen,
+        until: Instant,
+    ) -> Result<Option<bool>, CallError> {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
         let context = &Context { deadline, ..seen.context.clone() };
         let status = if seen.of_batch {
-            self.agent_status_of_batch(seen.agent, context).await.ok()?
+            self.agent_status_of_batch(seen.agent, context).await
         } else {
-            self.agent_status_while_confirming(seen.agent, context).await.ok()?
+            self.agent_status_while_confirming(seen.agent, context).await
         };
-        (status.state != AgentState::Unknown).then(|| (seen.effect.fits)(status.state))
+        match status {
+            Ok(AgentStatus { state: AgentState::Unknown, .. }) => Ok(None),
+            Ok(status) => Ok(Some((seen.effect.fits)(status.state))),
+            Err(error) if cannot_tell(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn obstacle(&self, seen: &Seen) -> Unconfirmed {
@@ -221,6 +233,28 @@ pub(super) fn may_be_confirmed_by(
     asked < OWN_REASONS || named < OWN_REASONS || asked == named
 }
 
+/// Whether this error says that the gateway cannot tell an agent's status. Otherwise it was not asked, or its answer was
+/// lost, and the status may be another one than an event says.
+fn cannot_tell(error: &CallError) -> bool {
+    match error {
+        CallError::NotSent(_) => {
+            matches!(error.obstacle(), Some(Obstacle::InterfaceMissing { .. }))
+        }
+        CallError::Refused(refusal) => !refusal.retcode.kind().is_in_progress(),
+        // A proxy says so whose gateway has not answered.
+        CallError::HttpStatus { status } => {
+            !matches!(*status, 502 | 503) && !is_of_time_limit(*status)
+        }
+        CallError::NoSuchInterface { .. } | CallError::BadReply(_) => true,
+        CallError::AfterRefusal(..)
+        | CallError::NoAnswer(_)
+        | CallError::Deadline(_)
+        | CallError::GatewayBusy { .. }
+        | CallError::Observed { .. }
+        | CallError::Internal => false,
+    }
+}
+
 fn reason(content: &str) -> Option<i32> {
     let content: Content<'_> = serde_json::from_str(content).ok()?;
     content.reason.get().trim_matches('"').parse().ok()
@@ -230,9 +264,11 @@ fn reason(content: &str) -> Option<i32> {
 mod tests {
     use super::*;
     use crate::{
+        call::{Refusal, Wait},
         event::{Fetched, GatewayEvent, Moment},
         gateway::SAY_BUSY,
         id::DEFAULT_AGENT_IDS,
+        retcode::Retcode,
     };
 
     fn seen(reason: Option<i32>, after: SentBy) -> Seen {
@@ -315,5 +351,29 @@ mod tests {
         }
         check(None, "AgentState_Busy", None, false);
         check(None, "AgentState_Force_SetNotReady", named, false);
+    }
+
+    #[test]
+    fn only_what_the_gateway_itself_says_shows_that_it_cannot_tell_a_status() {
+        let refused = |retcode| {
+            let retcode = Retcode::refusal(retcode).unwrap();
+            let message = String::new();
+            CallError::Refused(Refusal { retcode, message, node: None, http_status: 200 })
+        };
+        let missing = Obstacle::InterfaceMissing { interface: "x", edition: "2014" };
+        for (error, expected) in [
+            (CallError::unasked(missing), true),
+            (CallError::unasked(Obstacle::Deadline(Wait::Queue)), false),
+            (refused("999-999"), true),
+            (refused("000-007"), false),
+            (CallError::HttpStatus { status: 500 }, true),
+            (CallError::HttpStatus { status: 502 }, false),
+            (CallError::HttpStatus { status: 504 }, false),
+            (CallError::GatewayBusy { status: 503, retry_after: None }, false),
+            (CallError::BadReply(String::new()), true),
+            (CallError::NoAnswer(String::new()), false),
+        ] {
+            assert_eq!(cannot_tell(&error), expected, "{error}");
+        }
     }
 }

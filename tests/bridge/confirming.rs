@@ -104,24 +104,30 @@ async fn the_end_of_a_call_within_the_time_confirms() {
 
 #[tokio::test]
 async fn events_that_were_queued_before_the_call_confirm_nothing() {
-    let bridge = kept(Options::default(), [AGENT]).await;
-    let mut watching = bridge.watch(&[AGENT], None).await;
-    // The agent was busy and is not any more; the gateway has both events in its queue, and the
-    // polls that would fetch them hang.
-    let hold = Misbehaviour::always(Fault::DelayBefore(Duration::from_secs(1))).on(Interface::Poll);
-    let polls = || bridge.asked(Interface::Poll).len();
-    let before = polls();
-    bridge.gateway.misbehave(hold);
-    bridge.gateway.start_call(AGENT);
-    until("a poll that waits", || polls() > before).await;
-    bridge.gateway.end_call(AGENT);
-    bridge.set_busy(AGENT).await.expect("busy");
-    bridge.gateway.start_call(AGENT);
-    bridge.gateway.behave();
+    // Whether the gateway tells the agent's status, or its answer is lost.
+    for lost in [None, Some(Fault::CutBeforeAnswer)] {
+        let bridge = kept(Options::default(), [AGENT]).await;
+        let mut watching = bridge.watch(&[AGENT], None).await;
+        // The agent was busy and is not any more; the gateway has both events in its queue, and the
+        // polls that would fetch them hang.
+        let hold = Fault::DelayBefore(Duration::from_secs(1));
+        let polls = || bridge.asked(Interface::Poll).len();
+        let before = polls();
+        bridge.gateway.misbehave(Misbehaviour::always(hold).on(Interface::Poll));
+        bridge.gateway.start_call(AGENT);
+        until("a poll that waits", || polls() > before).await;
+        bridge.gateway.end_call(AGENT);
+        bridge.set_busy(AGENT).await.expect("busy");
+        bridge.gateway.start_call(AGENT);
+        bridge.gateway.behave();
+        if let Some(lost) = lost {
+            bridge.gateway.misbehave(Misbehaviour::always(lost).on(Interface::AgentStatus));
+        }
 
-    let confirmation = confirmed(&bridge, 200, Duration::from_secs(3)).await;
-    check_accepted(&confirmation, Reason::Talking);
-    watching.event("AgentState_SetNotReady_Success").await;
+        let confirmation = confirmed(&bridge, 200, Duration::from_secs(3)).await;
+        check_accepted(&confirmation, Reason::Talking);
+        watching.event("AgentState_SetNotReady_Success").await;
+    }
 }
 
 #[tokio::test]
