@@ -117,7 +117,9 @@ impl AdmittedCall {
             if !elsewhere || tenant.sign_ins.shared().is_none() {
                 return Ok(None);
             }
-            let stored = tenant.sessions.load(self.agent).await?;
+            let known = || CallError::Refused(refusal.clone());
+            let load = tenant.sessions.load(self.agent);
+            let stored = self.caller_wait.answering(known, load).await?;
             return Ok(stored.filter(|stored| stored.version > refused));
         };
         let until = Instant::now() + tenant.config.timeouts.sign_in;

@@ -6,10 +6,12 @@ use std::{
 };
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use tokio::time::timeout;
 
 use super::{
     others::{OURS, OURS_AGAIN, Others},
-    world::{FAST, Setup, World, agent, context, prompt, refusal, until},
+    safekeeping::TestStores,
+    world::{FAST, Setup, World, agent, context, prompt, refusal, until, within},
 };
 use crate::{
     call::Tasks,
@@ -118,6 +120,30 @@ async fn an_agent_whom_no_replica_is_signing_in_and_nobody_may_force_is_not_wait
     world.gateway.sign_in(1001);
     world.busy(1001).await.expect_err("elsewhere");
     assert!(others.sign_ins.asked.load(Relaxed) < 100);
+}
+
+/// The store gives no lock, as while it takes no writes, and then says nothing.
+#[tokio::test]
+async fn a_store_that_hangs_after_a_refused_sign_in_keeps_nobody_longer_than_the_deadline() {
+    let (others, stores) = (Others::answering([None]), TestStores::new(false));
+    let gateway = Options { force_sign_in: false, ..prompt() };
+    let (lines, credentials, replicas) = (&FAST[..], &[1001][..], Some(&others as _));
+    let of_test = Some(stores.clone());
+    let world = World::of(Setup { gateway, lines, credentials, replicas, stores: of_test }).await;
+    world.gateway.sign_in(1001);
+    world.gateway.freeze();
+    let tenant = world.tenant.clone();
+    let call = tokio::spawn(async move {
+        let soon = within(Duration::from_secs(2));
+        tenant.command(agent(1001), say_busy(None, None), &soon, None).await
+    });
+    until("it is under way", || !world.asked(Interface::SignIn).is_empty()).await;
+    stores.store.hang();
+    world.gateway.thaw();
+    let answered = timeout(Duration::from_secs(20), call).await.expect("before the store");
+    let refused = answered.expect("no panic").expect_err("elsewhere");
+    assert!(refused.refusal().is_some(), "{refused}");
+    stores.store.go_on();
 }
 
 #[tokio::test]
