@@ -120,6 +120,8 @@ pub(super) struct Claim {
     id: ChangeId,
     number: u64,
     is_under_way: bool,
+    /// What an earlier attempt has come to, which has left the id free.
+    earlier: Option<Ended>,
     /// The same right among replicas.
     shared: Option<SharedClaim>,
 }
@@ -244,7 +246,7 @@ impl RequestIds {
         let mut known = self.known();
         known.forget(&self.limits);
         let Known { changes, last, .. } = &mut *known;
-        let mut place = changes.entry(id);
+        let (mut place, mut earlier) = (changes.entry(id), None);
         if let hash_map::Entry::Occupied(known) = &mut place {
             let Entry { asked: before, ended, waiting, .. } = known.get_mut();
             if !before.is_same(asked) {
@@ -253,14 +255,14 @@ impl RequestIds {
             match &*ended {
                 None => return Looked::UnderWay(waiting.get_or_insert_default().subscribe()),
                 Some(ended) if is_final(ended) => return Looked::Before(ended.clone()),
-                Some(_) => {}
+                Some(ended) => earlier = Some(ended.clone()),
             }
         }
         *last += 1;
         let number = *last;
         place.insert_entry(Entry { number, asked: asked.clone(), ended: None, waiting: None });
-        let known = Some(self.known.clone());
-        Looked::First(Claim { known, id, number, is_under_way: false, shared: None })
+        let (known, is_under_way) = (Some(self.known.clone()), false);
+        Looked::First(Claim { known, id, number, is_under_way, earlier, shared: None })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -328,9 +330,10 @@ impl Claim {
         self.close(Some(record::bounded(ended).into()).filter(|_| !is_unsent));
     }
 
-    /// `None`: nothing was sent.
+    /// `None`: nothing was sent, so that what became of the attempt before it is still what is known.
     fn close(&mut self, ended: Option<Ended>) {
         let Some(known) = self.known.take() else { return };
+        let ended = ended.or_else(|| self.earlier.take());
         if let Some(shared) = self.shared.take() {
             shared.end(ended.clone());
         }

@@ -154,6 +154,19 @@ async fn a_request_that_was_not_sent_is_sent_the_next_time() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_sends_nothing_hides_nothing_of_the_one_before() {
+    let bridge = with("").await;
+    fail(&bridge, refusal("000-004"));
+    refused(set_busy(&bridge, ID).await, Code::Unavailable, "AGENT_SWITCHOVER", "refused");
+    bridge.gateway.stop().await;
+    refused(set_busy(&bridge, ID).await, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
+    assert_eq!(error(became(&bridge, ID, "").await.expect("known")).reason, "AGENT_SWITCHOVER");
+    bridge.gateway.restart(false).await.expect("restarted");
+    set_busy(&bridge, ID).await.expect("accepted");
+    assert_eq!(asked(&bridge), 2);
+}
+
+#[tokio::test]
 async fn a_call_that_leaves_before_it_is_sent_leaves_its_id() {
     let bridge = with("").await;
     fail(&bridge, Fault::Delay(Duration::from_secs(1)));

@@ -99,6 +99,30 @@ async fn what_was_not_sent_in_the_end_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_attempt_came_to_is_known_after_another_one_that_has_sent_nothing() {
+    let ids = some_ids();
+    let retcode = Retcode::refusal("000-004").expect("a refusal");
+    let message = "moving".to_owned();
+    let refusal = Refusal { retcode, message, node: None, http_status: 200 };
+    claim(&ids, 1).await.under_way().end(Err(CallError::Refused(refusal)));
+    for is_under_way in [false, true] {
+        let second = claim(&ids, 1).await;
+        assert!(ids.find_here(id(1)).is_some_and(|found| found.ended.is_none()));
+        if is_under_way {
+            let unsent = Untouched::at_the_start().because(Obstacle::ShuttingDown);
+            second.under_way().end(Err(unsent));
+        } else {
+            drop(second);
+        }
+        let known = ids.find_here(id(1)).and_then(|found| found.ended).expect("known");
+        assert!(matches!(&*known, Err(CallError::Refused(_))), "{known:?}");
+    }
+    claim(&ids, 1).await.under_way().end(Ok(made()));
+    assert!(before(&ids, 1).await.is_ok());
+    assert_eq!(ids.known().changes.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_cannot_wait_does_not_know_the_outcome() {
     let ids = some_ids();
     let _under_way = claim(&ids, 1).await.under_way();
