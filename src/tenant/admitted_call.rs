@@ -241,14 +241,14 @@ impl AdmittedCall {
         None
     }
 
-    /// Logs and counts the outcome of a call whose caller has left.
+    /// Logs and counts the outcome of a call whose caller has left. What the bridge asks by itself has none who could.
     pub(super) fn report<T>(
         &self,
         interface: &Interface,
         id: Option<ChangeId>,
         verdict: &Result<T, CallError>,
     ) {
-        if self.caller_wait.is_awaited() {
+        if self.caller_wait.is_awaited() || self.call.is_none() {
             return;
         }
         let outcome = match verdict {

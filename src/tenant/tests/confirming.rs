@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     others::Others,
     safekeeping::TestStores,
-    world::{FAST, Setup, UNPOLLED, World, agent, context, prompt},
+    world::{FAST, Setup, UNPOLLED, World, agent, context, prompt, until},
 };
 use crate::{
     event::{Event, Fetched, GatewayEvent, What},
@@ -57,7 +57,7 @@ async fn without_polls_nothing_can_be_confirmed() {
 async fn a_change_that_waits_for_the_end_of_a_call_is_said_to() {
     let world = kept().await;
     assert!(world.gateway.start_call(1001));
-    super::world::until("talking", || world.tenant.events.state(agent(1001)).is_some()).await;
+    until("talking", || world.tenant.events.state(agent(1001)).is_some()).await;
     let confirmation = confirmed(&world, say_busy(None, None), SHORT).await;
     assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::Talking));
 }
@@ -112,7 +112,7 @@ async fn a_change_that_waits_for_the_work_after_a_call_is_said_to() {
     ] {
         let before = world.tenant.events.newest();
         assert!(world.gateway.tell(1001, kind, None));
-        super::world::until("told", || world.tenant.events.newest() > before).await;
+        until("told", || world.tenant.events.newest() > before).await;
         // Accepted, and nothing comes of it.
         let body = br#"{"message":"","retcode":"0"}"#.to_vec();
         let (content_type, headers) = ("application/json".into(), Vec::new());
@@ -165,4 +165,24 @@ async fn a_store_that_does_not_say_whether_the_agent_is_polled_delays_no_answer(
     let confirming = world.tenant.confirm(agent(1002), &accepted, soon, &context);
     let confirmation = timeout(LONG, confirming).await.expect("in time");
     assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::NoEvent));
+}
+
+#[tokio::test]
+async fn a_question_of_the_bridges_own_is_no_call_whose_caller_has_left() {
+    let lines = [&FAST[..], &[("timeouts.request", "1s")]].concat();
+    let world = World::of(Setup { gateway: prompt(), lines: &lines, ..Setup::default() }).await;
+    world.sign_in(1001).await;
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    let accepted = world.busy(1001).await.expect("accepted");
+    world.gateway.misbehave(Misbehaviour::always(Fault::Hang).on(Interface::AgentStatus));
+    let context = context();
+    let mut confirming = Box::pin(world.tenant.confirm(agent(1001), &accepted, LONG, &context));
+    tokio::select! {
+        confirmation = &mut confirming => panic!("{confirmation:?}"),
+        () = until("asked", || !world.asked(Interface::AgentStatus).is_empty()) => {}
+    }
+    // The call has had its answer, and its caller leaves. The question goes on.
+    drop(confirming);
+    until("its end", || world.tenant.usage().requests.taken == 0).await;
+    assert_eq!(world.tenant.abandoned.counted(), 0);
 }
