@@ -13,12 +13,13 @@ use super::{
     status, translate,
 };
 use crate::{
-    call::{CallError, Obstacle},
+    call::{CallError, Deadline, Obstacle},
     config::Overrides,
     gateway::{
         CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, FORCE_SIGN_OUT, Interface, REST, SAY_FREE, SIGN_IN,
         SIGN_OUT, WORK,
     },
+    id::{AgentId, RequestId},
     tenant::{ChangeId, Ended, KnownChange, Tenant},
 };
 
@@ -37,13 +38,11 @@ pub(super) async fn get_state_change(
         "" => Some(None),
         agent_id => checker.agent("agent_id", tenant, agent_id).map(Some),
     };
-    let (tenant, (request, of_batch)) = checker.done(tenant.zip(id.zip(agent)))?;
+    let (tenant, id) = checker.done(tenant.zip(id.zip(agent)))?;
 
-    let id = ChangeId { request, of_batch };
-    let found = tenant.find_change(id, call.context.deadline).await;
-    let found = found.and_then(|found| found.ok_or(Obstacle::RequestIdUnknown));
-    let KnownChange { agent, interface, ended } = found.map_err(CallError::unasked)?;
-    let method = if of_batch.is_some() { Method::BatchSetBusy } else { method_of(interface) };
+    let found = find(tenant, id, call.context.deadline).await;
+    let (change, method) = found.map_err(CallError::unasked)?;
+    let KnownChange { agent, ended, .. } = change;
     let (tenant_id, agent_id) = (tenant.id().to_string(), agent.to_string());
     let about = About { method: method.name(), tenant_id, agent_id };
     let what = match ended {
@@ -51,6 +50,25 @@ pub(super) async fn get_state_change(
         Some(ended) => came_to(&ended, &about, tenant, &call.shared.overrides),
     };
     Ok(GetStateChangeResponse { agent_id: about.agent_id, what: Some(what) })
+}
+
+/// The change, and the method that makes it. Its agent may be named whether it is of a batch or not.
+async fn find(
+    tenant: &Tenant,
+    (request, agent): (RequestId, Option<AgentId>),
+    deadline: Deadline,
+) -> Result<(KnownChange, Method), Obstacle> {
+    if let Some(agent) = agent {
+        let of_batch = ChangeId { request, of_batch: Some(agent) };
+        if let Some(found) = tenant.find_change(of_batch, deadline).await? {
+            return Ok((found, Method::BatchSetBusy));
+        }
+    }
+    let alone = tenant.find_change(ChangeId::alone(request), deadline).await?;
+    let found = alone.filter(|found| agent.is_none_or(|agent| found.agent == agent));
+    let found = found.ok_or(Obstacle::RequestIdUnknown)?;
+    let method = method_of(found.interface);
+    Ok((found, method))
 }
 
 fn came_to(ended: &Ended, about: &About, tenant: &Tenant, overrides: &Overrides) -> What {

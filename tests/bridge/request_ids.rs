@@ -255,6 +255,16 @@ async fn a_batch_that_is_sent_again_makes_only_what_is_missing() {
 }
 
 #[tokio::test]
+async fn the_agent_of_a_change_may_be_named_although_it_is_of_no_batch() {
+    let bridge = with("").await;
+    set_busy(&bridge, ID).await.expect("accepted");
+    let found = became(&bridge, ID, &AGENT.to_string()).await.expect("known");
+    assert!(matches!(found.what, Some(What::Change(_))), "{found:?}");
+    let of_another = became(&bridge, ID, &(AGENT + 1).to_string()).await;
+    refused(of_another, Code::NotFound, "REQUEST_ID_UNKNOWN", "not_sent");
+}
+
+#[tokio::test]
 async fn the_oldest_ids_are_forgotten_first() {
     let bridge = with("request_ids.most = 1\n").await;
     BUSY.ask_once(&bridge.states, AGENT, ID).await.expect("accepted");
