@@ -73,6 +73,8 @@ struct Shared {
     observed: Arc<Observed>,
     default_deadline: Arc<DefaultDeadline>,
     refusals: RefusalsTold,
+    /// Of callers whom nobody knows.
+    strangers: RefusalsTold,
 }
 
 /// The deadline of calls whose callers set none, in whole milliseconds. If none was given when the bridge started, it changes
@@ -123,6 +125,7 @@ pub fn services<H: Health>(
         observed,
         default_deadline: Arc::new(DefaultDeadline::new(server)),
         refusals: RefusalsTold::default(),
+        strangers: RefusalsTold::default(),
     });
     let unhandled = Unhandled::new(shared.clone());
     let limit = server.limits.message_size;

@@ -126,8 +126,9 @@ impl CallLog {
             self.over_limit(*share, &shared.observed.metrics);
         }
         let tenant = self.started.counted.tenant.as_ref().map(|tenant| tenant.id());
-        shared.observed.failures.note(error, &self.about, &refused, tenant);
-        self.refused(error, &refused);
+        let whose = (tenant, self.is_of_stranger());
+        shared.observed.failures.note(error, &self.about, &refused, whose);
+        self.refused(error, &refused, shared);
         refused.status
     }
 
@@ -152,7 +153,7 @@ impl CallLog {
         }
     }
 
-    fn refused(mut self, error: &CallError, refused: &Refused) {
+    fn refused(mut self, error: &CallError, refused: &Refused, shared: &Shared) {
         self.end(refused.status.code());
         let server_fault = is_server_fault(refused.status.code()) && !self.is_ordinary_end(error);
         self.explain(error, refused, server_fault);
@@ -192,6 +193,9 @@ impl CallLog {
             // Debug only: anybody who can connect can send such requests, and they must not fill
             // the log.
             Some(Obstacle::Unreadable(_) | Obstacle::CallerUnknown(_)) => line!(debug),
+            // For the same reason. One now and then is shown, since it may be of somebody whose token was
+            // not looked at.
+            _ if self.is_of_stranger() && !shared.strangers.may_tell() => line!(debug),
             _ if server_fault => line!(warn),
             _ => line!(info),
         }
@@ -207,6 +211,11 @@ impl CallLog {
             tenant.metrics().answered(code.into());
         }
         span.set("rpc.response.status_code", || code_name(code));
+    }
+
+    /// Whether nobody knows who its caller is.
+    fn is_of_stranger(&self) -> bool {
+        self.access.as_ref().is_none_or(|access| access.principals().is_empty())
     }
 
     /// Whether a stream has ended in an ordinary way: at its deadline, since its caller asked nothing

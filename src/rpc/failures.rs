@@ -114,13 +114,13 @@ impl Failures {
     }
 
     /// Adds the failure, if a gateway, the bridge or a full limit caused it, and a refusal, if it is one of this
-    /// tenant.
+    /// tenant. One of a stranger is only counted with others: anybody who can connect could push all others out.
     pub(super) fn note(
         &self,
         error: &CallError,
         about: &About,
         refused: &Refused,
-        tenant: Option<&TenantId>,
+        (tenant, is_of_stranger): (Option<&TenantId>, bool),
     ) {
         let code = refused.status.code();
         let is_failure = is_listed(error, code);
@@ -148,7 +148,7 @@ impl Failures {
         if let Some(tenant) = tenant.filter(|_| !about.agent_id.is_empty()) {
             kept.note_of_agent(&failure, tenant, &about.agent_id);
         }
-        if is_failure {
+        if is_failure && !is_of_stranger {
             push(&mut kept.last, failure, KEPT);
         }
     }
@@ -240,7 +240,7 @@ mod tests {
                 CallError::unasked(Obstacle::Overloaded { share, limit: NonZeroUsize::MIN });
             let to = Recipient { about: &about, gateway: None, left: None };
             let refused = status::refuse(&error, &to, &Overrides::default());
-            failures.note(&error, &about, &refused, Some(&tenant));
+            failures.note(&error, &about, &refused, (Some(&tenant), false));
         }
         let groups = failures.groups().into_iter();
         let mut told: Vec<_> =

@@ -184,7 +184,7 @@ impl Unhandled {
 
 impl RefusalsTold {
     /// Whether one may be told now. The next one may be told in a minute then.
-    fn may_tell(&self) -> bool {
+    pub(super) fn may_tell(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let may = last.is_none_or(|last| last.elapsed() >= TELL_EVERY);
         if may {

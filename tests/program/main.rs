@@ -45,6 +45,7 @@ mod rude_peers;
 mod secrets;
 mod session_file;
 mod simulator;
+mod strangers;
 mod streams;
 mod support;
 mod tenants;
