@@ -176,8 +176,12 @@ impl Unhandled {
             tenant: tenant.filter(|_| method.is_some_and(Method::is_of_contract)),
         };
         let timeout = own_timeout(headers);
-        let started =
-            Started { at, timeout, counted, span: observed.tracer.begin(name, headers, at) };
+        // Whoever can connect must not decide what is recorded.
+        let is_stranger = caller.as_ref().is_none_or(|it| it.access.principals().is_empty());
+        let nothing = HeaderMap::new();
+        let traced = if is_stranger { &nothing } else { headers };
+        let span = observed.tracer.begin(name, traced, at);
+        let started = Started { at, timeout, counted, span };
         CallLog::new(about, caller, started)
     }
 }

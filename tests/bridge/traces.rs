@@ -7,7 +7,7 @@ use std::{
 use ccgateway_bridge::{config::Config, rpc::proto::SetBusyRequest, server::Drained};
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use ccgateway_test_support::{
-    AGENT, Setup, TestBridge,
+    AGENT, Setup, Site, TestBridge,
     collector::{Collector, Conduct, said},
     keeping, until,
 };
@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::{
     Span, Status as Ended, span::SpanKind, status::StatusCode,
 };
 use tempfile::TempDir;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::batch;
 
@@ -137,6 +137,38 @@ async fn gateways_get_what_callers_note_in_a_trace_only_if_that_is_wanted() {
     set_busy(&bridge, "01").await.expect("busy");
     let asked = bridge.asked(Interface::SayBusy);
     assert_eq!(asked[0].header("tracestate"), Some("vendor=1"));
+}
+
+#[tokio::test]
+async fn callers_whom_nobody_knows_do_not_decide_what_is_recorded() {
+    // The key of RFC 8037, appendix A.2.
+    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let files = TempDir::new().expect("a folder");
+    let keys = files.path().join("keys.json");
+    fs::write(&keys, KEYS).expect("written");
+    let mut collector = Collector::start(Conduct::Takes).await;
+    let setup = |allow_anonymous: bool| Setup {
+        settings: format!(
+            "listeners.default.allow_anonymous = {allow_anonymous}\n\
+             issuers.k8s = {{ issuer = \"https://issuer.example\", audiences = [\"bridge\"], jwks_file = {keys:?} }}\n\
+             callers.all = {{ principals = [\"*\"], tenants = [\"*\"], rights = [\"*\"] }}"
+        ),
+        tenant: traces(&collector, "sample = 0\n"),
+        adjust: Some(at_once),
+        ..<_>::default()
+    };
+    let (strict, open) = (setup(false), setup(true));
+    let site = Site::new(<_>::default()).await;
+    let bridge = TestBridge::at(&site, &strict).await;
+    let refused = set_busy(&bridge, "01").await.expect_err("it has shown nothing");
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+    bridge.reload(&open);
+    let refused = set_busy(&bridge, "01").await.expect_err("it has no right");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    // What was recorded first would come first.
+    let spans = collector.spans(1).await;
+    let code = said(&spans[0].attributes, "rpc.response.status_code");
+    assert_eq!(code, "PERMISSION_DENIED", "{spans:?}");
 }
 
 #[tokio::test]
