@@ -55,9 +55,11 @@ impl Rules {
     /// What a caller may do who is all of these principals, until a time, and why not for longer.
     pub fn access(
         &self,
-        principals: Vec<Principal>,
+        mut principals: Vec<Principal>,
         until: Option<(SystemTime, Unidentified)>,
     ) -> Access {
+        // Logs show only the first ones, and have to name those by which the caller has its rights.
+        principals.sort_by_key(|principal| !self.names(principal));
         let everywhere = if self.rules.is_none() { Rights::ALL } else { Rights::NONE };
         let mut given = (everywhere, BTreeMap::new());
         for rule in self.rules.iter().flatten().filter(|rule| rule.is_about(&principals)) {
@@ -65,6 +67,13 @@ impl Rules {
         }
         let (everywhere, at) = given;
         Access::new(principals, everywhere, at, &self.tenants, until)
+    }
+
+    /// Whether a rule is about this principal, and not about everybody who is known.
+    fn names(&self, principal: &Principal) -> bool {
+        let patterns = self.rules.iter().flatten().flat_map(|rule| &rule.principals);
+        let mut own = patterns.filter(|pattern| **pattern != PrincipalPattern::Identified);
+        own.any(|pattern| pattern.is_about(principal))
     }
 }
 

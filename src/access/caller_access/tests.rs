@@ -128,6 +128,13 @@ fn without_rules_everybody_may_do_everything_and_nobody_may_nothing() {
 }
 
 #[test]
+fn of_many_names_the_log_shows_first_those_that_rules_are_about() {
+    let rules = [rule("*", None, &[Right::Read]), rule("cn:e", Some(&["a"]), &[Right::Write])];
+    let access = access(&rules, &["a", "b", "c", "d", "e"]);
+    assert_eq!(access.shown(), "cn:e cn:a cn:b");
+}
+
+#[test]
 fn a_certificate_is_verified_once_for_each_policy_however_often_somebody_looks() {
     let authority = Arc::new(Counting::default());
     let policy = |rights: &[Right]| ListenerPolicy {
