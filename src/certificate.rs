@@ -43,6 +43,9 @@ const SET: u8 = 0x31;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OBJECT_ID: u8 = 0x06;
+const UTF8_STRING: u8 = 0x0c;
+/// PrintableString, TeletexString and IA5String, in which each byte below 128 is a character of ASCII.
+const ASCII_STRINGS: [u8; 3] = [0x13, 0x14, 0x16];
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// The version field. Certificates of version 1 do not have it.
@@ -64,12 +67,17 @@ pub(crate) fn not_after(der: &[u8]) -> Option<SystemTime> {
 }
 
 /// The common name of a certificate's subject, as it is there. `None` if it has none, or if it is no
-/// text.
+/// text in UTF-8 or ASCII.
 pub(crate) fn common_name(der: &[u8]) -> Option<String> {
     let mut fields = fields_from_issuer(der)?;
     let [_issuer, _validity] = [(); 2].map(|()| fields.expect(SEQUENCE));
     let [common_name, _organisation] = NAMES;
-    let text = attribute(fields.expect(SEQUENCE)?, common_name)?;
+    let (kind, text) = attribute(fields.expect(SEQUENCE)?, common_name)?;
+    // The bytes of a name in UTF-16 may be those of quite another one in ASCII.
+    let is_ascii = ASCII_STRINGS.contains(&kind) && text.is_ascii();
+    if kind != UTF8_STRING && !is_ascii {
+        return None;
+    }
     let is_text = |text: &&str| !text.is_empty() && !text.contains(char::is_control);
     str::from_utf8(text).ok().filter(is_text).map(str::to_owned)
 }
@@ -133,7 +141,7 @@ fn fields_from_issuer(der: &[u8]) -> Option<Der<'_>> {
 /// text.
 fn name(rdns: &[u8]) -> String {
     let found = NAMES.iter().find_map(|wanted| attribute(rdns, wanted));
-    found.map_or_else(|| "nobody".to_owned(), |text| shown(&String::from_utf8_lossy(text)))
+    found.map_or_else(|| "nobody".to_owned(), |(_, text)| shown(&String::from_utf8_lossy(text)))
 }
 
 /// Control characters are removed, since the text comes from the certificate's author.
@@ -141,12 +149,13 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
 
-fn attribute<'a>(rdns: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+/// The kind of text that an attribute is, and its bytes.
+fn attribute<'a>(rdns: &'a [u8], wanted: &[u8]) -> Option<(u8, &'a [u8])> {
     let mut rdns = Der(rdns);
     while let Some(set) = rdns.expect(SET) {
         let mut pair = Der(Der(set).expect(SEQUENCE)?);
         if pair.expect(OBJECT_ID)? == wanted {
-            return pair.next().map(|(_, text)| text);
+            return pair.next();
         }
     }
     None

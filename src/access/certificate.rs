@@ -35,7 +35,7 @@ impl CertificateIdentity {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
 
     use super::*;
 
@@ -52,6 +52,24 @@ mod tests {
         assert_eq!(names, ["spiffe://prod/ivr", "dns:ivr.example", "cn:ivr"]);
         assert!(identity.until.is_some_and(|until| until > SystemTime::now()));
         assert_eq!(CertificateIdentity::of(&[]), CertificateIdentity::default());
+    }
+
+    #[test]
+    fn a_name_whose_bytes_only_look_like_another_is_nobodys() {
+        for (name, expected) in [
+            (DnValue::from("ivr"), &["cn:ivr"][..]),
+            (DnValue::PrintableString("ivr".try_into().unwrap()), &["cn:ivr"]),
+            (DnValue::TeletexString("ivr".try_into().unwrap()), &["cn:ivr"]),
+            // Its bytes are those of "oper".
+            (DnValue::BmpString("\u{6f70}\u{6572}".try_into().unwrap()), &[]),
+        ] {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let identity = CertificateIdentity::of(&[made.der().clone()]);
+            let names: Vec<_> = identity.principals.iter().map(ToString::to_string).collect();
+            assert_eq!(names, expected);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub enum PrincipalPattern {
     Identified,
     /// `anonymous`: everybody who has not, where a listener allows that.
     Anonymous,
-    /// `spiffe://…` or another URI. With a final `/*`, everything below.
+    /// `spiffe://…` or another URI. With a final `/*`, everything below, but nothing with a part `.` or `..`.
     Uri(Text),
     /// `dns:name`. With a first label `*`, any one label in its place.
     Dns(Box<str>),
@@ -86,6 +86,7 @@ impl PrincipalPattern {
         match (self, principal) {
             (Self::Identified, principal) => *principal != Principal::Anonymous,
             (Self::Anonymous, Principal::Anonymous) => true,
+            (Self::Uri(uri @ Text::Below(_)), Principal::Uri(own)) => uri.is(own) && !climbs(own),
             (Self::Uri(uri), Principal::Uri(own)) => uri.is(own),
             (Self::Dns(name), Principal::Dns(own)) => is_dns(name, own),
             (Self::CommonName(name), Principal::CommonName(own)) => name == own,
@@ -124,6 +125,13 @@ fn is_dns(pattern: &str, name: &str) -> bool {
             name.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == domain)
         }
     }
+}
+
+/// Whether a URI has a part `.` or `..`, however it is written (RFC 3986, section 6.2.2). For whoever resolves those, it
+/// stands elsewhere than it seems to.
+fn climbs(uri: &str) -> bool {
+    let plain = uri.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/");
+    plain.split(['/', '\\', '?', '#']).any(|part| matches!(part, "." | ".."))
 }
 
 // === impl Text ===
@@ -214,6 +222,25 @@ mod tests {
                 (0..principals.len()).filter(|&at| parsed.is_about(&principals[at])).collect();
             assert_eq!(about, expected, "{pattern}");
         }
+    }
+
+    #[test]
+    fn what_leads_out_of_a_path_is_not_below_it() {
+        let below = PrincipalPattern::parse("spiffe://prod/ns/ivr/*").unwrap();
+        for (id, expected) in [
+            ("spiffe://prod/ns/ivr/sa/a", true),
+            ("spiffe://prod/ns/ivr/..a/.b/c..", true),
+            ("spiffe://prod/ns/ivr/../billing/sa/a", false),
+            ("spiffe://prod/ns/ivr/sa/..", false),
+            ("spiffe://prod/ns/ivr/./a", false),
+            ("spiffe://prod/ns/ivr/%2E%2e/billing", false),
+            ("spiffe://prod/ns/ivr/.%2e%2Fbilling", false),
+        ] {
+            assert_eq!(below.is_about(&uri(id)), expected, "{id}");
+        }
+        let written = "spiffe://prod/ns/ivr/../billing";
+        let exactly = PrincipalPattern::parse(written).unwrap();
+        assert!(exactly.is_about(&uri(written)));
     }
 
     #[test]
