@@ -2,7 +2,7 @@ use std::fmt;
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey,
-    jwk::{AlgorithmParameters, Jwk, PublicKeyUse},
+    jwk::{AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
 };
 use serde::Deserialize;
 
@@ -101,20 +101,36 @@ impl KeySet {
 
 fn key(json: serde_json::Value) -> Option<Key> {
     let jwk: Jwk = serde_json::from_value(json).ok()?;
-    let is_for_signatures =
-        jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
-    let is_strong = match &jwk.algorithm {
-        // Four characters of base64 are three bytes.
-        AlgorithmParameters::RSA(rsa) => rsa.n.len() * 3 / 4 >= MODULUS_MIN,
-        AlgorithmParameters::EllipticCurve(_) | AlgorithmParameters::OctetKeyPair(_) => true,
-        // A shared secret is no public key.
-        _ => false,
-    };
+    if !is_for_signatures(&jwk.common) || !is_of_known_kind(&jwk.algorithm) {
+        return None;
+    }
     let algorithm = jwk.common.key_algorithm.map(Algorithm::try_from).transpose().ok()?;
-    let decoding = DecodingKey::from_jwk(&jwk).ok().filter(|_| is_for_signatures && is_strong)?;
+    let decoding = DecodingKey::from_jwk(&jwk).ok()?;
     let (family, withdrawal) = (decoding.family(), Withdrawal::default());
     let (id, material) = (jwk.common.key_id, jwk.algorithm);
     Some(Key { id, material, withdrawal, algorithm, family, decoding })
+}
+
+/// Whether a key is to verify signatures, as far as it says what it is for.
+fn is_for_signatures(common: &CommonParameters) -> bool {
+    let CommonParameters { public_key_use, key_operations, .. } = common;
+    let is_used = public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+    let verifies = |all: &Vec<KeyOperations>| all.contains(&KeyOperations::Verify);
+    is_used && key_operations.as_ref().is_none_or(verifies)
+}
+
+/// Whether a key is of a kind that is taken, and long enough.
+fn is_of_known_kind(material: &AlgorithmParameters) -> bool {
+    match material {
+        // Four characters of base64 are three bytes.
+        AlgorithmParameters::RSA(rsa) => rsa.n.len() * 3 / 4 >= MODULUS_MIN,
+        AlgorithmParameters::EllipticCurve(key) => {
+            matches!(key.curve, EllipticCurve::P256 | EllipticCurve::P384)
+        }
+        AlgorithmParameters::OctetKeyPair(key) => key.curve == EllipticCurve::Ed25519,
+        // A shared secret is no public key.
+        _ => false,
+    }
 }
 
 impl fmt::Debug for KeySet {
@@ -136,6 +152,37 @@ mod tests {
         };
         let keys: Vec<_> = keys.iter().map(key).collect();
         KeySet::parse(format!(r#"{{"keys":[{}]}}"#, keys.join(",")).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_keys_for_signatures_of_known_kinds_are_taken() {
+        let ed = |more: &str| format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{ONE}"{more}}}"#);
+        let ec = |curve: &str| {
+            format!(r#"{{"kty":"EC","crv":"{curve}","x":"{ONE}","y":"{OTHER}"}}"#)
+        };
+        for (key, is_taken) in [
+            (ed(""), true),
+            (ed(r#","use":"sig""#), true),
+            (ed(r#","use":"enc""#), false),
+            (ed(r#","use":"tls""#), false),
+            (ed(r#","key_ops":["verify"]"#), true),
+            (ed(r#","key_ops":["sign","verify"],"use":"sig""#), true),
+            (ed(r#","key_ops":["encrypt","wrapKey"]"#), false),
+            (ed(r#","key_ops":["deriveKey"],"use":"sig""#), false),
+            (ed(r#","key_ops":[]"#), false),
+            (ed(r#","alg":"EdDSA""#), true),
+            (ed(r#","alg":"ECDH-ES""#), false),
+            (ed("").replace("Ed25519", "X25519"), false),
+            (ed("").replace("Ed25519", "P-256"), false),
+            (ec("P-256"), true),
+            (ec("P-384"), true),
+            (ec("P-521"), false),
+            (ec("Ed25519"), false),
+            (r#"{"kty":"oct","k":"c2VjcmV0"}"#.to_owned(), false),
+        ] {
+            let set = KeySet::parse(format!(r#"{{"keys":[{key}]}}"#).as_bytes());
+            assert_eq!(set.is_ok(), is_taken, "{key}");
+        }
     }
 
     #[test]
