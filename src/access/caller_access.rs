@@ -290,10 +290,14 @@ fn number(principals: &[Principal]) -> Option<u64> {
     (!known.is_empty()).then(|| STATE.hash_one(known))
 }
 
-/// The name of a principal, quoted if it could be taken for several.
+/// The name of a principal, quoted if it could be taken for several, or is read in another way than it is written.
 fn shown(principal: &Principal) -> String {
     let name = principal.to_string();
-    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+    let is_plain = |c: char| {
+        // What is not seen itself may change how the rest is seen.
+        let is_seen = !c.is_whitespace() && c.escape_debug().len() == 1;
+        if c.is_ascii() { c.is_ascii_graphic() && c != '"' } else { is_seen }
+    };
     if name.chars().all(is_plain) { name } else { format!("{name:?}") }
 }
 

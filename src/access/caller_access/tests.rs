@@ -124,7 +124,14 @@ fn without_rules_everybody_may_do_everything_and_nobody_may_nothing() {
     }
     assert_eq!((all.shown(), nobody.shown()), ("", ""));
     assert_eq!(access(&[], &["a", "b", "c", "d"]).shown(), "cn:a cn:b cn:c");
-    assert_eq!(access(&[], &["a cn:b", "c"]).shown(), "\"cn:a cn:b\" cn:c");
+    for (name, shown) in [
+        ("a cn:b", "\"cn:a cn:b\" cn:c"),
+        ("o'neil\\é", "cn:o'neil\\é cn:c"),
+        ("\u{202e}rotarepo", "\"cn:\\u{202e}rotarepo\" cn:c"),
+        ("a\u{2028}b", "\"cn:a\\u{2028}b\" cn:c"),
+    ] {
+        assert_eq!(access(&[], &[name, "c"]).shown(), shown);
+    }
 }
 
 #[test]
