@@ -130,6 +130,8 @@ pub struct Tenant {
     request_ids: RequestIds,
     abandoned: Arc<AbandonedCalls>,
     work: DetachedWork,
+    /// When the first version of it was made.
+    began: Instant,
     versions: Versions,
 }
 
@@ -256,6 +258,7 @@ impl Tenant {
             id,
             config,
             work,
+            began: Instant::now(),
             versions: Versions::default(),
         });
         tenant.versions.set_newest(&tenant);

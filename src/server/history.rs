@@ -72,8 +72,10 @@ struct Past {
 }
 
 /// Totals at one moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Reading {
+    /// When the tenant began whose totals they are.
+    began: Instant,
     counts: Counts,
     times: Times,
 }
@@ -144,7 +146,7 @@ impl History {
 }
 
 impl Kept {
-    /// Adds a reading of each tenant that there is. What was kept of others is dropped.
+    /// Adds a reading of each tenant that there is. What was kept of others is dropped, also of one that has come back since.
     fn add(&mut self, at: Instant, readings: Vec<(TenantId, Reading)>) {
         push(&mut self.taken, at, READINGS);
         let ends_bar = self.until_bar == 0;
@@ -152,24 +154,30 @@ impl Kept {
         let is_first = self.taken.len() == 1;
         let mut before = mem::take(&mut self.pasts);
         for (id, reading) in readings {
-            let mut past = before.remove(&id).unwrap_or_default();
+            let past = before.remove(&id).filter(|past| past.is_of(&reading));
+            let mut past = past.unwrap_or_default();
             past.add(reading, ends_bar && !is_first);
             self.pasts.insert(id, past);
         }
     }
 
     fn lately(&self, id: &TenantId, now: Reading) -> Lately {
-        let past = self.pasts.get(id);
+        let past = self.pasts.get(id).filter(|past| past.is_of(&now));
         // A tenant that was added later began with nothing.
         let was_there = past.filter(|past| past.readings.len() == self.taken.len());
         let oldest = was_there.and_then(|past| past.readings.front());
-        let Reading { counts, times } = oldest.copied().unwrap_or_default();
+        let (counts, times) = oldest.map(|it| (it.counts, it.times)).unwrap_or_default();
         let bars = past.map(|past| past.bars.iter().copied().collect()).unwrap_or_default();
         Lately { counts: now.counts - counts, times: now.times - times, bars }
     }
 }
 
 impl Past {
+    /// Whether it is of the tenant that has these totals now.
+    fn is_of(&self, now: &Reading) -> bool {
+        self.readings.back().is_some_and(|last| last.began == now.began)
+    }
+
     fn add(&mut self, reading: Reading, ends_bar: bool) {
         push(&mut self.readings, reading, READINGS);
         if ends_bar {
@@ -181,7 +189,8 @@ impl Past {
 
 impl Reading {
     fn of(tenant: &Tenant) -> Self {
-        Self { counts: tenant.counts(), times: tenant.gateway_times() }
+        let (began, counts) = (tenant.began(), tenant.counts());
+        Self { began, counts, times: tenant.gateway_times() }
     }
 }
 

@@ -8,6 +8,7 @@ mod calls;
 mod family;
 mod label;
 mod late;
+mod own;
 mod process;
 mod requests;
 mod server;

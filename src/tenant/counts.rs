@@ -1,6 +1,7 @@
 use std::ops::Sub;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::Tenant;
 use crate::{
@@ -34,7 +35,12 @@ pub struct Counts {
 }
 
 impl Tenant {
-    /// The tenant's totals since the bridge started.
+    /// When the tenant began. One that was removed and comes back begins anew.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The tenant's totals since it began.
     pub fn counts(&self) -> Counts {
         let CallCounts { all, refused, cancelled, failed, over_own_share } = self.metrics.calls();
         let RequestCounts { requests, unanswered, polls, sign_ins } = self.gateway.counts();
@@ -52,8 +58,7 @@ impl Tenant {
         }
     }
 
-    /// How long the gateway has taken for the requests of calls since the bridge started. Polls and sign-ins are
-    /// left out.
+    /// How long the gateway has taken for the requests of calls since the tenant began. Polls and sign-ins are left out.
     pub fn gateway_times(&self) -> Times {
         self.gateway.times()
     }

@@ -81,6 +81,7 @@ impl Tenant {
             sign_ins: self.sign_ins.clone(),
             abandoned: self.abandoned.clone(),
             work: self.work.clone(),
+            began: self.began,
             versions: self.versions.clone(),
         }))
     }

@@ -15,6 +15,7 @@ use ccgateway_bridge::rpc::proto::{
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
 use ccgateway_test_support::{Clients, PASSWORD, Program, asked, gateway, in_file, within};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
@@ -210,6 +211,44 @@ async fn a_tenant_does_not_come_back_before_it_has_ended() {
     assert_eq!(asked(&extra, Interface::SignOut).len(), 1);
     busy(&clients, EXTRA, 1002).await.expect("it is kept by one alone");
     assert_eq!(program.said("a changed configuration is refused"), 1);
+}
+
+/// What `/status.json` says of that tenant.
+async fn told(program: &Program) -> Value {
+    let (_, status) = program.ask("GET /status.json?tenant=extra.eu", "").await;
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    status["tenants"][0].clone()
+}
+
+/// Its series in `/metrics` go on where they were.
+#[tokio::test]
+async fn a_tenant_that_has_come_back_is_as_its_calls_since_then_were() {
+    let program = start("server.reload_interval = \"1s\"\n", &[]).await;
+    let (clients, extra) = (Clients::of(program.grpc), extra_gateway(&program).await);
+    let alone = fs::read_to_string(&program.config).expect("there");
+    let both = alone.clone() + &section(&extra, "");
+    let retcode = Fault::Retcode { retcode: "100-007".into(), message: "of no avail".into() };
+    extra.misbehave(Misbehaviour::always(retcode).on(Interface::SayBusy));
+    reload(&program, &both, 1).await;
+    sign_in(&clients, EXTRA, 1002).await.expect("signed in");
+    for _ in 0..3 {
+        busy(&clients, EXTRA, 1002).await.expect_err("it fails");
+    }
+    let before = told(&program).await;
+    assert_eq!(before["verdict"], "failing", "{before}");
+
+    reload(&program, &alone, 2).await;
+    program.printed("a tenant that was removed has ended").await;
+    reload(&program, &both, 3).await;
+    let back = told(&program).await;
+    assert_eq!(back["verdict"], "idle", "{back}");
+    // The first of its calls with this code.
+    sign_in(&clients, EXTRA, 1002).await.expect("signed in");
+    busy(&clients, EXTRA, 1002).await.expect_err("it fails");
+    let back = told(&program).await;
+    let minute = &back["last_minute"];
+    assert_eq!((minute["calls"].as_u64(), minute["calls_failed"].as_u64()), (Some(2), Some(1)));
+    assert_eq!(back["since_start"]["calls"], 2, "{back}");
 }
 
 #[tokio::test]

@@ -1,4 +1,9 @@
+use std::sync::LazyLock;
+
 use super::*;
+
+/// When the tenants began.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn id(name: &str) -> TenantId {
     TenantId::parse(name).expect("a name")
@@ -7,7 +12,7 @@ fn id(name: &str) -> TenantId {
 /// A reading of so many calls, of which some have failed.
 fn reading(calls: u64, calls_failed: u64) -> Reading {
     let counts = Counts { calls, calls_failed, ..Counts::default() };
-    Reading { counts, times: Times::default() }
+    Reading { began: *BEGAN, counts, times: Times::default() }
 }
 
 /// What is kept after readings of one tenant at [`INTERVAL`]s.
@@ -55,7 +60,7 @@ fn a_bar_is_twenty_seconds_and_there_are_as_many_as_ten_minutes_have() {
     assert_eq!(BAR * u32::try_from(BARS).expect("few"), Duration::from_secs(600));
     let bars = |readings: u64| {
         let kept = kept((0..readings).map(|n| reading(n * 5, n)));
-        kept.lately(&id("acme"), Reading::default()).bars
+        kept.lately(&id("acme"), reading(0, 0)).bars
     };
     let bar = Bar { calls: 10, refused: 0, failed: 2 };
     for (readings, expected) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (61, 30), (200, 30)] {
@@ -75,6 +80,23 @@ fn a_tenant_that_comes_later_began_with_nothing_and_one_that_went_is_forgotten()
     assert_eq!(kept.lately(&id("newest"), reading(1, 0)).counts.calls, 1);
     kept.add(now + INTERVAL, vec![(late, reading(4, 1))]);
     assert_eq!(kept.pasts.keys().collect::<Vec<_>>(), [&id("late")]);
+}
+
+/// Its counters begin anew, so nothing of what was read before may be taken off.
+#[test]
+fn a_tenant_that_has_come_back_begins_with_nothing_however_soon_it_has() {
+    let acme = id("acme");
+    let mut kept = kept((0..7).map(|n| reading(n * 100, n * 100)));
+    let again = |calls| Reading { began: *BEGAN + INTERVAL, ..reading(calls, 0) };
+    let lately = kept.lately(&acme, again(2));
+    assert_eq!((lately.counts, lately.bars), (again(2).counts, Vec::new()), "not read yet");
+
+    let now = Instant::now() + INTERVAL * 7;
+    kept.add(now, vec![(acme.clone(), again(3))]);
+    kept.add(now + INTERVAL, vec![(acme.clone(), again(5))]);
+    let lately = kept.lately(&acme, again(6));
+    let bar = Bar { calls: 5, refused: 0, failed: 0 };
+    assert_eq!((lately.counts, lately.bars), (again(6).counts, vec![bar]));
 }
 
 /// With ten thousand tenants it is 25 MB.

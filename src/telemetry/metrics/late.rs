@@ -5,7 +5,7 @@ use std::{fmt::Debug, hash::Hash, sync::OnceLock, time::Duration};
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::{Code, family::Family, times::Histogram};
+use super::{Code, family::Family, own::Own, times::Histogram};
 
 /// A histogram of a family.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct ByCode<L> {
     labels: L,
     codes: &'static [Code],
     /// By the number of the code.
-    found: Box<[OnceLock<Counter>]>,
+    found: Box<[OnceLock<Own>]>,
 }
 
 /// The codes of which a counter is exported from the start: OK, so that the rate of calls is never missing, and
@@ -63,16 +63,16 @@ impl<L: WithCode> ByCode<L> {
         }
     }
 
-    /// How many calls were answered with each code.
+    /// How many calls were answered with each code, without those that were counted before by others.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&Code, u64)> {
-        let counts = self.found.iter().map(|found| found.get().map_or(0, Counter::get));
+        let counts = self.found.iter().map(|found| found.get().map_or(0, Own::get));
         self.codes.iter().zip(counts)
     }
 
     /// The counter of a code, which is exported from now on.
-    fn counter(&self, code: usize) -> Option<&Counter> {
+    fn counter(&self, code: usize) -> Option<&Own> {
         let (code, found) = (self.codes.get(code)?, self.found.get(code)?);
         let labels = || self.labels.with_code(code.name);
-        Some(found.get_or_init(|| self.family.get_or_create(&labels())))
+        Some(found.get_or_init(|| Own::new(self.family.get_or_create(&labels()))))
     }
 }

@@ -48,6 +48,8 @@ struct Found {
     /// which never occurred are not exported.
     answered: Box<[OnceLock<Counter>]>,
     seconds: Histogram,
+    /// What the histogram had before, if anything: the series of a tenant that was removed and comes back go on.
+    before: Option<Box<Times>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +107,12 @@ impl Requests {
     }
 }
 
+impl Found {
+    fn times(&self) -> Times {
+        self.seconds.times() - self.before.as_deref().copied().unwrap_or_default()
+    }
+}
+
 impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
     /// Counts a request with its result and the time that it took.
     pub fn request(&self, interface: I, result: R, took: Duration) {
@@ -116,10 +124,10 @@ impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
         found.seconds.observe(took);
     }
 
-    /// How long the requests to an interface have taken so far.
+    /// How long this tenant's requests to an interface have taken so far.
     pub fn times(&self, interface: I) -> Times {
         let found = self.found.get(interface.number()).and_then(OnceLock::get);
-        found.map(|found| found.seconds.times()).unwrap_or_default()
+        found.map(Found::times).unwrap_or_default()
     }
 
     /// The metrics of an interface that is used for the first time.
@@ -129,7 +137,9 @@ impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
         }
         let answered = iter::repeat_with(OnceLock::new).take(R::COUNT).collect();
         let labels = InterfaceLabels { tenant: self.tenant.clone(), interface: interface.as_str() };
-        Found { answered, seconds: self.families.seconds.get_or_create(&labels) }
+        let seconds = self.families.seconds.get_or_create(&labels);
+        let before = Some(seconds.times()).filter(|times| *times != Times::default());
+        Found { answered, seconds, before: before.map(Box::new) }
     }
 
     /// The counter of a result, which is exported from now on.

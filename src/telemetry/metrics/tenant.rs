@@ -12,6 +12,7 @@ use super::{
     family::Family,
     label::TenantLabels,
     late::{ByCode, Late, WithCode},
+    own::Own,
     set, sign_ins,
     times::Histogram,
 };
@@ -90,11 +91,11 @@ pub struct TenantMetrics<V: Vocabulary> {
     session_seconds: Late<TenantLabels>,
     renewals: Counter,
     unstored: Counter,
-    events: Counter,
+    events: Own,
     event_lag: Late<TenantLabels>,
     calls: ByCode<CodeLabels>,
     overloaded: Counters<V::Share>,
-    over_own_share: Counter,
+    over_own_share: Own,
     event_gaps: Counter,
     repeats_over_limit: Counter,
     /// Sign-ins that the bridge makes by itself.
@@ -254,14 +255,14 @@ impl Tenants {
         TenantMetrics {
             calls: ByCode::new(&self.calls, with_code, self.codes),
             overloaded: Counters::new(V::SHARES, overloaded),
-            over_own_share: self.over_own_share.get_or_create(&labels),
+            over_own_share: Own::new(self.over_own_share.get_or_create(&labels)),
             event_gaps: self.event_gaps.get_or_create(&labels),
             repeats_over_limit: self.repeats_over_limit.get_or_create(&labels),
             queue_seconds: Late::new(&self.queue_seconds, labels.clone()),
             session_seconds: Late::new(&self.session_seconds, labels.clone()),
             renewals: self.renewals.get_or_create(&labels),
             unstored: self.unstored.get_or_create(&labels),
-            events: self.events.get_or_create(&labels),
+            events: Own::new(self.events.get_or_create(&labels)),
             event_lag: Late::new(&self.event_lag, labels.clone()),
             sign_ins: self.sign_ins.of(&tenant, V::TAKE_OVERS),
             families: self.clone(),
@@ -276,7 +277,8 @@ impl<V: Vocabulary> TenantMetrics<V> {
         self.calls.inc(code);
     }
 
-    /// The number of unary calls so far, and what became of them.
+    /// The number of this tenant's unary calls so far, and what became of them. A tenant that was removed and comes back
+    /// begins at zero, although its series go on.
     pub fn calls(&self) -> CallCounts {
         let over_own_share = self.over_own_share.get();
         let mut counts = CallCounts { over_own_share, ..<_>::default() };
@@ -292,7 +294,7 @@ impl<V: Vocabulary> TenantMetrics<V> {
         counts
     }
 
-    /// The number of events that polls have brought so far.
+    /// The number of events that this tenant's polls have brought so far.
     pub fn events(&self) -> u64 {
         self.events.get()
     }
