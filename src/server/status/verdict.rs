@@ -14,7 +14,7 @@ pub(in crate::server) enum Verdict {
     Unreachable,
     /// Many calls fail because of the gateway or the bridge.
     Failing,
-    /// Most calls are refused.
+    /// Most calls are refused, and not since their callers ask too much.
     Refusing,
     /// Calls are carried out, but something is not as it should be.
     Impaired,
@@ -59,7 +59,8 @@ pub(in crate::server) enum Reach {
 
 /// If so many of a thousand calls fail, the tenant is [`Failing`](Verdict::Failing).
 const FAILING: u64 = 50;
-/// If so many of a thousand calls are refused, the tenant is [`Refusing`](Verdict::Refusing).
+/// If so many of a thousand calls are refused, the tenant is [`Refusing`](Verdict::Refusing). Those of callers who ask
+/// too much are left out: the others are served.
 const REFUSING: u64 = 500;
 /// Fewer refusals than this make no tenant ill, since one that is quiet may have had no other call.
 const FEW_REFUSED: u64 = 5;
@@ -71,6 +72,7 @@ const LONG_WAIT_SECONDS: f64 = 10.0;
 const UNREACHABLE: &str = "running/runbook#ccgwgatewayunreachable";
 const CALLS_FAILING: &str = "running/runbook#ccgwtenantcallsfailing";
 const REFUSALS: &str = "calling/errors";
+const ASKED_TOO_MUCH: &str = "running/overload#a-caller-with-very-many-calls";
 const SIGN_INS_QUEUED: &str = "running/runbook#ccgwsigninsqueued";
 const SESSIONS_FAILING: &str = "running/runbook#ccgwsessionsfailing";
 const GIVEN_UP: &str = "running/runbook#ccgwagentsgivenup";
@@ -246,14 +248,23 @@ fn failed(counts: Counts, failures: &[&FailureGroup]) -> Option<Finding> {
 
 fn refused(counts: Counts, failures: &[&FailureGroup]) -> Option<Finding> {
     let (refused, answered) = (counts.refused(), counts.answered());
+    let greedy = counts.calls_over_own_share;
+    let of_others = permille(counts.calls_refused, answered.saturating_sub(greedy));
     let verdict = match permille(refused, answered) {
         0..MANY_REFUSED => return None,
-        REFUSING.. if refused >= FEW_REFUSED => Verdict::Refusing,
+        _ if of_others >= REFUSING && counts.calls_refused >= FEW_REFUSED => Verdict::Refusing,
         _ => Verdict::Impaired,
     };
+    let whose = if greedy == 0 {
+        String::new()
+    } else {
+        format!(", {greedy} of them since their caller asked too much")
+    };
     let mostly = mostly(failures, true);
-    let what = format!("{refused} of {answered} calls were refused in the last minute{mostly}");
-    Some(finding(verdict, what, REFUSALS))
+    let what =
+        format!("{refused} of {answered} calls were refused in the last minute{whose}{mostly}");
+    let page = if greedy > counts.calls_refused { ASKED_TOO_MUCH } else { REFUSALS };
+    Some(finding(verdict, what, page))
 }
 
 /// What calls were told that failed, or were refused: the last one of them speaks for all, since groups count since the

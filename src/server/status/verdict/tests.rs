@@ -69,11 +69,31 @@ fn what_part_of_the_calls_failed_or_was_refused_decides_and_nothing_is_hidden_as
 
 /// They say nothing of the tenant: a caller has asked too much, or has not waited.
 #[test]
-fn a_greedy_caller_is_refused_and_one_who_left_does_not_count() {
-    let mut tenant = of_calls(100, 80, 0);
-    tenant.last_minute.calls_over_own_share = 80;
-    let found = judged(tenant).judgement;
-    assert_eq!(found.verdict, Verdict::Refusing, "{found:?}");
+fn a_greedy_caller_makes_no_tenant_ill_and_one_who_left_does_not_count() {
+    use Verdict::{Failing, Impaired, Refusing, Well};
+    let of = |calls: u64, greedy: u64, refused: u64, failed: u64| {
+        let mut tenant = of_calls(calls, greedy + failed, refused);
+        tenant.last_minute.calls_over_own_share = greedy;
+        judged(tenant).judgement
+    };
+    for ((calls, greedy, refused, failed), expected) in [
+        ((100, 9, 0, 0), Well),
+        // The others are served.
+        ((100, 80, 0, 0), Impaired),
+        ((100, 100, 0, 0), Impaired),
+        ((100, 80, 9, 0), Impaired),
+        ((100, 96, 4, 0), Impaired),
+        // Half of the others are not.
+        ((100, 80, 10, 0), Refusing),
+        ((100, 80, 0, 5), Failing),
+    ] {
+        let found = of(calls, greedy, refused, failed);
+        assert_eq!(found.verdict, expected, "{calls} {greedy} {refused} {failed}: {found:?}");
+    }
+    let found = of(100, 80, 10, 0);
+    let found = &found.findings[0];
+    let what = "90 of 100 calls were refused in the last minute, 80 of them since their caller asked too much";
+    assert_eq!((&*found.what, found.page), (what, ASKED_TOO_MUCH));
     let mut tenant = of_calls(100, 1, 0);
     tenant.last_minute.calls_cancelled = 90;
     assert_eq!(
@@ -222,6 +242,7 @@ fn the_book_has_the_pages_that_findings_name() {
         UNREACHABLE,
         CALLS_FAILING,
         REFUSALS,
+        ASKED_TOO_MUCH,
         SIGN_INS_QUEUED,
         SESSIONS_FAILING,
         GIVEN_UP,
