@@ -126,5 +126,6 @@ unpacked_from_debian() {
 
 need_rust() {
     command -v cargo >/dev/null ||
-        fail "cargo missing; install a Rust toolchain of at least the rust-version in Cargo.toml"
+        fail "cargo missing${SUDO_USER:+ for root, whom sudo does not show the one of $SUDO_USER}; install a Rust toolchain" \
+            "of at least the rust-version in Cargo.toml"
 }
