@@ -75,6 +75,7 @@ fn header(html: &mut Html, status: &Status) {
     let Status { version, commit, state, start_time, time, .. } = status;
     html.raw("<header>\n<h1>ccgateway-bridge</h1>\n");
     let is_ill = status.tenants.iter().any(|tenant| tenant.judgement.verdict.is_ill());
+    let is_ill = is_ill || !overview::wrong_with_bridge(status).is_empty();
     let class = match state {
         // Ready for calls, which does not mean that all is well.
         Phase::Ready if is_ill => "quiet",

@@ -10,8 +10,9 @@ use crate::{
     call::Share,
     server::{
         admin::html::Html,
-        status::{GatewayCounts, Status, TenantStatus, Verdict, worst_first},
+        status::{CertificateStatus, GatewayCounts, Status, TenantStatus, Verdict, worst_first},
     },
+    session::StoreState,
     tenant::Resource,
 };
 
@@ -51,6 +52,7 @@ pub(super) fn section(html: &mut Html, status: &Status, is_of_one: bool) {
         sentence(html, &tenants);
         gateways(html, status.gateways);
     }
+    of_bridge(html, status);
     if tenants.is_empty() {
         html.raw("</section>\n");
         return;
@@ -106,6 +108,27 @@ fn gateways(html: &mut Html, counts: GatewayCounts) {
         html.raw(", ").text(not_asked).raw(" not asked yet");
     }
     html.raw("</p>\n");
+}
+
+/// What is wrong with the bridge itself, whatever its tenants are like.
+pub(super) fn wrong_with_bridge(status: &Status) -> Vec<&'static str> {
+    let is_store_away =
+        matches!(status.store.state, Some(StoreState::Down(_) | StoreState::Refusing(_)));
+    let has_ended = |certificate: &CertificateStatus| certificate.not_after <= status.time;
+    let wrong = [
+        (is_store_away, "the store of sessions does not do as it is asked"),
+        (status.reloads.error.is_some(), "the last change of the configuration is refused"),
+        (status.certificates.iter().any(has_ended), "a certificate has ended"),
+    ];
+    wrong.into_iter().filter(|(is_so, _)| *is_so).map(|(_, words)| words).collect()
+}
+
+fn of_bridge(html: &mut Html, status: &Status) {
+    let wrong = wrong_with_bridge(status);
+    if !wrong.is_empty() {
+        html.raw("<p class=\"bad\">Wrong with the bridge itself: ").text(wrong.join("; "));
+        html.raw(". The end of this page has more.</p>\n");
+    }
 }
 
 fn row(html: &mut Html, tenant: &TenantStatus, window: f64) {

@@ -1,9 +1,12 @@
 //! The page as text: what it says, and that nothing breaks it.
 
 use super::*;
-use crate::server::status::{
-    TenantStatus, Verdict,
-    tests::{agent as an_agent, all, group, tenant},
+use crate::{
+    server::status::{
+        TenantStatus, Verdict,
+        tests::{agent as an_agent, all, group, tenant},
+    },
+    session::StoreState,
 };
 
 const HOSTILE: &str = "<script>alert('1')</script>\" onload=\"x&";
@@ -100,6 +103,33 @@ fn the_top_says_how_many_are_ill_and_how_many_gateways_answer() {
     assert!(shown.contains(gateways), "{shown}");
     status.tenants.clear();
     assert!(page(&status, false, None).contains("There is no tenant"));
+}
+
+#[test]
+fn what_is_wrong_with_the_bridge_itself_is_said_at_the_top() {
+    let top = |status: &Status| {
+        let page = page(status, false, None);
+        is_whole(&page);
+        page.split("<table").next().expect("a top").to_owned()
+    };
+    let mut status = all();
+    status.tenants = vec![named("acme", Verdict::Well)];
+    let shown = top(&status);
+    let told = "Wrong with the bridge itself: the last change of the configuration is refused; \
+                a certificate has ended. The end";
+    assert!(shown.contains(told) && !shown.contains("pill good"), "{shown}");
+    (status.reloads.error, status.certificates) = (None, Vec::new());
+    for (state, is_wrong) in [
+        (StoreState::Up, false),
+        (StoreState::Unused, false),
+        (StoreState::Down("the disk is full".into()), true),
+    ] {
+        status.store.state = Some(state);
+        let shown = top(&status);
+        let told =
+            "Wrong with the bridge itself: the store of sessions does not do as it is asked.";
+        assert_eq!((shown.contains(told), shown.contains("pill good")), (is_wrong, !is_wrong));
+    }
 }
 
 #[test]
