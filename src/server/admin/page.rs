@@ -41,7 +41,11 @@ pub(super) fn page(status: &Status, is_of_one: bool, book: Option<&Book>) -> Str
     html.raw(HEAD).raw("<title>ccgateway-bridge: ").text(overview::title(status));
     html.raw("</title>\n</head>\n<body>\n");
     header(&mut html, status);
-    links::navigation(&mut html, book);
+    let own = match &status.tenants[..] {
+        [tenant] if is_of_one => format!("/?tenant={}&", tenant.tenant),
+        _ => "/?".to_owned(),
+    };
+    links::navigation(&mut html, &own, book);
     html.raw("<main>\n");
     overview::section(&mut html, status, is_of_one);
     warnings(&mut html, &status.warnings);
@@ -64,7 +68,8 @@ pub(super) fn agent(agent: &AgentStatus, book: Option<&Book>) -> String {
     html.raw(HEAD).raw("<title>ccgateway-bridge: agent ").text(&agent.agent);
     html.raw("</title>\n</head>\n<body>\n");
     agent::header(&mut html, agent);
-    links::navigation(&mut html, book);
+    let own = format!("/agent?tenant={}&agent={}&", agent.tenant, agent.agent);
+    links::navigation(&mut html, &own, book);
     html.raw("<main>\n");
     agent::sections(&mut html, agent);
     html.raw(END);

@@ -3,11 +3,11 @@ use crate::{config::Book, server::admin::html::Html};
 const PAGES: &str = "<nav>\
     <a href=\"/\">all tenants</a> <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a> \
     <a href=\"/readyz?verbose\">/readyz?verbose</a> <a href=\"/log\">/log</a> <a href=\"/reload\">/reload</a> \
-    <a href=\"/?refresh=5\">refresh every 5 s</a>";
+    <a href=\"";
 
-/// The links at the top.
-pub(super) fn navigation(html: &mut Html, book: Option<&Book>) {
-    html.raw(PAGES);
+/// The links at the top. `own` is the address of this page, with a query that goes on.
+pub(super) fn navigation(html: &mut Html, own: &str, book: Option<&Book>) {
+    html.raw(PAGES).text(own).raw("refresh=5\">refresh every 5 s</a>");
     for (words, page) in [
         ("how to read this page", "running/monitoring#the-page"),
         ("runbook", "running/runbook"),

@@ -177,6 +177,18 @@ fn it_is_told_whether_the_configuration_is_in_force() {
 }
 
 #[test]
+fn a_page_that_is_to_be_refreshed_stays_the_same_page() {
+    for (page, own) in [
+        (page(&all(), false, None), "/?refresh=5"),
+        (page(&all(), true, None), "/?tenant=acme&amp;refresh=5"),
+        (agent(&an_agent(), None), "/agent?tenant=acme&amp;agent=1001&amp;refresh=5"),
+    ] {
+        is_whole(&page);
+        assert!(page.contains(&format!("<a href=\"{own}\">refresh every 5 s</a>")), "{page}");
+    }
+}
+
+#[test]
 fn nothing_that_others_have_written_is_markup() {
     let hostile = || HOSTILE.to_owned();
     let mut status = all();
