@@ -226,11 +226,6 @@ impl Access {
         self.number
     }
 
-    /// Whether the caller has shown a token.
-    pub fn has_token(&self) -> bool {
-        self.principals.iter().any(|principal| matches!(principal, Principal::Token { .. }))
-    }
-
     /// Whether the caller's certificate or token has expired.
     pub fn has_expired(&self, now: Instant) -> bool {
         self.until.is_some_and(|(until, _)| until <= now)
