@@ -80,7 +80,7 @@ use crate::{
     telemetry::{
         audit::{Audit, AuditError},
         log::LogControl,
-        trace::{Tracer, TracerError},
+        trace::TracerError,
     },
     tenant::{Common, DetachedWork, Hosts, Replicas, ServerCalls, Tenant, Tenants},
     tls::SystemRoots,
@@ -95,20 +95,17 @@ pub struct Bridge {
     health: Health,
     tenants: Tenants,
     stages: Stages,
-    /// What further tenants are made with.
+    /// What further tenants are made with, and what a drain closes.
     common: CommonParts,
     connections: TaskTracker,
     /// Tasks of connections that have ended and whose peers may still be reading.
     lingering_tasks: TaskTracker,
     work: DetachedWork,
-    tracer: Tracer,
-    stores: Stores,
     drain: Drain,
     reloadable: Reloadable,
     retiring: Retiring,
     reloads: Arc<Reloads>,
     certificates: Certificates,
-    audit: Option<Audit>,
 }
 
 /// What can be changed through the admin port.
@@ -265,7 +262,6 @@ impl Bridge {
         // Steps that can fail come before steps that start tasks.
         let audit = config.audit.file.as_deref().map(Audit::to).transpose()?;
         let observed = Arc::new(Observed::new(traces.as_ref(), audit)?);
-        let (tracer, audit) = (observed.tracer.clone(), observed.audit.clone());
         let shares = ServerShares::new(&server, division);
         let hosts = Arc::new(Hosts::new(host_limit));
         let common = CommonParts {
@@ -302,7 +298,7 @@ impl Bridge {
                 hosts,
                 certificates: certificates.clone(),
                 reloads: reloads.clone(),
-                stores: stores.clone(),
+                stores,
                 controls,
             };
             let source = StatusSource::new(readiness.clone(), exposition, listening);
@@ -337,20 +333,17 @@ impl Bridge {
             connections,
             lingering_tasks,
             work,
-            tracer,
-            stores,
             drain,
             reloadable,
             retiring: Retiring::default(),
             reloads,
             certificates,
-            audit,
         })
     }
 
     /// Opens the file of the audit log anew, so that it can be renamed before.
     pub fn reopen_audit(&self) {
-        if let Some(audit) = &self.audit {
+        if let Some(audit) = &self.common.observed.audit {
             audit.reopen();
         }
     }

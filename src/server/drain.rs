@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::Bridge;
+use super::{Bridge, CommonParts};
 use crate::{
     call::Deadline,
     config::{Drain, LeftSessions},
@@ -41,7 +41,9 @@ impl Bridge {
     /// waits for the calls in flight. Takes the drain's `delay` and `timeout` at most.
     pub async fn drain(self) -> Drained {
         let Self { readiness, health, tenants, stages, connections, work, .. } = self;
-        let (tracer, audit, stores, drain) = (self.tracer, self.audit, self.stores, self.drain);
+        let (common, drain) = (self.common, self.drain);
+        let CommonParts { stores, observed, .. } = &common;
+        let (tracer, audit) = (&observed.tracer, &observed.audit);
         let lingering_tasks = self.lingering_tasks;
         info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: reporting not ready from now on");
         readiness.set_draining();
@@ -88,7 +90,7 @@ impl Bridge {
             stores.close().await;
         };
         let auditing = async {
-            if let Some(audit) = &audit {
+            if let Some(audit) = audit {
                 audit.close().await;
             }
         };
