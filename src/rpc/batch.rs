@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     call::{CallError, Deadline, Obstacle},
+    config::Overrides,
     gateway::{Command, SHORT_MAX},
     id::{AgentId, RequestId},
     telemetry::{audit::AuditedAgent, trace::SpanKind},
@@ -102,19 +103,7 @@ pub(super) async fn set_busy(
                 batch.audit((place, &agent_id), None);
                 Became::Accepted(batch.confirm(agent, accepted, &context).await)
             }
-            Err(error) => {
-                if let Some(Obstacle::Overloaded { share, .. }) = error.obstacle() {
-                    batch.tenant.metrics().overloaded(*share);
-                }
-                let agent_id = visible(&agent_id, ID_MAX);
-                let tenant_id = batch.tenant.id().to_string();
-                debug!(ccgw.tenant.id = tenant_id, ccgw.agent.id = agent_id, %error, "one of a batch failed");
-                let about = About { method: Method::BatchSetBusy.name(), tenant_id, agent_id };
-                let to = Recipient { about: &about, gateway: batch.tenant.gateway(), left: None };
-                let refused = status::refuse(&error, &to, overrides);
-                batch.audit((place, &about.agent_id), Some((&error, &refused)));
-                Became::Error(status::message_of(&refused.status))
-            }
+            Err(error) => batch.refused((place, &agent_id), &error, overrides),
         };
         (place, Item { agent_id, result: Some(result) })
     });
@@ -148,6 +137,26 @@ impl Batch {
             envelope.shorten();
         }
         Ok((agent, accepted))
+    }
+
+    /// What the caller is told of an agent whose change failed.
+    fn refused(
+        &self,
+        (place, agent_id): (usize, &str),
+        error: &CallError,
+        overrides: &Overrides,
+    ) -> Became {
+        if let Some(Obstacle::Overloaded { share, .. }) = error.obstacle() {
+            self.tenant.metrics().overloaded(*share);
+        }
+        let agent_id = visible(agent_id, ID_MAX);
+        let tenant_id = self.tenant.id().to_string();
+        debug!(ccgw.tenant.id = tenant_id, ccgw.agent.id = agent_id, %error, "one of a batch failed");
+        let about = About { method: Method::BatchSetBusy.name(), tenant_id, agent_id };
+        let to = Recipient { about: &about, gateway: self.tenant.gateway(), left: None };
+        let refused = status::refuse(error, &to, overrides);
+        self.audit((place, &about.agent_id), Some((error, &refused)));
+        Became::Error(status::message_of(&refused.status))
     }
 
     /// Notes for the audit log what came of an agent: the error and what the caller is told, if there is
