@@ -93,19 +93,7 @@ impl CallLog {
     pub(super) fn accepted(mut self) {
         self.end(Code::Ok);
         self.audit("OK", None);
-        let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
-        let (peer, caller, trace) = self.shown();
-        info!(
-            method,
-            peer,
-            ccgw.caller = caller,
-            ccgw.tenant.id = tenant_id,
-            ccgw.agent.id = agent_id,
-            code = "OK",
-            elapsed_ms,
-            trace.id = trace,
-            "call"
-        );
+        self.log("OK");
     }
 
     /// Records that the call failed. Returns the status for the caller.
@@ -199,6 +187,23 @@ impl CallLog {
             _ if server_fault => line!(warn),
             _ => line!(info),
         }
+    }
+
+    /// Writes the log line of a call that succeeded, or whose caller has left.
+    fn log(&self, code: &'static str) {
+        let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
+        let (peer, caller, trace) = self.shown();
+        info!(
+            method,
+            peer,
+            ccgw.caller = caller,
+            ccgw.tenant.id = tenant_id,
+            ccgw.agent.id = agent_id,
+            code,
+            elapsed_ms,
+            trace.id = trace,
+            "call"
+        );
     }
 
     fn end(&mut self, code: Code) {
@@ -297,20 +302,7 @@ impl Drop for CallLog {
             // What was written of it goes on without its caller, and nobody waits for what comes of it.
             let outcome = Outcome::Unknown.as_str();
             self.audit("CANCELLED", Some(&Failed { reason: None, outcome, retcode: None }));
-            let (About { method, tenant_id, agent_id }, elapsed_ms) =
-                (&self.about, self.elapsed_ms());
-            let (peer, caller, trace) = self.shown();
-            info!(
-                method,
-                peer,
-                ccgw.caller = caller,
-                ccgw.tenant.id = tenant_id,
-                ccgw.agent.id = agent_id,
-                code = "CANCELLED",
-                elapsed_ms,
-                trace.id = trace,
-                "call"
-            );
+            self.log("CANCELLED");
         }
     }
 }
