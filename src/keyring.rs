@@ -20,7 +20,6 @@ pub use self::{
     sealed::Sealed,
     sealer::{Renewal, SealError, Sealer},
 };
-pub(crate) use crate::hex::{hex, unhex};
 use crate::id::TenantId;
 
 /// The keys of all replicas: the first one encrypts, each of them decrypts. A [`Sealer`] does both.

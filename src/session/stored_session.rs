@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use super::{Cookies, Guid, Origin, Session, local::Entry};
 use crate::{
+    hex::{hex, unhex},
     id::{AgentId, TenantId},
-    keyring::{Keyring, Purpose, SealError, Sealed, hex, unhex},
+    keyring::{Keyring, Purpose, SealError, Sealed},
     secret,
 };
 

@@ -13,8 +13,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    hex::{hex, unhex},
     id::{AgentId, TenantId},
-    keyring::{Keyring, Renewal, hex, unhex},
+    keyring::{Keyring, Renewal},
     session::SealedKind,
 };
 
