@@ -63,6 +63,7 @@ use self::{
 use crate::{
     config::{self, Overrides},
     tenant::Tenants,
+    time::millis,
 };
 
 /// What every method of every service needs.
@@ -94,8 +95,7 @@ impl DefaultDeadline {
 
     /// Follows the tenants of a changed configuration, for the calls that come from now on.
     pub fn follow(&self, server: &config::Server) {
-        let millis = u64::try_from(server.derived_deadline.as_millis()).unwrap_or(u64::MAX);
-        self.derived_ms.store(millis, Ordering::Relaxed);
+        self.derived_ms.store(millis(server.derived_deadline), Ordering::Relaxed);
     }
 
     /// The one that was given.

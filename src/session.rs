@@ -41,7 +41,7 @@ pub use self::{
     health::{LastOutage, Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
     sealed_kind::{SEALED_MAX, SealedKind},
-    sealed_values::{Owner, SealedValueStore, SealedValues, millis_of},
+    sealed_values::{Owner, SealedValueStore, SealedValues},
     state::SessionState,
     stored_session::{CLOCKS_APART_MAX, RECORD_MAX, StoredSession, Unreadable},
     stores::{SharedStores, Stores},

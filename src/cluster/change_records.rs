@@ -6,7 +6,6 @@ use aws_lc_rs::digest;
 use futures_util::future::BoxFuture;
 
 use super::{
-    leases::millis,
     redis::{Keys, Link, LinkError, Place, Repeat, Script},
     seals::Seals,
 };
@@ -15,6 +14,7 @@ use crate::{
     id::AgentId,
     keyring::Purpose,
     session::{ChangeRecords, Doubt, KnownRecord, RECORD_MAX, StoreError},
+    time::millis,
 };
 
 /// The records of a tenant's changes, each sealed for its name, under a key with a time to live.

@@ -27,6 +27,7 @@ use crate::{
     id::AgentId,
     keyring::Purpose,
     session::{Doubt, StoreError},
+    time::millis,
 };
 
 /// A Redis stream of bounded length, and a channel that publishes each event at once.
@@ -215,7 +216,7 @@ impl RedisEvents {
         let call = self.add.on(self.keys.named("events")).key(self.keys.named("events-set-aside"));
         let call = call.arg(self.kept).arg(sealed).arg(self.keys.named("news"));
         let call = call.arg(millisecond).arg(nth);
-        let call = call.arg(u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX));
+        let call = call.arg(millis(CLOCKS_APART_MAX));
         // Told twice it would be two events.
         let (id, aside): (String, u8) = self.link.script(&call, Repeat::Never).await?;
         match aside {
@@ -450,7 +451,7 @@ impl fmt::Debug for RedisEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::seals::millis_now;
+    use crate::time::millis_now;
 
     #[test]
     fn a_number_is_believed_up_to_a_day_ahead_and_has_one_after_it() {
@@ -459,7 +460,7 @@ mod tests {
         let nth = u64::MAX;
         let highest = number(&format!("{now}-{nth}")).expect("a number").1;
         assert_eq!(moment(highest), (now, (1 << 20) - 1));
-        let apart = u64::try_from(CLOCKS_APART_MAX.as_millis()).expect("milliseconds");
+        let apart = millis(CLOCKS_APART_MAX);
         assert!(number(&format!("{}-0", now + apart - 60_000)).is_some());
         for bad in [format!("{}-0", now + apart + 60_000), format!("{nth}-{nth}"), "x".into()] {
             assert_eq!(number(&bad), None, "{bad}");

@@ -18,9 +18,13 @@ use tracing::warn;
 use self::missing::Missing;
 use super::{
     ReplicaId,
-    seals::{CLOCKS_APART_MAX, Seals, millis_now},
+    seals::{CLOCKS_APART_MAX, Seals},
 };
-use crate::{keyring::Purpose, session::Doubt};
+use crate::{
+    keyring::Purpose,
+    session::Doubt,
+    time::{millis, millis_now},
+};
 
 /// What this replica knows of the others of a tenant by their heartbeats.
 ///
@@ -178,7 +182,7 @@ impl Heartbeats {
         let plain = self.seals.open(Purpose::Heartbeat, "", sealed)?;
         let heartbeat = serde_json::from_slice::<Heartbeat>(&plain).ok()?;
         let apart = millis_now().abs_diff(heartbeat.made);
-        (u128::from(apart) <= CLOCKS_APART_MAX.as_millis()).then_some(heartbeat)
+        (apart <= millis(CLOCKS_APART_MAX)).then_some(heartbeat)
     }
 
     fn note(&self, replica: ReplicaId, heartbeat: &Heartbeat, way: Way) {

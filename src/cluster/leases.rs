@@ -17,6 +17,7 @@ use crate::{
     keyring::Purpose,
     session::{Doubt, StoreError, StoreFuture},
     tenant::{Attempt, Lock, Moments, SharedSignIns},
+    time::millis,
 };
 
 /// One replica's access to a tenant's leases and sign-in locks.
@@ -281,8 +282,4 @@ type Taken = (Vec<AgentId>, Vec<(AgentId, Vec<u8>)>);
 /// What a lease is sealed for.
 fn about(agent: AgentId, replica: ReplicaId, number: u64) -> String {
     format!("{agent}|{replica}|{number}")
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

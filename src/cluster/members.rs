@@ -12,10 +12,12 @@ use std::{
 use super::{
     Heartbeats, Membership, ROSTER_NEWS, ReplicaId,
     heartbeats::HEARTBEAT_MAX,
-    leases::millis,
     redis::{Keys, Link, LinkError, Repeat, Script},
 };
-use crate::id::{AGENT_IDS_ANY, AgentId};
+use crate::{
+    id::{AGENT_IDS_ANY, AgentId},
+    time::millis,
+};
 
 /// One replica's access to the lists.
 #[derive(Debug)]

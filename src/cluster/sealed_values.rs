@@ -14,6 +14,7 @@ use super::{
 use crate::{
     id::AgentId,
     session::{Doubt, Owner, SEALED_MAX, SealedKind, SealedValueStore, StoreError, StoreFuture},
+    time::millis,
 };
 
 /// The sealed values of a tenant's agents, each under a key with a time to live.
@@ -71,9 +72,8 @@ impl SealedValueStore for RedisSealedValues {
                 }
                 return;
             }
-            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let mut set = cmd("SET");
-            set.arg(self.key(sealed_kind, agent)).arg(sealed).arg("PX").arg(millis);
+            set.arg(self.key(sealed_kind, agent)).arg(sealed).arg("PX").arg(millis(time));
             let _unwritten = self.asked(self.link.command::<()>(&set, Repeat::Once)).await;
         })
     }

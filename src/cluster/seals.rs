@@ -1,10 +1,6 @@
 //! Sealing of what a tenant's replicas share, and what of it is believed.
 
-use std::{
-    fmt::Display,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt::Display, sync::Arc};
 
 use secrecy::zeroize::Zeroizing;
 
@@ -14,6 +10,7 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Purpose, SealError, Sealed},
     session::{Doubt, Entry, StoredSession, Unreadable},
+    time::{millis, millis_now},
 };
 
 /// Seals and opens what a tenant's replicas share. Everybody can write into the store; only replicas have the
@@ -104,14 +101,7 @@ impl Seals {
     }
 }
 
-/// The time in milliseconds since 1970.
-pub(super) fn millis_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Whether this time, in milliseconds since 1970, is not too far ahead.
-pub(super) fn is_believable(millis: u64) -> bool {
-    let apart = u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX);
-    millis <= millis_now().saturating_add(apart)
+pub(super) fn is_believable(moment: u64) -> bool {
+    moment <= millis_now().saturating_add(millis(CLOCKS_APART_MAX))
 }

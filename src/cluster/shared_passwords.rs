@@ -13,7 +13,6 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    leases::millis,
     redis::{Keys, Link, LinkError, Place, Repeat, Script},
     seals::Seals,
 };
@@ -21,6 +20,7 @@ use crate::{
     id::AgentId,
     keyring::Renewal,
     session::{Local, Origin, RECORD_MAX, SealedKind, Session},
+    time::millis,
 };
 
 /// A tenant's sealed passwords that this replica has shared. Each is stored only beside the session that was

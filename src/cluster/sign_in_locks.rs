@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     Heartbeats, ReplicaId,
     freshness::Freshness,
-    leases::millis,
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
-    seals::{CLOCKS_APART_MAX, Seals, millis_now},
+    seals::{CLOCKS_APART_MAX, Seals},
 };
 use crate::{
     id::AgentId,
     keyring::Purpose,
     session::{Doubt, RECORD_MAX},
     tenant::{Attempt, Grant, Lock},
+    time::{millis, millis_now},
 };
 
 /// The locks on sign-ins of a tenant's agents.
@@ -188,7 +188,7 @@ impl SignInLocks {
             return Judged::Forged;
         };
         let time = Duration::from_millis(time);
-        if u128::from(millis_now().abs_diff(asked)) > CLOCKS_APART_MAX.as_millis() {
+        if millis_now().abs_diff(asked) > millis(CLOCKS_APART_MAX) {
             return Judged::Over;
         }
         let may_go_on = self.heartbeats.may_go_on(ReplicaId(replica), asked, time);

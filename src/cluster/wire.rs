@@ -8,11 +8,11 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::seals::millis_now;
 use crate::{
     event::{GatewayEvent, SessionChange, What},
     id::{AGENT_IDS_ANY, AgentId},
     session::SessionState,
+    time::millis_now,
 };
 
 /// An event with its origin.

@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::ready,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use futures_util::future::BoxFuture;
@@ -15,6 +15,7 @@ use super::{SealedKind, StoreError, StoreFuture};
 use crate::{
     id::{AgentId, TenantId},
     keyring::Keyring,
+    time::{millis_now, millis_of},
 };
 
 /// A tenant's sealed values. One that no key opens counts as missing, and one that could not be written is not needed. But a
@@ -123,7 +124,7 @@ impl SealedValues {
         let (of_session, rest) = content.split_first_chunk()?;
         let (until, plain) = rest.split_first_chunk()?;
         let is_good = u64::from_be_bytes(*of_session) == session.unwrap_or(NO_SESSION)
-            && u64::from_be_bytes(*until) > millis_of(SystemTime::now());
+            && u64::from_be_bytes(*until) > millis_now();
         is_good.then(|| Zeroizing::new(plain.to_vec()))
     }
 
@@ -140,12 +141,6 @@ const NO_SESSION: u64 = u64::MAX;
 fn content(session: Option<u64>, until: SystemTime, plain: &[u8]) -> Zeroizing<Vec<u8>> {
     let head = [session.unwrap_or(NO_SESSION), millis_of(until)].map(u64::to_be_bytes);
     Zeroizing::new([head.as_flattened(), plain].concat())
-}
-
-/// Milliseconds since 1970.
-pub fn millis_of(time: SystemTime) -> u64 {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for SealedValues {

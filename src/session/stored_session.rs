@@ -17,6 +17,7 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Purpose, SealError, Sealed},
     secret,
+    time::{millis, millis_now, millis_of},
 };
 
 /// One version of an agent's session, or its end, in JSON. Its agent and version can be read by everybody; all
@@ -198,7 +199,7 @@ impl StoredSession {
                 }
             };
         let (guid, cookies) = parse_secrets(secrets)?;
-        let now = since_epoch(SystemTime::now());
+        let now = millis_now();
         let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
         let expires_at = match expires_at {
             Some(at) => Some(Instant::now().checked_add(left(at))?),
@@ -238,9 +239,9 @@ fn plain_text(entry: &Entry) -> Result<Zeroizing<Vec<u8>>, SealError> {
                 Origin::SignedIn => Made::SignedIn,
             },
             made: session.made,
-            renewed_at: since_epoch(session.renewed_at),
+            renewed_at: millis_of(session.renewed_at),
             expires_at: session.expires_at.map(|at| {
-                since_epoch(SystemTime::now() + at.saturating_duration_since(Instant::now()))
+                millis_of(SystemTime::now() + at.saturating_duration_since(Instant::now()))
             }),
             ttl: entry.ttl.map(millis),
         },
@@ -259,12 +260,4 @@ fn parse_secrets(plain: &str) -> Option<(Guid, Cookies)> {
     let pairs = pairs.split("; ").filter_map(|pair| secret::header(pair.as_bytes()));
     pairs.for_each(|pair| cookies.set(&pair, None));
     Some((Guid::parse_stored(guid).ok()?, cookies))
-}
-
-fn since_epoch(time: SystemTime) -> u64 {
-    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,10 +2,7 @@
 
 mod shared_rejections;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
@@ -20,9 +17,8 @@ use crate::{
     config::{Credential, Credentials},
     gateway::SignIn,
     id::AgentId,
-    session::{
-        Origin, Owner, SealedKind, SealedValues, Session, SessionStore, StoreError, millis_of,
-    },
+    session::{Origin, Owner, SealedKind, SealedValues, Session, SessionStore, StoreError},
+    time::millis_now,
 };
 
 /// The credentials that the bridge can sign agents in with, and those that it must not try again.
@@ -160,7 +156,7 @@ impl CredentialBook {
     pub(super) async fn note_sign_out(&self, agent: AgentId, made: u64) {
         if let Some(sealed) = &self.sealed {
             let owner = Owner { agent, session: Some(made) };
-            let noted = millis_of(SystemTime::now()).to_be_bytes();
+            let noted = millis_now().to_be_bytes();
             sealed.put(SealedKind::SignOut, owner, &noted, GUIDLESS_MAX).await;
         }
     }
@@ -180,7 +176,7 @@ impl CredentialBook {
         let plain = sealed.get(SealedKind::SignOut, owner).await?;
         let noted =
             plain.and_then(|plain| plain.first_chunk::<8>().copied()).map(u64::from_be_bytes);
-        let age = |noted| millis_of(SystemTime::now()).saturating_sub(noted);
+        let age = |noted| millis_now().saturating_sub(noted);
         Ok(noted.map(age).map(Duration::from_millis))
     }
 

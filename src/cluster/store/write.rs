@@ -9,6 +9,7 @@ use crate::{
     cluster::redis::{LinkError, Repeat, Script},
     id::AgentId,
     session::{Entry, Origin, RECORD_MAX, StoredSession},
+    time::millis,
 };
 
 /// Writes a record if the version of the stored one is within the limits, and publishes it to all
@@ -130,5 +131,5 @@ fn lifetime(entry: &Entry) -> u64 {
             session.expires_at.map_or(SAFETY_TTL, |at| at.saturating_duration_since(Instant::now()))
         }
     };
-    u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
+    millis(left).max(1)
 }

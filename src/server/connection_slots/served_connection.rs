@@ -12,7 +12,10 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{flood::Flood, request_counts::RequestCounts, send_buffers::SendBuffer};
+use crate::{
+    server::{flood::Flood, request_counts::RequestCounts, send_buffers::SendBuffer},
+    time::millis,
+};
 
 /// One connection that is served.
 #[derive(Debug)]
@@ -98,7 +101,7 @@ impl ServedConnection {
     pub(super) fn evictable_since(&self, now_ms: u64) -> Option<u64> {
         let since = self.idle_since()?;
         let is_new =
-            since == self.opened && now_ms.saturating_sub(since) < milliseconds(FIRST_CALL_GRACE);
+            since == self.opened && now_ms.saturating_sub(since) < millis(FIRST_CALL_GRACE);
         (!is_new && !self.evicted.is_cancelled()).then_some(since)
     }
 
@@ -165,11 +168,7 @@ impl Drop for OpenCall {
 
 /// Milliseconds since `moment`, which is usually `epoch`.
 pub(super) fn milliseconds_since(moment: Instant) -> u64 {
-    milliseconds(moment.elapsed())
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    time.as_millis().try_into().unwrap_or(u64::MAX)
+    millis(moment.elapsed())
 }
 
 #[cfg(test)]

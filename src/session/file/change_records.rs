@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -19,6 +19,7 @@ use super::FilePart;
 use crate::{
     id::AgentId,
     session::{ChangeRecords, KnownRecord, Owner, SealedKind, SealedValues, StoreError},
+    time::{millis, millis_now},
 };
 
 /// The records of a tenant's changes.
@@ -167,8 +168,7 @@ impl Rows {
 
 impl Row {
     fn new(name: &str, record: &[u8], time: Duration) -> Self {
-        let until =
-            millis_now().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let until = millis_now().saturating_add(millis(time));
         let record = String::from_utf8_lossy(record).into_owned();
         Self { name: name.to_owned(), until, record, is_own: true }
     }
@@ -235,11 +235,6 @@ impl fmt::Debug for FileChangeRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileChangeRecords").finish_non_exhaustive()
     }
-}
-
-fn millis_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Renewal},
     session::SealedKind,
+    time::millis_of,
 };
 
 /// A tenant's sealed values.
@@ -152,10 +153,9 @@ impl SealedTable {
     pub(super) fn row(&self, sealed_kind: SealedKind, agent: AgentId) -> Option<Vec<u8>> {
         let by_kind = self.by_kind();
         let value = by_kind.get(&sealed_kind)?.get(&agent)?;
-        let until = value.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let until = u64::try_from(until).unwrap_or(u64::MAX);
+        let row = Row { until: millis_of(value.until), sealed: hex(&value.sealed) };
         // Serializing these fields cannot fail.
-        serde_json::to_vec(&Row { until, sealed: hex(&value.sealed) }).ok()
+        serde_json::to_vec(&row).ok()
     }
 
     /// Makes room by removing expired values. Returns whether there is room.

@@ -1,9 +1,6 @@
 //! The ids of changes among replicas.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -24,6 +21,7 @@ use crate::{
     id::TenantId,
     session::{ChangeRecords, KnownRecord, StoreError},
     tenant::session_lookup::trouble,
+    time::{millis, millis_now},
 };
 
 /// The ids of a tenant's changes, in the store that the replicas share.
@@ -304,12 +302,4 @@ fn told(known: &KnownRecord, record: &Record) -> Option<Told> {
     let cause = "the bridge that made the change has not told what became of it";
     let lost = || Arc::new(Err(CallError::NoAnswer(cause.into())));
     is_over.then(|| Told { ended: lost(), is_certain: false })
-}
-
-fn millis_now() -> u64 {
-    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
