@@ -6,10 +6,13 @@ use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::GetSessionRequest;
 use ccgateway_test_support::{Clients, Program, within};
 use h2::{RecvStream, SendStream, client::SendRequest};
-use tokio::{net::TcpStream, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 use tonic_types::StatusExt as _;
 
-use crate::support::{register, start};
+use crate::{
+    request::connect,
+    support::{register, start},
+};
 
 const CONNECTIONS: usize = 100;
 /// On each.
@@ -21,13 +24,6 @@ const MIB: u64 = 1024 * 1024;
 struct Half {
     response: h2::client::ResponseFuture,
     unended: SendStream<Bytes>,
-}
-
-async fn connect(program: &Program) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(program.grpc).await.expect("connected");
-    let (client, connection) = h2::client::handshake(stream).await.expect("a handshake");
-    tokio::spawn(connection);
-    client
 }
 
 async fn begin(client: SendRequest<Bytes>, path: &str, timeout: &str, body: &Bytes) -> Half {

@@ -5,6 +5,7 @@ use std::{io::Write as _, net::SocketAddr};
 use bytes::Bytes;
 use ccgateway_test_support::{Program, within};
 use flate2::{Compression, write::GzEncoder};
+use h2::client::SendRequest;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::net::TcpStream;
 use tonic::Status;
@@ -26,6 +27,14 @@ pub(crate) struct Answer {
     /// With the trailers.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+}
+
+/// A connection to the program that lasts as long as the test.
+pub(crate) async fn connect(program: &Program) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(program.grpc).await.expect("connected");
+    let (client, connection) = h2::client::handshake(stream).await.expect("a handshake");
+    tokio::spawn(connection);
+    client
 }
 
 impl Request {

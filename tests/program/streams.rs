@@ -19,7 +19,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_types::StatusExt as _;
 
 use crate::raw::{DATA, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw, WINDOW_UPDATE};
-use crate::support::start;
+use crate::{request::connect, support::start};
 
 const CHECK_HEALTH: &str = "/grpc.health.v1.Health/Check";
 const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
@@ -217,13 +217,6 @@ async fn a_watch_that_is_not_read_ends_with_the_age_of_its_connection() {
     let program = start(age, &[]).await;
     let mut stuck = watch_all(&program, 0, "1H").await;
     within("its end", stuck.until(|_| false)).await;
-}
-
-async fn connect(program: &Program) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(program.grpc).await.expect("connected");
-    let (client, connection) = h2::client::handshake(stream).await.expect("a handshake");
-    tokio::spawn(connection);
-    client
 }
 
 /// Begins a request that is to have a message yet.

@@ -15,7 +15,7 @@ use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 
 use crate::{
     callee::{self, CREDENTIALS, sign_ins},
-    support::all_listen_to,
+    support::{all_listen_to, hex},
 };
 
 /// The attacker's connection.
@@ -199,11 +199,6 @@ async fn events_that_no_replica_has_sealed_or_that_come_again_are_told_to_nobody
 /// What a file without keys has of the end of a session, and of a session.
 const END: &str = "{\"end\":{\"signed_out\":true}}\n\n";
 const SESSION: &str = "{\"session\":{\"origin\":\"signed_in\",\"made\":1,\"renewed_at\":1,\"expires_at\":null,\"ttl\":null}}\ncanary-forged.Node1\n";
-
-fn hex(words: &str) -> String {
-    let digits: Vec<_> = words.bytes().map(|byte| format!("{byte:02x}")).collect();
-    digits.concat()
-}
 
 #[tokio::test]
 async fn records_that_no_replica_has_sealed_end_no_session_and_raise_no_version() {

@@ -19,7 +19,7 @@ use ccgateway_bridge::{
 };
 use tempfile::TempDir;
 
-use crate::support::{CAPACITY, agent, eventually, guid, made, registered, tenant};
+use crate::support::{CAPACITY, agent, eventually, guid, hex, made, registered, tenant};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const CANARY: &str = "canary-guid";
@@ -59,7 +59,7 @@ impl Folder {
 
     /// Whether [`CANARY`] is anywhere in it, as it is written where there is no key.
     fn shows_guid(&self) -> bool {
-        let hex = CANARY.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let hex = hex(CANARY);
         let bytes = fs::read(self.path()).expect("readable");
         bytes.windows(hex.len()).any(|some| some == hex.as_bytes())
     }
@@ -212,7 +212,7 @@ async fn with_keys_the_file_holds_no_secret_and_without_them_it_opens_all_the_sa
         let running = store(&file);
         running.put(agent(1001), registered(CANARY, HOUR)).await.unwrap();
         file.close().await;
-        let hex = CANARY.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let hex = hex(CANARY);
         let bytes = fs::read(folder.path()).unwrap();
         let shows = |text: &str| bytes.windows(text.len()).any(|some| some == text.as_bytes());
         assert_eq!(shows(&hex), is_shown);

@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::{
     callee::{self, CREDENTIALS},
-    support::{Replica, agent, all_listen, eventually, registered, tenant},
+    support::{Replica, agent, all_listen, eventually, hex, registered, tenant},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -101,11 +101,6 @@ async fn a_password_moved_to_another_agent_is_not_accepted() {
     assert!(copied);
     let status = callee.set_busy(1003).await.expect_err("nobody knows 1003's password");
     assert_eq!(status.code(), Code::FailedPrecondition);
-}
-
-fn hex(bytes: impl AsRef<[u8]>) -> String {
-    let digits: Vec<_> = bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.concat()
 }
 
 #[tokio::test]

@@ -26,6 +26,11 @@ pub(crate) fn guid(text: &str) -> Guid {
     Guid::parse(text).expect("a Guid")
 }
 
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
+    let digits: Vec<_> = bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
+}
+
 /// A session that the bridge made.
 pub(crate) fn made(text: &str) -> NewSession {
     let cookies = Cookies::default();
