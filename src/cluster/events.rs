@@ -182,7 +182,8 @@ impl RedisEvents {
         }
     }
 
-    /// Leaves an event that this process has sent to it to tell, unless it has come back. It is not told again then.
+    /// Leaves it to this process to tell an event that it has sent: the event is not told again when it comes. Returns
+    /// `false` if it has come already.
     pub(super) fn is_left(&self, sent: u64) -> bool {
         self.read().is_left(self.me, sent)
     }
@@ -379,8 +380,8 @@ impl RedisEvents {
             self.heard.fetch_max(origin.nth.saturating_add(1), Ordering::Relaxed);
         }
         let gone = match self.believed(found) {
-            // What was heard may have been read already, or it is the same message again. Its own events a process has told
-            // whenever they were noted.
+            // What was heard may have been read already, or it is the same message again. A process has told its own
+            // events whenever it noted them.
             Some(Found::Again) if is_own || heard.is_some() => return Heard::default(),
             None => return Heard::default(),
             // Watches already know that a late one is missing, and may have been told later ones.

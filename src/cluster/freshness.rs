@@ -1,4 +1,4 @@
-//! Whether something that is told again and again is told anew, or is an old word of it set back.
+//! Tells whether what is said again and again is new, or something old that somebody has brought back.
 
 use std::{collections::HashMap, hash::Hash, mem};
 

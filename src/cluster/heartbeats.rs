@@ -134,7 +134,7 @@ impl Heartbeats {
         let heard = self.heard();
         let mut latest: Vec<_> =
             heard.iter().filter(|(_, heard)| heard.at.elapsed() < 2 * self.time).collect();
-        // Somebody may set back heartbeats of any number that have gone: those who live come first.
+        // Somebody may bring back heartbeats of any number of replicas that have gone, so those that live come first.
         latest.sort_by_key(|(replica, heard)| (!self.lives(**replica, heard), heard.at.elapsed()));
         let heard = latest.into_iter().take(NAMED_MAX).map(|(ReplicaId(id), _)| *id).collect();
         let heartbeat = Heartbeat {

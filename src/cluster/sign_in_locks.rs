@@ -90,7 +90,7 @@ return 0
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Judged {
     UnderWay,
-    /// Its replica has not said for so long that it goes on that it cannot.
+    /// Its replica has not said that it goes on for so long that it must be over.
     Over,
     /// No replica has made it.
     Forged,

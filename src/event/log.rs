@@ -102,12 +102,12 @@ pub struct NotKept;
 /// The most numbers in `behind`. A store gives fewer in a minute, and only its last minute is read
 /// again.
 const BEHIND_MAX: usize = 16 * 1024;
-/// The most gaps that are kept. Of more, the log begins after the oldest.
+/// The most gaps that are kept. If there are more, the log begins after the oldest one.
 const GAPS_MAX: usize = 64;
-/// How long a number may take to come here that another replica knows.
+/// How long a number that another replica knows may take to come here.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
-/// How far a number that only this log gives is above the one before at most. The highest step is a sixteenth of a
-/// millisecond's numbers, so that the store's later numbers are above it.
+/// The most by which a number that only this log gives is above the one before: a sixteenth of a millisecond's numbers, so
+/// that the store's later numbers are above it.
 const OWN_STEP_MAX: u64 = 1 << 16;
 
 /// The lowest number of an event at this time.

@@ -67,8 +67,8 @@ impl Policies {
         self.keys.iter().find(is_same)
     }
 
-    /// Begins to read the keys of all issuers as the configuration says. Those that were read with it
-    /// count at once where they are among what is `taken`: else, newer ones may have been read since.
+    /// Begins to read the keys of all issuers as the configuration says. Keys that were read
+    /// with it count at once if they are among what is `taken`; otherwise newer ones may have been read since.
     pub(super) fn put_in_force(&mut self, taken: &[Setting]) {
         for keys in &mut self.keys {
             let file = format!("issuers.{}.jwks_file", keys.name);

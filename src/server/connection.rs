@@ -52,7 +52,7 @@ pub(super) async fn serve(
         Some(acceptor) => match handshake.bounded(acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let (_, session) = stream.get_ref();
-                // gRPC over TLS names its protocol. Who does not may have meant another server.
+                // gRPC over TLS names its protocol. A peer that does not may have meant another server.
                 if session.alpn_protocol() != Some(b"h2") {
                     debug!(%peer, "a caller's TLS does not name HTTP/2 (ALPN)");
                     return;

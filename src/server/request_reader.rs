@@ -146,7 +146,7 @@ impl RequestReader {
         });
     }
 
-    /// Why a request is not read further that has lost its place to a newer one.
+    /// Why a request that has lost its place to a newer one is not read further.
     fn displaced(&self) -> Obstacle {
         Obstacle::Overloaded { share: Share::ServerReading, limit: self.places.limit() }
     }

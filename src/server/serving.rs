@@ -39,8 +39,8 @@ const IDLE_GRACE: Duration = Duration::from_millis(250);
 /// refused if the slot is wanted or the bridge stops.
 const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
-/// How many requests are told of one by one that h2 has refused at once. The others are only counted: a
-/// peer can send thousands, and other connections wait meanwhile.
+/// How many of the requests that h2 has refused at once are reported one by one. The others are only
+/// counted: a peer can send thousands, and other connections wait meanwhile.
 const TOLD_AT_ONCE: u64 = 16;
 
 /// The least time that a peer gets to read why its connection has ended.

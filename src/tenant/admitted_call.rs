@@ -55,7 +55,7 @@ pub(super) struct AdmittedCall {
 }
 
 impl AdmittedCall {
-    /// How the call waits for a place as long as `wait`. Its `caller_wait` looks after the deadline.
+    /// How the call waits for a place: for `wait` at most. Its `caller_wait` sees to the deadline.
     pub(super) fn patience(&self, wait: Duration) -> Patience {
         Patience { caller: self.caller, wait, start_by: None }
     }

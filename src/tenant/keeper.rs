@@ -167,7 +167,7 @@ impl Keeping {
             // After `KeeperLeft`: the end of a session stops the agent's keeper, which would be this task.
             End::SignedOut => {
                 if let Some(session) = &self.last {
-                    // What is polled with another Guid, if anything, shows whether the agent is signed out.
+                    // If there is another Guid, a poll with it shows whether the agent is signed out.
                     tenant.forget_signed_out(*agent, session, EndOf::Version).await;
                 }
                 if self.has_another().await {
@@ -224,7 +224,7 @@ impl Keeping {
                     | Finding::Switchover,
                 ),
             ) => {}
-            // The Guid has ended that the newer one has replaced, or there is no way to get one.
+            // The Guid that a newer one has replaced has ended, or there is no way to get the newer one.
             Some(Ok(Finding::GuidRefused | Finding::Other)) => {
                 self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
                 self.newer_guid_may_be_lost = false;

@@ -15,8 +15,8 @@ use crate::{
 /// How long after an outage of the store nearly always all replicas have found out that it answers, and have told it what
 /// they did meanwhile.
 const STORE_SETTLES: Duration = Duration::from_secs(5);
-/// How much longer that takes than a short outage together with an attempt that somebody began just before its end: who has
-/// something to tell tries again about once a second.
+/// After a short outage it takes this much longer than the outage, with the attempt that somebody began just before its end:
+/// whoever has something to tell tries again about once a second.
 const SHORT_OUTAGE_SETTLES: Duration = Duration::from_secs(2);
 
 impl Tenant {

@@ -42,8 +42,8 @@ impl Tenant {
     fn left_alone(self: &Arc<Self>) -> Vec<AgentId> {
         // Some of them are not polled: where the gateway allows no polls, or `keep.enabled` is off.
         let mut agents = self.sessions.signed_in_alone();
-        // Without a Guid the gateway would sign out whoever has the agent now, and one of whom nothing was heard may be
-        // another client's by now.
+        // Without a Guid the gateway would sign the agent out whoever has it, and an agent of whom nothing was heard may
+        // be another client's by now.
         agents.retain(|agent| self.can_have(*agent) && self.config.auth_mode != AuthMode::None);
         agents.extend(self.agents.kept());
         agents.sort_unstable();

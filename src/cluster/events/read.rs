@@ -85,8 +85,8 @@ impl Read {
         last.is_some_and(|last| last.0 < nth && is_gap(*last, nth))
     }
 
-    /// Whether an event that this process has sent is left to it to tell, since it was not read yet. It is not
-    /// told again if it is read later.
+    /// Whether this process itself has to tell an event that it has sent, since the event was not read yet. It is
+    /// not told again if it is read later.
     pub(super) fn is_left(&mut self, me: u64, nth: u64) -> bool {
         let known = self.of(me);
         let place = known.partition_point(|(other, _)| *other < nth);

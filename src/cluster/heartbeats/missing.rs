@@ -1,4 +1,4 @@
-//! For how long replicas may be there that are not heard.
+//! For how long replicas that are not heard may still be there.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::REMEMBERED;
 use crate::cluster::ReplicaId;
 
-/// Since when replicas have been missed that there are leases or locks of.
+/// Since when replicas have been missed whose leases or locks are in the store.
 ///
 /// Leases say nothing of when they were made, so somebody may have kept those of all replicas that there have ever been.
 #[derive(Debug, Default)]

@@ -64,9 +64,9 @@ impl Roster {
         }
     }
 
-    /// Counts those of these listed agents whom the tenant can not have, and could not when they were signed in. Whoever writes in
-    /// the store could name any. Of those who have sessions, these stay stored, and they listed: they are kept again if they are
-    /// the tenant's once more.
+    /// Counts the listed agents whom the tenant cannot have, and could not have when they were signed in: whoever writes in the store
+    /// could list any. Agents with sessions stay listed, and their sessions stored: they are kept again if they are the tenant's
+    /// once more.
     async fn disbelieve(&self, mut listed: Vec<AgentId>, polls: &dyn Polls) {
         let known: HashSet<AgentId> = polls.known().into_iter().collect();
         listed.retain(|agent| !polls.can_have(*agent) && !known.contains(agent));

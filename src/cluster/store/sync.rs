@@ -45,7 +45,7 @@ pub(super) async fn run(store: Arc<Inner>) {
             () = store.link.worse() => plan.add(Task::Push),
             () = sleep_until(plan.due()) => plan.is_due(),
         }
-        // Probe first, so that nothing is read or written for nothing.
+        // Probe first, so that nothing is read or written in vain.
         let able = if !plan.has_failed() && store.link.state_for_keys().is_good() {
             Ok(())
         } else {

@@ -88,11 +88,11 @@ const PROBE: (f64, f64) = (0.5, 1.0);
 /// A trial has helped if times fell by at least this part of its step, both as logarithms: a gateway that has too much
 /// to do answers half as many requests in half the time. The rest allows for chance.
 const HELPED: f64 = 0.7;
-/// How much longer than usual an answer took that did not come.
+/// An answer that did not come counts as one that took this much longer than usual.
 const UNANSWERED: f64 = 4.0;
 /// The part by which a limit is raised.
 const RAISE: f64 = 0.1;
-/// The same, where no request waits, so that nothing is known against more.
+/// The same where no request waits: then nothing speaks against a higher limit.
 const RELAX: f64 = 0.05;
 /// The part by which the usual time follows a longer one, and a shorter one.
 const FOLLOW: (f64, f64) = (0.1, 0.3);

@@ -27,7 +27,7 @@ pub(super) struct CallerPart {
 }
 
 const COUNTS: usize = 512;
-/// One in so many places is kept for callers who have fewer than as many.
+/// One place in this many is kept for callers who have no more calls open than there are such places.
 const KEPT: usize = 16;
 
 impl CallerParts {
@@ -50,7 +50,7 @@ impl CallerPart {
     /// have many.
     pub(super) fn check(&self, free: usize, limit: usize) -> Result<(), Obstacle> {
         let kept = limit / KEPT;
-        // Where none is free, it is not for the caller's part that it gets none.
+        // If no place is free, the call is refused for that, whatever its caller has.
         if free == 0 || free > kept || self.own() <= kept {
             return Ok(());
         }

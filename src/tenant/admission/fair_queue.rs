@@ -28,7 +28,7 @@ struct Line<T> {
     waiting: BTreeMap<i64, T>,
 }
 
-/// So many callers have a turn in a round at the most, so that it ends also where ever new ones come.
+/// The most callers that have a turn in one round. Otherwise a round in which new callers keep coming would not end.
 const ROUND_MAX: usize = 1024;
 
 /// The round of a line's next turn, and its number in it.
@@ -41,7 +41,7 @@ pub(super) struct Ticket {
     number: i64,
 }
 
-/// Which one of a caller's line comes first, and which of the lines that are new in a round.
+/// Who comes first: in a caller's line, and among the lines that are new in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Oldest,

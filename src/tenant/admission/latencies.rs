@@ -41,7 +41,7 @@ const COUNT: u64 = 1 << COUNT_SHIFT;
 const COUNT_SHIFT: u32 = 44;
 /// Bits of a logarithm behind the point.
 const FRACTION: u32 = 8;
-/// A limit is looked at as often, but never before twice the time of an answer has passed.
+/// The least and the most time from one look at a limit to the next. In between, it is twice the time of an answer.
 const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Fewer answers say too little. They are looked at together with the next ones.
 const ENOUGH: u32 = 100;
@@ -123,7 +123,7 @@ impl Latencies {
             .fold((0, 0.0), |(answers, times), one| (answers + one.0, times + one.1));
         let mean = times / f64::from(answers.max(1));
         let (known, age) = (answers + window.unanswered, now.saturating_duration_since(*since));
-        // A lower limit gets more time: a wrong judgement lasts, and requests of before have to end first.
+        // A lower limit gets more time: a wrong judgement lasts, and the requests from before it have to end first.
         let (few_after, stale_after) =
             if limit.is_trying() { (STALE, STALE * 3) } else { (FEW.1, STALE) };
         let is_enough = known >= ENOUGH || (known >= FEW.0 && age >= few_after);

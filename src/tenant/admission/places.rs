@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Places {
     share: Share,
-    /// How long the queue stands until the newest comes first.
+    /// When the queue has been standing for so long, the newest comes first.
     overloaded: Duration,
     limit: AtomicUsize,
     /// Less than none after the limit was lowered while places were taken.
@@ -70,9 +70,8 @@ struct Waiting<'a> {
 /// A queue that has been standing for so long is that of an overload. From then on the newest comes first: the oldest
 /// have used up their time, and would be too late one after the other.
 const OVERLOADED: Duration = Duration::from_millis(20);
-/// The part of its time after which somebody leaves whom others have been preferred to: its turn does not come any more.
-/// In a standstill it comes once that is over, and for as long afterwards as half of its time, in which all who have
-/// waited may be served.
+/// Whoever has waited for this part of its time (a tenth) while others got places leaves: its turn does not come any more.
+/// In a standstill it stays, and for half of its time after that, since all who have waited may be served then.
 const HASTE: u32 = 10;
 /// Where no place is given away for so long, there is a standstill.
 const STANDSTILL: Duration = Duration::from_millis(100);
@@ -85,7 +84,7 @@ impl Places {
         Self::with(share, limit, OVERLOADED)
     }
 
-    /// The same for those who have long to wait, and of whom each comes in its order.
+    /// The same for those who may wait for long: the newest never comes first.
     pub(super) fn in_order(share: Share, limit: NonZeroUsize) -> Arc<Self> {
         Self::with(share, limit, FAR)
     }
@@ -112,7 +111,7 @@ impl Places {
     /// Takes a place, or waits for one. `typical` is what a request usually takes, if that is known.
     ///
     /// Whoever could not do anything with the place any more does not wait: its request would only take the time of
-    /// others. Half of what is expected counts, since it may come better.
+    /// others. Half of the usual time counts, since the request may be quicker.
     pub(super) async fn take(
         self: &Arc<Self>,
         Patience { caller, wait, start_by }: Patience,

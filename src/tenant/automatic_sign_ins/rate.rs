@@ -39,8 +39,8 @@ struct Ahead {
 /// A replica takes at most this fraction of a second's moments at once (a tenth). More would save
 /// round trips. But if a replica ends without using its moments, the others lose them.
 const BATCHES_PER_SECOND: u32 = 10;
-/// After how long without any moment a replica takes one of its own: far longer than it takes to get one beside others
-/// who need as many. By that, the rate is at most a tenth higher.
+/// A replica that has got no moment for so long takes one of its own. That is far longer than it takes to get one beside
+/// others who need as many, and makes the rate at most a tenth higher.
 const NONE_MAX: Duration = Duration::from_secs(5);
 /// The same, in intervals for each replica.
 const NONE_TIMES_MAX: u32 = 10;
@@ -108,7 +108,7 @@ impl RateLimit {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let most = most.clamp(1.0, 10_000.0) as u32;
         let wanted = u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, most);
-        // Somebody else may write into the store: then there are none ever.
+        // Somebody else may have written into the store, so that it never gives any.
         let longest = NONE_MAX.max(interval * shared.replicas().saturating_mul(NONE_TIMES_MAX));
         let until = Instant::now() + longest;
         loop {

@@ -20,9 +20,9 @@ use crate::{
 /// What a keeper has heard of the store while it has its session made anew.
 #[derive(Default)]
 struct StoreAnswers {
-    /// When it was asked what it has answered last.
+    /// When the question was asked that it has answered last.
     last: Option<Instant>,
-    /// Whether it has not said since then what it was asked.
+    /// Whether it has left a question unanswered since then.
     failed: bool,
 }
 
@@ -174,7 +174,7 @@ impl StoreAnswers {
         if !mem::take(&mut self.failed) {
             return Duration::ZERO;
         }
-        // Nobody knows when after its answer before that began.
+        // Its silence began at some time after the answer before it, and nobody knows when.
         settles_after(before.map_or(Duration::MAX, |before| before.elapsed()))
     }
 }

@@ -1,4 +1,4 @@
-//! What calls came to nothing for: what is alike is one row.
+//! Why calls came to nothing. Calls with the same cause share a row.
 
 use super::{cell, format::age, links};
 use crate::{

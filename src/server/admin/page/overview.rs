@@ -35,7 +35,7 @@ const LEGEND: &str = "<p class=\"empty\">The figures are of the last minute. Eac
     <span class=\"key refused\"></span> refused, for what was asked or the agent's state; \
     <span class=\"key ok\"></span> the others.</p>\n";
 
-/// The title of the page: what one wants to know of a tab.
+/// The title of the page, so that its tab shows whether tenants are ill.
 pub(super) fn title(status: &Status) -> String {
     match status.tenants.iter().filter(|tenant| tenant.judgement.verdict.is_ill()).count() {
         0 => status.state.to_string(),

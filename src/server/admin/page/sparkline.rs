@@ -44,7 +44,7 @@ pub(super) fn sparkline(html: &mut Html, history: &HistoryStatus) {
     html.raw("</svg>");
 }
 
-/// Never nothing for a count that is something.
+/// The height of a count. It is above zero if the count is.
 fn height(count: u32, most: u32) -> u32 {
     let height = (u64::from(count.min(most)) * u64::from(HEIGHT)).div_ceil(u64::from(most.max(1)));
     height.try_into().unwrap_or(HEIGHT)
