@@ -2,7 +2,7 @@ use std::{
     cmp::Ordering,
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use rand::RngExt as _;
@@ -16,6 +16,7 @@ use crate::{
     config,
     id::{AgentId, AgentMap},
     state::AgentState,
+    time::millis_now,
 };
 
 /// A tenant's latest events, oldest first, and what its agents are doing according to them.
@@ -110,18 +111,12 @@ const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
 /// that the store's later numbers are above it.
 const OWN_STEP_MAX: u64 = 1 << 16;
 
-/// The lowest number of an event at this time.
-fn number_of(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    sequence(u64::try_from(since.as_millis()).unwrap_or(1), 0)
-}
-
 // === impl Events ===
 
 impl Events {
     /// An empty log that keeps as many events as `limits` allow.
     pub fn new(limits: config::Events) -> Self {
-        Self::beginning(number_of(SystemTime::now()), false, limits)
+        Self::beginning(sequence(millis_now(), 0), false, limits)
     }
 
     /// Like [`Events::new`], for events that a store numbers. Nothing is known of them yet.
@@ -237,7 +232,7 @@ impl Events {
 
     /// Begins now, although the store has not said what came before. What it says later of that time is not told.
     pub fn begin_now(&self) {
-        self.tell_gap(number_of(SystemTime::now()));
+        self.tell_gap(sequence(millis_now(), 0));
     }
 
     /// Waits a short time until this number is known. A watch that comes from another replica may have read more than this
