@@ -1,3 +1,7 @@
+//! What a call is about, as its caller has named it.
+
+use std::fmt;
+
 /// Which method, tenant and agent a call is about. The ids are the caller's, with a limited length
 /// and nothing that changes how a line is read.
 #[derive(Default)]
@@ -6,6 +10,49 @@ pub(super) struct About {
     pub(super) tenant_id: String,
     pub(super) agent_id: String,
 }
+
+/// A request that names a tenant and an agent. Its `Debug` shows no secret.
+pub(super) trait Addressed: fmt::Debug {
+    fn tenant_id(&self) -> &str;
+    fn agent_id(&self) -> &str;
+}
+
+macro_rules! addressed {
+    ($($request:ident),+) => {$(
+        impl Addressed for super::proto::$request {
+            fn tenant_id(&self) -> &str {
+                &self.tenant_id
+            }
+
+            fn agent_id(&self) -> &str {
+                &self.agent_id
+            }
+        }
+    )+};
+}
+
+addressed!(
+    GetStateChangeRequest,
+    GetStateRequest,
+    RegisterSessionRequest,
+    SignInRequest,
+    SignOutRequest,
+    GetSessionRequest
+);
+
+impl Addressed for super::proto::WatchEventsRequest {
+    fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+
+    /// The agent's id if the request names just one.
+    fn agent_id(&self) -> &str {
+        if let [agent_id] = &*self.agent_ids { agent_id } else { "" }
+    }
+}
+
+/// The longest id in logs and details, in bytes.
+pub(super) const ID_MAX: usize = 64;
 
 /// `text` cut to `max` bytes. Control characters are replaced, since they could forge log lines, and so are those
 /// that begin a line or let what follows be read backwards.

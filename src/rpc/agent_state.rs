@@ -4,7 +4,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Method, Shared, batch,
+    Method, Shared,
+    about::Addressed,
+    batch,
     check::Checker,
     known_change,
     proto::{
@@ -15,7 +17,7 @@ use super::{
         SetBusyResponse, SetIdleRequest, SetIdleResponse, SetRestingRequest, SetRestingResponse,
         StateChange, agent_state_server::AgentState,
     },
-    respond::{Addressed, Call},
+    respond::Call,
     translate,
 };
 use crate::{

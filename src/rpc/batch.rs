@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{
     Method,
-    about::{About, visible},
+    about::{About, Addressed, ID_MAX, visible},
     audited::AuditedAgents,
     check::{BATCH_MAX, Checker},
     error_report::{Recipient, code_name},
@@ -19,7 +19,7 @@ use super::{
         BatchSetBusyRequest, BatchSetBusyResponse, StateChange,
         batch_set_busy_response::{Result as Item, result::Result as Became},
     },
-    respond::{Addressed, Call, ID_MAX},
+    respond::Call,
     status::{self, Refused},
     translate,
 };

@@ -3,9 +3,8 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
-    about::visible,
+    about::{Addressed, visible},
     proto::{AgentType, RegisterSessionRequest, SetBusyRequest, SetRestingRequest, SignInRequest},
-    respond::Addressed,
 };
 use crate::{
     call::{CallError, FieldViolation, Obstacle},

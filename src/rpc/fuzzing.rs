@@ -6,10 +6,9 @@ use tonic::Status;
 
 pub use super::timeout::parse as parse_timeout;
 use super::{
-    about::{About, visible},
+    about::{About, ID_MAX, visible},
     details,
     error_report::Recipient,
-    respond::ID_MAX,
     status::refuse,
 };
 use crate::{call::CallError, config::Overrides};

@@ -1,14 +1,14 @@
 //! What every method does around its own work: a deadline and a place before it, a status and a log
 //! line after it.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
     Method, Observed, Shared,
-    about::{About, visible},
+    about::{About, Addressed, ID_MAX, visible},
     audited::{Audited, AuditedAgents},
     call_log::{CallLog, Counted, Started},
     timeout,
@@ -18,46 +18,6 @@ use crate::{
     call::{CallError, Deadline, Obstacle, Unidentified},
     tenant::{CallerId, Context, ServerPlace, Tenant},
 };
-
-/// A request that names a tenant and an agent. Its `Debug` shows no secret.
-pub(super) trait Addressed: fmt::Debug {
-    fn tenant_id(&self) -> &str;
-    fn agent_id(&self) -> &str;
-}
-
-macro_rules! addressed {
-    ($($request:ident),+) => {$(
-        impl Addressed for super::proto::$request {
-            fn tenant_id(&self) -> &str {
-                &self.tenant_id
-            }
-
-            fn agent_id(&self) -> &str {
-                &self.agent_id
-            }
-        }
-    )+};
-}
-
-addressed!(
-    GetStateChangeRequest,
-    GetStateRequest,
-    RegisterSessionRequest,
-    SignInRequest,
-    SignOutRequest,
-    GetSessionRequest
-);
-
-impl Addressed for super::proto::WatchEventsRequest {
-    fn tenant_id(&self) -> &str {
-        &self.tenant_id
-    }
-
-    /// The agent's id if the request names just one.
-    fn agent_id(&self) -> &str {
-        if let [agent_id] = &*self.agent_ids { agent_id } else { "" }
-    }
-}
 
 /// What a method gets beside its request.
 pub(super) struct Call {
@@ -86,9 +46,6 @@ pub(super) struct Arrival {
     /// names none of the configuration.
     pub(super) tenant: Result<Option<Arc<Tenant>>, Obstacle>,
 }
-
-/// The longest id in logs and details, in bytes.
-pub(super) const ID_MAX: usize = 64;
 
 // === impl Call ===
 
