@@ -1,5 +1,9 @@
 //! Text that fits a terminal.
 
+use std::fmt;
+
+use serde_json::Value;
+
 /// The default width of a terminal, in columns.
 const WIDTH: usize = 80;
 
@@ -14,6 +18,21 @@ pub(super) fn wrapped(head: &str, text: &str, indent: usize) -> String {
 #[cfg(feature = "simulator")]
 pub(super) fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     lines("  ", words, 4, " \\")
+}
+
+/// Writes a line `path  value` for each field that is not empty.
+pub(super) fn write_fields(f: &mut fmt::Formatter<'_>, path: &str, value: &Value) -> fmt::Result {
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            let separator = if path.is_empty() { "" } else { "." };
+            write_fields(f, &format!("{path}{separator}{name}"), value)
+        }),
+        Value::Null => Ok(()),
+        Value::String(text) if text.is_empty() => Ok(()),
+        // Text from the network must not send control codes to the terminal.
+        Value::String(text) => write!(f, "\n  {path:<18} {}", text.replace(char::is_control, " ")),
+        other => write!(f, "\n  {path:<18} {other}"),
+    }
 }
 
 /// `end` is at the end of each line but the last.

@@ -3,10 +3,8 @@
 use std::{collections::HashMap, fmt};
 
 use clap::Args;
-use prost::Message as _;
 use serde_json::{Value, json};
-use tonic::{Code, Status};
-use tonic_types::pb;
+use tonic::Code;
 
 use super::{
     arguments::How,
@@ -102,7 +100,7 @@ impl From<Option<ProtoResult>> for AgentResult {
     fn from(result: Option<ProtoResult>) -> Self {
         match result {
             Some(ProtoResult::Accepted(accepted)) => Self::Accepted(Shown::from(accepted)),
-            Some(ProtoResult::Error(error)) => Self::Failed(failed(&error)),
+            Some(ProtoResult::Error(error)) => Self::Failed(failure::of_answer(&error)),
             None => {
                 let message = "the answer has no result for this agent";
                 Self::Failed(failure::not_from_bridge(Code::Unknown, message))
@@ -120,16 +118,10 @@ impl fmt::Display for AgentResult {
     }
 }
 
-/// What a status that is a part of an answer says.
-pub(super) fn failed(error: &pb::Status) -> Failure {
-    let details = error.encode_to_vec().into();
-    let status = Status::with_details(Code::from(error.code), &*error.message, details);
-    failure::from_bridge(&status)
-        .unwrap_or_else(|| failure::not_from_bridge(status.code(), &error.message))
-}
-
 #[cfg(test)]
 mod tests {
+    use tonic_types::pb;
+
     use super::*;
 
     #[test]

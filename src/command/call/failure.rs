@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, error::Error as _, fmt, time::Duration};
 
+use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::{ErrorDetails, StatusExt as _, pb};
 
-use super::{attempt::Attempt, ending::Ending, show::lines};
+use super::{attempt::Attempt, ending::Ending};
 use crate::{
     call::Outcome,
+    command::text::write_fields,
     reason::{self, Reason},
     rpc::{ERROR_DOMAIN, code_name},
 };
@@ -103,6 +105,13 @@ pub(super) fn from_bridge(status: &Status) -> Option<Failure> {
         retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
         advice: advice(&info.reason),
     })
+}
+
+/// What a status that is a part of an answer says.
+pub(super) fn of_answer(error: &pb::Status) -> Failure {
+    let details = error.encode_to_vec().into();
+    let status = Status::with_details(Code::from(error.code), &*error.message, details);
+    from_bridge(&status).unwrap_or_else(|| not_from_bridge(status.code(), &error.message))
 }
 
 /// The failure of a call that nobody has answered by its deadline.
@@ -276,21 +285,21 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
-        lines(f, "message", &json!(self.message))?;
+        write_fields(f, "message", &json!(self.message))?;
         for (on, description) in &self.violations {
-            lines(f, on, &json!(description))?;
+            write_fields(f, on, &json!(description))?;
         }
         for (key, value) in self.metadata.iter().filter(|(key, _)| *key != OUTCOME) {
-            lines(f, key, &json!(value))?;
+            write_fields(f, key, &json!(value))?;
         }
-        lines(f, OUTCOME, &json!(self.outcome_in_words()))?;
-        lines(f, "what to do", &json!(self.advice))?;
+        write_fields(f, OUTCOME, &json!(self.outcome_in_words()))?;
+        write_fields(f, "what to do", &json!(self.advice))?;
         match self.retry_delay {
             None => Ok(()),
-            Some(delay) if delay < AT_ONCE => lines(f, "try again", &json!("at once")),
+            Some(delay) if delay < AT_ONCE => write_fields(f, "try again", &json!("at once")),
             Some(delay) => {
                 let delay = humantime::format_duration(delay);
-                lines(f, "try again", &json!(format!("in {delay}")))
+                write_fields(f, "try again", &json!(format!("in {delay}")))
             }
         }
     }

@@ -5,17 +5,20 @@ use std::{fmt, time::SystemTime};
 use prost_types::{Timestamp, value::Kind};
 use serde_json::{Map, Number, Value, json};
 
-use super::{batch, ending::Ending};
-use crate::rpc::proto::{
-    self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse,
-    Confirmation, GetSessionResponse, GetStateChangeResponse, GetStateResponse,
-    RegisterSessionResponse, Session, SessionState, SetAfterCallWorkResponse, SetBusyResponse,
-    SetIdleResponse, SetRestingResponse, SignInResponse, SignOutResponse, StateChange,
-    WatchEventsResponse,
-    confirmation::{self, Status},
-    get_state_change_response::What as Became,
-    session::Origin,
-    watch_events_response::What,
+use super::{ending::Ending, failure};
+use crate::{
+    command::text::write_fields,
+    rpc::proto::{
+        self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse,
+        Confirmation, GetSessionResponse, GetStateChangeResponse, GetStateResponse,
+        RegisterSessionResponse, Session, SessionState, SetAfterCallWorkResponse, SetBusyResponse,
+        SetIdleResponse, SetRestingResponse, SignInResponse, SignOutResponse, StateChange,
+        WatchEventsResponse,
+        confirmation::{self, Status},
+        get_state_change_response::What as Became,
+        session::Origin,
+        watch_events_response::What,
+    },
 };
 
 /// An answer, ready to be printed.
@@ -41,24 +44,9 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline)?;
         if self.parts.is_empty() {
-            return lines(f, "", &self.fields);
+            return write_fields(f, "", &self.fields);
         }
         self.parts.iter().try_for_each(|part| write!(f, "\n{part}"))
-    }
-}
-
-/// Writes a line `path  value` for each field that is not empty.
-pub(super) fn lines(f: &mut fmt::Formatter<'_>, path: &str, value: &Value) -> fmt::Result {
-    match value {
-        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
-            let separator = if path.is_empty() { "" } else { "." };
-            lines(f, &format!("{path}{separator}{name}"), value)
-        }),
-        Value::Null => Ok(()),
-        Value::String(text) if text.is_empty() => Ok(()),
-        // Text from the network must not send control codes to the terminal.
-        Value::String(text) => write!(f, "\n  {path:<18} {}", text.replace(char::is_control, " ")),
-        other => write!(f, "\n  {path:<18} {other}"),
     }
 }
 
@@ -118,7 +106,7 @@ impl From<GetStateChangeResponse> for Shown {
                 (shown.headline, "change", shown.fields, Ending::Done)
             }
             Some(Became::Error(error)) => {
-                let failure = batch::failed(&error);
+                let failure = failure::of_answer(&error);
                 let headline = format!("the change failed: {}", failure.headline());
                 (headline, "error", failure.fields(), failure.ending)
             }
