@@ -26,6 +26,15 @@ struct StoreAnswers {
     failed: bool,
 }
 
+/// How a recovery has gone so far.
+struct Effort {
+    store: StoreAnswers,
+    /// How long it has tried, without its time in the queue of sign-ins.
+    spent: Duration,
+    /// The longest pause before the next attempt.
+    backoff: Duration,
+}
+
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The pause before a store that could not be asked is asked again.
@@ -36,9 +45,10 @@ impl Keeping {
     /// in the queue of sign-ins does not count towards the time that a recovery may take.
     pub(super) async fn recover(&mut self, finding: Finding) -> Result<(), End> {
         self.found(Health::Recovering, finding.cause());
-        let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
-        // What the store says to this keeper, and how long this has waited for what others have to tell it.
-        let (mut store, mut settled) = (StoreAnswers::default(), Duration::ZERO);
+        let store = StoreAnswers::default();
+        let mut effort = Effort { store, spent: Duration::ZERO, backoff: BACKOFF_FIRST };
+        // How long this has waited for what others have to tell the store.
+        let mut settled = Duration::ZERO;
         self.give_way().await?;
         // If the agent has been signed out, no session of the bridge's own is left.
         let is_out = matches!(finding, Finding::SignedOut | Finding::SignedOutByOthers);
@@ -54,14 +64,14 @@ impl Keeping {
             // Before the queue is joined: its moments are for those who can use them.
             let asked = Instant::now();
             if self.is_store_silent().await {
-                store.failed = true;
+                effort.store.failed = true;
                 self.wait_for_store().await?;
                 continue;
             }
             let limit = self.tenant.config.keep.recovery;
             // Also if the store was away before this began. What it refused to this keeper alone, such as for a right that
             // was missing, it may have refused to others too.
-            let settles = store.answered(asked).max(self.tenant.store_settles_in());
+            let settles = effort.store.answered(asked).max(self.tenant.store_settles_in());
             if !settles.is_zero() && !self.is_replaced(self.version()).await? {
                 // It goes away again and again.
                 if settled >= limit {
@@ -77,48 +87,53 @@ impl Keeping {
             let made = self.tenant.make_anew(self.agent, self.version());
             let made = self.finish.run_until_cancelled(made).await;
             let Settled { result, queued } = made.ok_or(End::HandedOver)?;
-            spent += begun.elapsed().saturating_sub(queued);
-            match result {
-                Ok(()) => {
-                    self.settle();
-                    return Ok(());
-                }
-                Err(Obstacle::SessionMissing) => {
-                    // The agent may have been signed out meanwhile. Then this ends with another cause.
-                    let still = self.session().await?;
-                    let is_signed_out = still.is_some_and(|session| {
-                        self.tenant.agents.unclear_sign_out(self.agent, session.made).is_some()
-                    });
-                    let end = if is_signed_out { End::SignedOut } else { End::NoCredentials };
-                    return Err(end);
-                }
-                // A call has found meanwhile that the agent is signed in, or this attempt has.
-                Err(Obstacle::TakenOver { .. } | Obstacle::GuidLost { .. }) => {
-                    self.give_way().await?;
-                }
-                Err(error)
-                    if error.is_credentials_rejected()
-                        && !self.may_have_another_password().await =>
-                {
-                    return Err(End::NoCredentials);
-                }
-                Err(error) if error.is_signed_in_elsewhere() && !self.is_permitted() => {
-                    self.give_way().await?;
-                }
-                Err(error) if is_of_store(&error) && spent >= limit => return Err(End::Unclear),
-                Err(error) if is_of_store(&error) => {
-                    store.failed = true;
-                    self.wait_for_store().await?;
-                    spent += STORE_PAUSE;
-                }
-                Err(_) if spent >= limit => return Err(End::GaveUp),
-                // Full jitter, so that agents which were lost together are not signed in together.
-                Err(_) => {
-                    let pause = backoff.mul_f64(rand::rng().random());
-                    self.rest(pause).await?;
-                    spent += pause;
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
-                }
+            effort.spent += begun.elapsed().saturating_sub(queued);
+            let Err(error) = result else {
+                self.settle();
+                return Ok(());
+            };
+            self.wait_after(&error, &mut effort, limit).await?;
+        }
+    }
+
+    /// Waits until the agent may be signed in again after this failure. An error: that makes no sense, or was tried
+    /// for longer than `limit`.
+    async fn wait_after(
+        &self,
+        error: &Obstacle,
+        effort: &mut Effort,
+        limit: Duration,
+    ) -> Result<(), End> {
+        match error {
+            Obstacle::SessionMissing => {
+                // The agent may have been signed out meanwhile. Then this ends with another cause.
+                let still = self.session().await?;
+                let is_signed_out = still.is_some_and(|session| {
+                    self.tenant.agents.unclear_sign_out(self.agent, session.made).is_some()
+                });
+                Err(if is_signed_out { End::SignedOut } else { End::NoCredentials })
+            }
+            // A call has found meanwhile that the agent is signed in, or this attempt has.
+            Obstacle::TakenOver { .. } | Obstacle::GuidLost { .. } => self.give_way().await,
+            _ if error.is_credentials_rejected() && !self.may_have_another_password().await => {
+                Err(End::NoCredentials)
+            }
+            _ if error.is_signed_in_elsewhere() && !self.is_permitted() => self.give_way().await,
+            _ if is_of_store(error) && effort.spent >= limit => Err(End::Unclear),
+            _ if is_of_store(error) => {
+                effort.store.failed = true;
+                self.wait_for_store().await?;
+                effort.spent += STORE_PAUSE;
+                Ok(())
+            }
+            _ if effort.spent >= limit => Err(End::GaveUp),
+            // Full jitter, so that agents which were lost together are not signed in together.
+            _ => {
+                let pause = effort.backoff.mul_f64(rand::rng().random());
+                self.rest(pause).await?;
+                effort.spent += pause;
+                effort.backoff = (effort.backoff * 2).min(BACKOFF_MAX);
+                Ok(())
             }
         }
     }
