@@ -140,8 +140,8 @@ impl Shared {
         (Arrival { timeout, peer, at, access, tenant }, record, message)
     }
 
-    /// The tenant that a caller means by `id`. A request whose connection has not said who its caller is
-    /// is refused, and so is one whose caller has lost the right since the request began.
+    /// The tenant that a caller means by `id`. A request is refused if its connection has
+    /// not said who its caller is, and if its caller has lost the right since the request began.
     fn tenant(
         &self,
         access: Option<&Access>,
@@ -150,7 +150,7 @@ impl Shared {
     ) -> Result<Option<Arc<Tenant>>, Obstacle> {
         let access = access.ok_or(Obstacle::CallerUnknown(Unidentified::Nothing))?;
         let Some(id) = access.tenant(id, right)? else { return Ok(None) };
-        // A reload puts rules in force before tenants. So who finds a new tenant here is judged by its rules.
+        // A reload puts rules in force before tenants. So whoever finds a new tenant here is judged by its rules.
         let tenant = self.tenants.named(id);
         access.taken_back(id, right).map_or(Ok(tenant), Err)
     }
