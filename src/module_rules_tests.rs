@@ -1,6 +1,7 @@
 //! Tests only: which top-level modules must not use which others. Checks the paths in their source
 //! files.
 
+mod circles;
 mod replicas;
 
 use std::{
