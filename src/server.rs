@@ -263,10 +263,9 @@ impl Bridge {
         let audit = config.audit.file.as_deref().map(Audit::to).transpose()?;
         let observed = Arc::new(Observed::new(traces.as_ref(), audit)?);
         let shares = ServerShares::new(&server, division);
-        let hosts = Arc::new(Hosts::new(host_limit));
         let common = CommonParts {
             calls: shares.calls.clone(),
-            hosts: hosts.clone(),
+            hosts: Arc::new(Hosts::new(host_limit)),
             stores: stores.clone(),
             replicas,
             observed: observed.clone(),
@@ -274,7 +273,7 @@ impl Bridge {
         let tenants = start_tenants(tenants, &common.common(), &work)?;
         let (health, health_service) = Health::serving(tenants.clone());
         let (dispatch, unhandled) =
-            rpc::services(tenants.clone(), retcodes, &server, health_service, observed.clone());
+            rpc::services(tenants.clone(), retcodes, &server, health_service, observed);
         let default_deadline = unhandled.default_deadline();
         tenants.all().iter().for_each(Tenant::share_polls);
         let ServerShares { connection_limits, request_reader, streams, .. } = &shares;
@@ -283,7 +282,7 @@ impl Bridge {
         let readiness = Arc::new(Readiness::new(
             tenants.clone(),
             &warnings,
-            stores.clone(),
+            stores,
             connection_limits.clone(),
             reloads.clone(),
         ));
@@ -292,13 +291,11 @@ impl Bridge {
         let (listeners, listening) = (ports.addresses(), ports.status());
         if let Some((listener, _)) = ports.admin {
             let exposition = Exposition {
-                observed,
+                common: common.clone(),
                 tenants: tenants.clone(),
                 shares,
-                hosts,
                 certificates: certificates.clone(),
                 reloads: reloads.clone(),
-                stores,
                 controls,
             };
             let source = StatusSource::new(readiness.clone(), exposition, listening);

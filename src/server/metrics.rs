@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Controls,
+    CommonParts, Controls,
     certificates::Certificates,
     connection_limits::ConnectionLimits,
     reloads::{ReloadView, Reloads},
@@ -13,25 +13,22 @@ use super::{
 use crate::{
     config::{self, Division},
     gateway::{AddressState, AddressView},
-    rpc::Observed,
-    session::{Doubt, StoreState, Stores},
+    session::{Doubt, StoreState},
     telemetry::{
         audit::Audit,
         metrics::{Format, Metrics},
     },
-    tenant::{HostUsage, Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
+    tenant::{HostUsage, LeaseCounts, ServerCalls, Tenants, Usage},
 };
 
 /// The metrics of a bridge, and the sources of the values that are read on demand.
 #[derive(Debug)]
 pub(super) struct Exposition {
-    pub(super) observed: Arc<Observed>,
+    pub(super) common: CommonParts,
     pub(super) tenants: Tenants,
     pub(super) shares: ServerShares,
-    pub(super) hosts: Arc<Hosts>,
     pub(super) certificates: Certificates,
     pub(super) reloads: Arc<Reloads>,
-    pub(super) stores: Stores,
     pub(super) controls: Controls,
 }
 
@@ -67,7 +64,7 @@ impl Exposition {
 
     /// The counters and gauges.
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.observed.metrics
+        &self.common.observed.metrics
     }
 
     /// How much of the limits is used that all callers share.
@@ -96,7 +93,7 @@ impl Exposition {
             server.set_turned_away(cause.as_str(), connections);
         }
         server.forget_hosts_and_certificates();
-        for HostUsage { host, places, ceiling, waiting, refused } in self.hosts.usage() {
+        for HostUsage { host, places, ceiling, waiting, refused } in self.common.hosts.usage() {
             server.set_host_places(&host, places.taken, places.limit);
             server.set_host_queue(&host, ceiling, waiting, refused);
         }
@@ -114,12 +111,12 @@ impl Exposition {
         }
         let ReloadView { applied, failed, .. } = self.reloads.view();
         server.set_reloads(applied, failed);
-        let audit = self.observed.audit.as_ref();
+        let audit = self.common.observed.audit.as_ref();
         server.set_audit_lines_lost(audit.map_or(0, Audit::lines_lost));
         if let Some(log) = &self.controls.log {
             server.set_lines_lost(log.lines_lost());
         }
-        let store = self.stores.view();
+        let store = self.common.stores.view();
         if let Some(store) = &store {
             server.set_store_failures(store.failures);
         }

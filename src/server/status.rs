@@ -175,7 +175,7 @@ impl StatusSource {
             [tenant] => tenant.last_events(EVENTS).iter().map(|it| EventStatus::of(it)).collect(),
             _ => Vec::new(),
         };
-        let failures = &exposition.observed.failures;
+        let failures = &exposition.common.observed.failures;
         let is_shown = |failure: &Failure| only.is_none_or(|only| failure.tenant == only);
         let mut failure_groups = failures.groups();
         failure_groups.retain(|group| is_shown(&group.last));
@@ -197,7 +197,7 @@ impl StatusSource {
             failure_groups,
             listeners: self.listeners.clone(),
             shares: exposition.server_usage().into_iter().map(ShareStatus::from).collect(),
-            hosts: exposition.hosts.usage().into_iter().map(HostStatus::from).collect(),
+            hosts: exposition.common.hosts.usage().into_iter().map(HostStatus::from).collect(),
             store: self.store(),
             certificates: self.certificates(),
             reloads: exposition.reloads.view(),
@@ -224,7 +224,7 @@ impl StatusSource {
     }
 
     fn store(&self) -> StoreStatus {
-        self.exposition.stores.view().map_or(StoreStatus::NONE, StoreStatus::from)
+        self.exposition.common.stores.view().map_or(StoreStatus::NONE, StoreStatus::from)
     }
 
     fn certificates(&self) -> Vec<CertificateStatus> {

@@ -89,7 +89,7 @@ impl StatusSource {
         let tenant = self.tenant(tenant).ok_or(NotFound::Tenant)?;
         let id = AgentId::parse(agent, &tenant.config().agent_ids);
         let id = id.map_err(|error| NotFound::Agent(error.to_string()))?;
-        let failures = &self.exposition.observed.failures;
+        let failures = &self.exposition.common.observed.failures;
         let AgentView {
             state,
             session_state,
