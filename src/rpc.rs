@@ -58,10 +58,10 @@ use self::{
         agent_state_server::AgentStateServer,
         health::health_server::{Health, HealthServer},
     },
-    unhandled::RefusalsTold,
 };
 use crate::{
     config::{self, Overrides},
+    telemetry::log::LogInterval,
     tenant::Tenants,
     time::millis,
 };
@@ -73,9 +73,10 @@ struct Shared {
     overrides: Overrides,
     observed: Arc<Observed>,
     default_deadline: Arc<DefaultDeadline>,
-    refusals: RefusalsTold,
-    /// Of callers whom nobody knows.
-    strangers: RefusalsTold,
+    /// When it was last told that h2 has refused a request.
+    refusals: LogInterval,
+    /// When a request of a caller whom nobody knows was last told.
+    strangers: LogInterval,
 }
 
 /// The deadline of calls whose callers set none, in whole milliseconds. If none was given when the bridge started, it changes
@@ -124,8 +125,8 @@ pub fn services<H: Health>(
         overrides,
         observed,
         default_deadline: Arc::new(DefaultDeadline::new(server)),
-        refusals: RefusalsTold::default(),
-        strangers: RefusalsTold::default(),
+        refusals: LogInterval::default(),
+        strangers: LogInterval::default(),
     });
     let unhandled = Unhandled::new(shared.clone());
     let limit = server.limits.message_size;

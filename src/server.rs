@@ -20,7 +20,6 @@ mod history;
 mod linger;
 mod listener;
 mod listener_context;
-mod log_interval;
 mod message_frame;
 mod metrics;
 mod misbehaved;

@@ -1,17 +1,13 @@
 //! What is in the shared store and is not believed: counted, and said in the log.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tracing::warn;
 
-use crate::{id::TenantId, session::Doubt};
+use crate::{id::TenantId, session::Doubt, telemetry::log::LogInterval};
 
 /// Counts what is not believed, for all tenants.
 #[derive(Debug)]
@@ -20,7 +16,7 @@ pub struct Doubts([Counted; Doubt::ALL.len()]);
 #[derive(Debug, Default)]
 struct Counted {
     count: AtomicU64,
-    said: Mutex<Option<Instant>>,
+    said: LogInterval,
 }
 
 /// The shortest time between two log lines for one reason: whoever writes into the store must not be able to
@@ -41,12 +37,9 @@ impl Doubts {
             return;
         }
         count.fetch_add(times, Ordering::Relaxed);
-        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_some_and(|said| said.elapsed() < SAY_EVERY) {
-            return;
+        if said.is_due(SAY_EVERY) {
+            warn!(ccgw.tenant.id = %tenant, error = %doubt, "something in the shared store is not believed and is left out: a replica has other keys or a wrong clock, an old key was taken away too early, or somebody else writes there");
         }
-        *said = Some(Instant::now());
-        warn!(ccgw.tenant.id = %tenant, error = %doubt, "something in the shared store is not believed and is left out: a replica has other keys or a wrong clock, an old key was taken away too early, or somebody else writes there");
     }
 
     /// How often something was not believed, by the reason.

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     keyring::Purpose,
     session::Doubt,
+    telemetry::log::LogInterval,
     time::{millis, millis_now},
 };
 
@@ -50,7 +51,7 @@ pub struct Heartbeats {
     heard: Mutex<HashMap<ReplicaId, Heard>>,
     missing: Mutex<Missing>,
     /// When it was last said that the clock of another replica is ahead.
-    told_ahead: Mutex<Option<Instant>>,
+    told_ahead: LogInterval,
 }
 
 /// What is known of one replica.
@@ -225,14 +226,9 @@ impl Heartbeats {
     /// was made earlier may only have been on its way for long.
     fn compare_clocks(&self, heartbeat: &Heartbeat) {
         let ahead = Duration::from_millis(heartbeat.made.saturating_sub(millis_now()));
-        if ahead <= CLOCKS_AGREE_WITHIN {
+        if ahead <= CLOCKS_AGREE_WITHIN || !self.told_ahead.is_due(TELL_AHEAD_EVERY) {
             return;
         }
-        let mut told = self.told_ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < TELL_AHEAD_EVERY) {
-            return;
-        }
-        *told = Some(Instant::now());
         let ahead = humantime::format_duration(Duration::from_secs(ahead.as_secs()));
         warn!(ccgw.tenant.id = %self.seals.tenant(), "the clock of another replica is {ahead} ahead of the one here: what has a time ends too early or too late at one of them; have both set their clocks by the network (NTP)");
     }

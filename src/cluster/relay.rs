@@ -15,6 +15,7 @@ use super::RedisEvents;
 use crate::{
     event::{Events, Relay, What},
     id::AgentId,
+    telemetry::log::LogInterval,
 };
 
 /// Relays events between this replica and the others, through a stream in the store.
@@ -98,13 +99,12 @@ async fn read_latest(stream: &RedisEvents, events: &Events, kept: usize) {
 }
 
 async fn receive(stream: &RedisEvents, events: &Events) {
-    let mut warned = None::<Instant>;
+    let warned = LogInterval::default();
     loop {
         match stream.next().await {
             Ok(news) => {
                 let behind = events.append_all(news);
-                if behind > 0 && warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
-                    warned = Some(Instant::now());
+                if behind > 0 && warned.is_due(WARN_EVERY) {
                     warn!(
                         events = behind,
                         "the store has lost its events and numbers new ones below the old; this replica numbers them above the old, so other replicas may know them by other numbers"

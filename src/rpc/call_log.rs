@@ -12,6 +12,7 @@ use super::{
     audited::{Audited, AuditedAgents, Ended, Failed},
     error_report::{Recipient, code_name},
     status::{self, Refused},
+    unhandled::TELL_EVERY,
 };
 use crate::{
     access::{Access, Caller, PeerAddress},
@@ -183,7 +184,7 @@ impl CallLog {
             Some(Obstacle::Unreadable(_) | Obstacle::CallerUnknown(_)) => line!(debug),
             // For the same reason. One now and then is shown, since it may be of somebody whose token was
             // not looked at.
-            _ if self.is_of_stranger() && !shared.strangers.may_tell() => line!(debug),
+            _ if self.is_of_stranger() && !shared.strangers.is_due(TELL_EVERY) => line!(debug),
             _ if server_fault => line!(warn),
             _ => line!(info),
         }

@@ -1,10 +1,6 @@
 //! Answers requests whose message has not been read and will not be.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -34,12 +30,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Unhandled(pub(super) Arc<Shared>);
 
-/// Says how often a refusal may be told.
-#[derive(Debug, Default)]
-pub(super) struct RefusalsTold(Mutex<Option<Instant>>);
-
 /// Anybody who can connect can send such requests, and they must not fill the log.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// What clients of other protocols are told.
 pub const WHAT_IS_SPOKEN: &str = "\
@@ -126,7 +118,7 @@ impl Unhandled {
     /// is of a client that somebody has to correct, and its caller is told little; so now and then one
     /// is told here at a level that is shown.
     pub fn note_undispatched(&self, peer: &Arc<PeerAddress>, cause: Option<String>) {
-        if let Some(cause) = cause.as_deref().filter(|_| self.0.refusals.may_tell()) {
+        if let Some(cause) = cause.as_deref().filter(|_| self.0.refusals.is_due(TELL_EVERY)) {
             warn!(
                 peer = %peer.shown,
                 error = cause,
@@ -183,18 +175,6 @@ impl Unhandled {
         let span = observed.tracer.begin(name, traced, at);
         let started = Started { at, timeout, counted, span };
         CallLog::new(about, caller, started)
-    }
-}
-
-impl RefusalsTold {
-    /// Whether one may be told now. The next one may be told in a minute then.
-    pub(super) fn may_tell(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = last.is_none_or(|last| last.elapsed() >= TELL_EVERY);
-        if may {
-            *last = Some(Instant::now());
-        }
-        may
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::log_interval::{LOG_AGAIN, LogInterval};
+use crate::telemetry::log::{LOG_AGAIN, LogInterval};
 
 /// The errors of one listening socket.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl AcceptErrors {
             self.untold = 0;
         }
         self.untold += 1;
-        self.lines.is_due().then(|| std::mem::take(&mut self.untold))
+        self.lines.is_due(LOG_AGAIN).then(|| std::mem::take(&mut self.untold))
     }
 }
 

@@ -23,12 +23,12 @@ use tracing::warn;
 pub(super) use self::served_connection::{OpenCall, ServedConnection};
 use self::{demand::Demand, served_connection::milliseconds_since};
 use super::{
-    log_interval::LogInterval,
     send_buffers::{Listed, SendBuffers},
     turned_away::TurnedAway,
 };
 use crate::{
     config,
+    telemetry::log::{LOG_AGAIN, LogInterval},
     tenant::{Resource, Usage, address_block},
 };
 
@@ -185,7 +185,7 @@ impl ConnectionSlots {
 
     /// Logs that no slot is free, once in a while for each limit.
     fn log_full(&self, full: Full) {
-        if !self.shortage(full).lines.is_due() {
+        if !self.shortage(full).lines.is_due(LOG_AGAIN) {
             return;
         }
         let [(_, made_room), (_, server), (_, peer)] = self.counts();

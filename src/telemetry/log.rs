@@ -8,6 +8,7 @@
 pub(crate) mod captured;
 mod control;
 mod http2;
+mod interval;
 mod json;
 
 use std::{
@@ -26,6 +27,7 @@ use tracing_subscriber::{
 };
 
 use self::http2::Listening;
+pub(crate) use self::interval::{LOG_AGAIN, LogInterval};
 pub use self::{
     control::{FilterError, LogControl, LogView},
     http2::refusals,

@@ -3,7 +3,6 @@ use std::num::NonZeroUsize;
 use futures_util::FutureExt as _;
 
 use super::{served_connection::FIRST_CALL_GRACE, *};
-use crate::server::log_interval::LOG_AGAIN;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -208,8 +207,8 @@ async fn each_limit_is_logged_by_itself() {
     let slots = slots(1, 1);
     for _ in 0..2 {
         for full in [Full::Server, Full::Peer(HERE)] {
-            assert!(slots.shortage(full).lines.is_due());
-            assert!(!slots.shortage(full).lines.is_due());
+            assert!(slots.shortage(full).lines.is_due(LOG_AGAIN));
+            assert!(!slots.shortage(full).lines.is_due(LOG_AGAIN));
         }
         tokio::time::advance(LOG_AGAIN).await;
     }
