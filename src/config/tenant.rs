@@ -26,7 +26,7 @@ use super::{
     trust,
     variables::has_separator,
 };
-use crate::id::TenantId;
+use crate::id::{AGENT_IDS_ANY, TenantId};
 
 /// One tenant and its gateway.
 #[derive(Debug)]
@@ -90,9 +90,6 @@ pub enum AuthMode {
     /// their certificates (client).
     None,
 }
-
-/// The highest agent id: no gateway is known to use ids of more than nine digits.
-const AGENT_ID_MAX: u32 = 999_999_999;
 
 pub(super) const CALLERS_MAX: usize = 256;
 
@@ -167,15 +164,14 @@ fn agent_ids(text: &str) -> Result<RangeInclusive<u32>, Problem> {
         let number = |text: &str| text.trim().parse::<u32>().ok();
         Some(number(from)?..=number(to)?)
     });
+    let (least, most) = AGENT_IDS_ANY.into_inner();
     let good = |range: &RangeInclusive<u32>| {
-        *range.start() >= 1 && range.start() <= range.end() && *range.end() <= AGENT_ID_MAX
+        *range.start() >= least && range.start() <= range.end() && *range.end() <= most
     };
     ends.filter(good).ok_or_else(|| {
         Problem::new(
             format!("{} is not a range of agent ids", quote(text)),
-            format!(
-                "give \"<lowest>-<highest>\" within 1 and {AGENT_ID_MAX}, such as \"101-59999\""
-            ),
+            format!("give \"<lowest>-<highest>\" within {least} and {most}, such as \"101-59999\""),
         )
     })
 }
