@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use secrecy::zeroize::Zeroize as _;
 use tokio::io::AsyncWrite;
 
-/// The bytes of a request, and how many of them have been written. It has no `Debug`, since it may have a Guid and a
-/// password.
+/// The bytes of a request, and how many of them have been written. The head is overwritten when it has left, or is dropped.
+/// There is no `Debug`, since a request may have a Guid and a password.
 pub(super) struct Outgoing {
     head: Vec<u8>,
     body: Bytes,
@@ -67,7 +68,9 @@ impl Outgoing {
         if !self.is_flushed {
             ready!(Pin::new(stream).poll_flush(context))?;
             // A poll waits long for its answer, and needs no memory for this meanwhile.
-            *self = Self { is_flushed: true, ..Self::new(Vec::new(), Bytes::new()) };
+            let mut done = Self::new(Vec::new(), Bytes::new());
+            done.is_flushed = true;
+            *self = done;
         }
         Poll::Ready(Ok(()))
     }
@@ -82,6 +85,17 @@ impl Outgoing {
         let of_body = self.written.saturating_sub(self.head.len());
         let parts = [(&*self.head, self.written.min(self.head.len())), (&*self.body, of_body)];
         parts.map(|(part, written)| part.get(written..).unwrap_or_default())
+    }
+
+    /// Overwrites the Guid and the cookies. It is done as a slice: a vector is overwritten byte by byte, which takes longer.
+    fn wipe(&mut self) {
+        self.head.as_mut_slice().zeroize();
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.wipe();
     }
 }
 
@@ -125,6 +139,13 @@ mod tests {
         let writing = std::future::poll_fn(|context| outgoing.poll_write(&mut near, context));
         assert!(writing.await.is_err());
         assert!(!outgoing.is_done());
+    }
+
+    #[test]
+    fn a_head_is_overwritten_as_a_whole() {
+        let mut outgoing = Outgoing::new(b"Guid: a.N1\r\n\r\n".to_vec(), Bytes::new());
+        outgoing.wipe();
+        assert_eq!(outgoing.head, [0_u8; 14]);
     }
 
     /// Fails once, and takes everything then.

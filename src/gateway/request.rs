@@ -2,7 +2,7 @@
 use std::{fmt, io::Write as _, ptr};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::{Command, FORCE_SIGN_IN, Interface, SIGN_IN, address::Address, outgoing::Outgoing};
 use crate::{
@@ -34,6 +34,8 @@ const ALWAYS: &[u8] =
     b"\r\nContent-Type: application/json; charset=UTF-8\r\nAccept-Encoding: identity\r\n";
 /// Most heads are shorter.
 const ROOM: usize = 512;
+/// The names of the headers with secrets, and what comes after them, are shorter.
+const AROUND_SECRETS: usize = 96;
 
 impl Request<'_> {
     pub(super) fn interface(&self) -> &'static Interface {
@@ -64,17 +66,22 @@ impl Request<'_> {
         });
         head.extend_from_slice(address.host().as_bytes());
         head.extend_from_slice(ALWAYS);
-        let guid = self.session.map(|session| &session.guid).filter(|guid| !guid.is_absent());
-        if let Some(guid) = guid.map(Guid::header) {
-            write_line(&mut head, "guid", guid.as_bytes());
-        }
-        if let Some(cookies) = self.session.and_then(|session| session.cookies.header()) {
-            write_line(&mut head, "cookie", cookies.as_bytes());
-        }
         let mut of_trace = HeaderMap::new();
         self.trace.tell_gateway(&mut of_trace);
         for (name, value) in &of_trace {
             write_line(&mut head, name.as_str(), value.as_bytes());
+        }
+        let guid = self.session.map(|session| &session.guid).filter(|guid| !guid.is_absent());
+        let guid = guid.map(Guid::header);
+        let cookies = self.session.and_then(|session| session.cookies.header());
+        // A vector that grows leaves behind what it had.
+        let secrets = [guid, cookies.as_ref()].into_iter().flatten();
+        head.reserve(AROUND_SECRETS + secrets.map(HeaderValue::len).sum::<usize>());
+        if let Some(guid) = guid {
+            write_line(&mut head, "guid", guid.as_bytes());
+        }
+        if let Some(cookies) = &cookies {
+            write_line(&mut head, "cookie", cookies.as_bytes());
         }
         // Some load balancers answer a POST without a length with 411, even if it has no body.
         if self.body.is_some() || interface.method == Method::POST {

@@ -6,7 +6,11 @@ use std::{
 };
 
 use ccgateway_sim::Options;
-use ccgateway_test_support::{Certificate, Output, Program, Site};
+use ccgateway_test_support::{
+    AGENT, Certificate, Output, Program, Setup, Site,
+    raw_gateway::{RawGateway, Step, accepting},
+};
+use futures_util::future::join_all;
 use memchr::memmem;
 
 use crate::support::{bridge, setup};
@@ -56,4 +60,30 @@ async fn no_file_with_secrets_is_in_memory_after_it_was_read() {
     for (secret, text) in [("credentials", NOTE), ("the key", KEY), ("the TLS key", line)] {
         assert_eq!(count(program.pid(), text.as_bytes()), 0, "the file with {secret}");
     }
+}
+
+/// Nothing else has such a line: callers send Guids in another form, and without TLS no library copies a request.
+#[tokio::test]
+async fn no_guid_is_in_memory_as_requests_have_it_once_they_are_written() {
+    const GUID: &str = "canary-of-a-request";
+    let (site, gateway) = (Site::new(Options::default()).await, RawGateway::plain().await);
+    let base_url = Some(gateway.base_url());
+    let setup = Setup { base_url, keep: false, ..setup("server.core_dumps = true") };
+    let program = Program::start(&site, bridge(), &setup, Output::Read).await;
+    let agents = AGENT..AGENT + 20;
+    // With it a request is longer than most, so its buffer has to grow.
+    let cookie = format!("Set-Cookie: a={}\r\n", "b".repeat(1000));
+    for agent in agents.clone() {
+        program.register(agent, &format!("{GUID}-{agent}")).await.expect("registered");
+        gateway.script([Step::Send(accepting(&cookie))]);
+        program.set_busy(agent).await.expect("accepted");
+    }
+    for answer in join_all(agents.map(|agent| program.set_busy(agent))).await {
+        answer.expect("accepted");
+    }
+    let (line, got) = (format!("Guid: {GUID}"), gateway.got());
+    let is_sent = |sent: &str| got.iter().any(|got| got.head.contains(sent));
+    assert!(is_sent(&line) && is_sent("Cookie: a=bbb"));
+    assert!(count(program.pid(), GUID.as_bytes()) >= 20, "memory can be read");
+    assert_eq!(count(program.pid(), line.as_bytes()), 0);
 }

@@ -1,9 +1,6 @@
 use std::{convert::Infallible, time::SystemTime};
 
-use http::{
-    HeaderValue,
-    header::{CONTENT_LENGTH, HOST},
-};
+use http::header::{CONTENT_LENGTH, HOST};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
