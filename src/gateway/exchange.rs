@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     io,
     pin::pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -28,12 +28,15 @@ pub(super) struct Exchange {
     outgoing: Outgoing,
     answer: Answer,
     sent: Instant,
+    /// Whether the connection has failed, and can carry nothing more.
+    has_failed: bool,
 }
 
 impl Exchange {
     /// Of a connection that can carry the request.
     pub(super) fn new(connection: Connection, outgoing: Outgoing) -> Self {
-        Self { connection, outgoing, answer: Answer::default(), sent: Instant::now() }
+        let (answer, sent) = (Answer::default(), Instant::now());
+        Self { connection, outgoing, answer, sent, has_failed: false }
     }
 
     /// When the request began to be written.
@@ -51,7 +54,7 @@ impl Exchange {
                         return end;
                     }
                 }
-                Err(error) => return self.answer.cut(&root_cause(&error)),
+                Err(error) => return self.end_after(&root_cause(&error)),
             }
         }
     }
@@ -61,24 +64,43 @@ impl Exchange {
         timeout_at(self.sent + limit, self.run()).await.unwrap_or(End::Late(limit))
     }
 
+    /// How the answer ends after its connection has failed for this cause. TLS fails before it gives away what has come
+    /// together with what it fails for.
+    fn end_after(&mut self, cause: &str) -> End {
+        self.has_failed = true;
+        // Nobody waits for what may come later.
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Ok(1..)) = self.poll_answer(&mut context) {
+            if let Some(end) = self.answer.advance() {
+                return end;
+            }
+        }
+        self.answer.cut(cause)
+    }
+
     /// Writes what is left of the request, and reads a part of the answer. In this order, since what has come before
     /// anything was written is no answer to it.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let stream = self.connection.wire.stream();
-        let written = self.outgoing.poll_write(stream, context);
-        let read = pin!(stream.read_buf(self.answer.room())).poll(context);
-        match (read, written) {
+        let written = self.outgoing.poll_write(self.connection.wire.stream(), context);
+        match (self.poll_answer(context), written) {
             (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             // A gateway may answer, and close the connection, before it has read the whole request.
             (read, _) => read,
         }
     }
 
+    /// Reads a part of the answer.
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stream = self.connection.wire.stream();
+        pin!(stream.read_buf(self.answer.room())).poll(context)
+    }
+
     /// What came of the request, whose answer has ended in this way. The connection is given back if it can carry another
     /// request, and closed otherwise.
     pub(super) fn finish(self, end: End) -> Result<(Reply, Option<Connection>), Failure> {
-        let Self { connection, outgoing, answer, sent } = self;
-        let version = answer.keeps_open(&end).filter(|_| outgoing.is_done());
+        let Self { connection, outgoing, answer, sent, has_failed } = self;
+        let may_go_on = outgoing.is_done() && !has_failed;
+        let version = answer.keeps_open(&end).filter(|_| may_go_on);
         if let Some(mut reply) = answer.into_reply(&end) {
             let answered = Instant::now();
             reply.exchanged = Some([sent, answered]);

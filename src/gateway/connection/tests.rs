@@ -264,6 +264,38 @@ async fn an_answer_may_come_before_its_request_has_been_written_and_is_the_last_
     drop(close);
 }
 
+/// A gateway with TLS that answers one request, and sends this behind the answer without encrypting it.
+fn failing_tls_gateway(behind: &'static [u8]) -> u16 {
+    let (listener, port) = listener();
+    thread::spawn(move || {
+        let tls = ServerConnection::new(server_config()).expect("TLS");
+        let mut stream = StreamOwned::new(tls, listener.accept().expect("accepted").0);
+        assert_ne!(stream.read(&mut [0; 1024]).expect("read"), 0);
+        stream.conn.writer().write_all(ANSWER).expect("taken");
+        // At once, so that it is read at once.
+        let mut bytes = Vec::new();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut bytes).expect("written");
+        }
+        bytes.extend_from_slice(behind);
+        stream.sock.write_all(&bytes).expect("written");
+        let _closed = stream.sock.read(&mut [0; 1024]);
+    });
+    port
+}
+
+/// The answer was there, and says what was done.
+#[tokio::test]
+async fn an_answer_is_read_although_tls_fails_behind_it_and_is_the_last_one() {
+    let no_record = b"HTTP/1.1 408 Request Timeout\r\n\r\n".as_slice();
+    let damaged = b"\x17\x03\x03\x00\x20a record that nobody can decrypt";
+    for behind in [no_record, damaged] {
+        let connection = rested("https", failing_tls_gateway(behind)).await;
+        let (reply, given_back) = send(connection).await.expect("an answer");
+        assert!(reply.is_accepted() && given_back.is_none(), "{}", behind.escape_ascii());
+    }
+}
+
 #[tokio::test]
 async fn a_connection_that_is_dropped_ends_tls_in_order_and_is_counted_no_more() {
     let (listener, port) = listener();
