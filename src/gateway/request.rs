@@ -83,8 +83,9 @@ impl Request<'_> {
         if let Some(cookies) = &cookies {
             write_line(&mut head, "cookie", cookies.as_bytes());
         }
-        // Some load balancers answer a POST without a length with 411, even if it has no body.
-        if self.body.is_some() || interface.method == Method::POST {
+        // Some load balancers answer a POST or PUT without a length with 411, even if it has no body.
+        let has_length = matches!(interface.method, Method::POST | Method::PUT);
+        if self.body.is_some() || has_length {
             let length = self.body.as_ref().map_or(0, Bytes::len);
             // Writing into memory cannot fail.
             let _written = write!(head, "Content-Length: {length}\r\n");

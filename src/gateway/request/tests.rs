@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    gateway::{AGENT_STATUS, SAY_BUSY, SIGN_OUT, rest, say_busy},
+    gateway::{AGENT_STATUS, SAY_BUSY, SIGN_OUT, UPDATE_GUID, rest, say_busy},
     id::DEFAULT_AGENT_IDS,
     session::{Cookies, Origin},
 };
@@ -70,13 +70,14 @@ fn plain(command: &Command, body: Option<Bytes>) -> Request<'_> {
     Request { command, agent: agent(), session, body, stage, trace }
 }
 
-/// A server may refuse a POST that has no length, and need not expect one of what has no body.
+/// A server may refuse a POST or PUT that has no length, and need not expect one of others that have no body.
 #[tokio::test]
-async fn only_a_post_without_a_body_says_that_there_is_none() {
+async fn only_a_post_or_put_without_a_body_says_that_there_is_none() {
     for (interface, body, length) in [
         (&SAY_BUSY, None, Some("0")),
         (&AGENT_STATUS, None, None),
         (&SIGN_OUT, None, None),
+        (&UPDATE_GUID, None, Some("0")),
         (&SIGN_IN, Some("{}"), Some("2")),
     ] {
         let command = Command::plain(interface);
