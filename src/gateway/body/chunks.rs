@@ -10,7 +10,7 @@ pub(super) struct Chunks {
     next: Next,
     /// Up to here there is no end of a line.
     searched: usize,
-    /// The bytes of extensions and trailers so far.
+    /// The bytes of extensions and trailers so far, and of what is written around sizes.
     extra: usize,
 }
 
@@ -28,12 +28,12 @@ enum Next {
     Trailers,
 }
 
-/// A body whose chunks are malformed, or whose extensions and trailers are too long.
+/// A body whose chunks are malformed, or have too much around them ([`MAX_EXTRA`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its chunks are malformed")]
 pub(in crate::gateway) struct BadChunks;
 
-/// The most bytes of extensions and trailers. As a rule there are none.
+/// The most bytes of extensions and trailers, and of zeros and spaces around sizes. As a rule there are none or few.
 pub(super) const MAX_EXTRA: usize = 16 * 1024;
 
 impl Chunks {
@@ -125,12 +125,14 @@ impl Chunks {
     }
 }
 
-/// The size in a line, and the length of the extensions after it. The line may be the beginning of one.
+/// The size in a line, and how many bytes are beside it: zeros before it, spaces, and extensions. The line may be the
+/// beginning of one.
 fn size(line: &[u8]) -> Option<(u64, usize)> {
+    let zeros = line.iter().take_while(|byte| **byte == b'0').count();
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, rest) = line.split_at_checked(digits)?;
     let size = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
     let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    let rest = rest.get(spaces..)?;
-    matches!(rest, [] | [b';', ..]).then_some((size, rest.len()))
+    let extensions = rest.get(spaces..)?;
+    matches!(extensions, [] | [b';', ..]).then_some((size, zeros + rest.len()))
 }

@@ -88,8 +88,9 @@ fn what_is_no_chunk_is_refused() {
 fn extensions_and_trailers_have_a_bound_and_many_small_chunks_take_little_memory() {
     for (lines, is_bad) in [(1, false), (100, false), (MAX_EXTRA, true)] {
         let extensions = "1;x\r\n{\r\n".repeat(lines) + "0\r\n\r\n";
+        let around_sizes = "01 \r\n{\r\n".repeat(lines) + "0\r\n\r\n";
         let trailers = format!("0\r\n{}\r\n", "X: y\r\n".repeat(lines));
-        for body in [extensions, trailers] {
+        for body in [extensions, around_sizes, trailers] {
             let found = read(Length::Chunked, body.as_bytes(), 100);
             assert_eq!(found.is_err(), is_bad, "{lines} lines");
         }
