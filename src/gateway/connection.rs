@@ -109,7 +109,7 @@ impl Connection {
     ) -> Result<Exchange, (Untouched, String)> {
         match self.wire.unusable(self.rest.is_some()) {
             Some(cause) => Err((untouched, cause)),
-            None => Ok(Exchange::new(self, request)),
+            None => Ok(Exchange::begin(self, request)),
         }
     }
 

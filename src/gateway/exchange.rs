@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::AsyncReadExt as _,
+    task::unconstrained,
     time::{Instant, timeout_at},
 };
 
@@ -33,10 +35,15 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Of a connection that can carry the request.
-    pub(super) fn new(connection: Connection, outgoing: Outgoing) -> Self {
+    /// Begins over a connection that can carry the request, and writes it as far as the kernel takes it. At once, whatever
+    /// else the task has done: tokio could put it off, and the gateway close the connection meanwhile, or send what is no
+    /// answer.
+    pub(super) fn begin(connection: Connection, outgoing: Outgoing) -> Self {
         let (answer, sent) = (Answer::default(), Instant::now());
-        Self { connection, outgoing, answer, sent, has_failed: false }
+        let mut begun = Self { connection, outgoing, answer, sent, has_failed: false };
+        let writing = poll_fn(|context| begun.poll_write(context));
+        let _written = unconstrained(writing).now_or_never();
+        begun
     }
 
     /// When the request began to be written.
@@ -81,12 +88,16 @@ impl Exchange {
     /// Writes what is left of the request, and reads a part of the answer. In this order, since what has come before
     /// anything was written is no answer to it.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let written = self.outgoing.poll_write(self.connection.wire.stream(), context);
+        let written = self.poll_write(context);
         match (self.poll_answer(context), written) {
             (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             // A gateway may answer, and close the connection, before it has read the whole request.
             (read, _) => read,
         }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.poll_write(self.connection.wire.stream(), context)
     }
 
     /// Reads a part of the answer.

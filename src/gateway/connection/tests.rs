@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
+use tokio::task::coop;
 
 use super::*;
 use crate::{
@@ -233,12 +234,31 @@ async fn a_request_is_written_before_anything_is_taken_for_its_answer() {
     while connection.wire.unusable(false).is_none() {
         tokio::task::yield_now().await;
     }
-    let mut exchange = Exchange::new(connection, Outgoing::new(REQUEST.into(), Bytes::new()));
+    let mut exchange = Exchange::begin(connection, Outgoing::new(REQUEST.into(), Bytes::new()));
     let end = exchange.run_for(MINUTE).await;
     assert!(exchange.finish(end).is_ok_and(|(reply, _)| reply.is_accepted()));
     let mut got = Vec::new();
     gateway.read_to_end(&mut got).expect("read");
     assert_eq!(got, REQUEST);
+}
+
+/// Many calls of a batch begin in one task. What is put off is written to a connection that the gateway may have closed.
+#[tokio::test]
+async fn a_request_is_written_at_once_however_much_its_task_has_done() {
+    const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\n\r\n";
+    let (listener, port) = listener();
+    let connection = rested("http", port).await;
+    let (mut gateway, _) = listener.accept().expect("accepted");
+    while coop::has_budget_remaining() {
+        coop::consume_budget().await;
+    }
+    let request = Outgoing::new(REQUEST.into(), Bytes::new());
+    let begun = connection.begin(request, Untouched::at_the_start());
+    assert!(!coop::has_budget_remaining(), "this is still the same turn of the task");
+    let mut got = [0; REQUEST.len()];
+    gateway.set_read_timeout(Some(MINUTE)).expect("set");
+    gateway.read_exact(&mut got).expect("it is written");
+    assert!(begun.is_ok() && got == *REQUEST);
 }
 
 /// What is left of the request would be taken for the next one.
