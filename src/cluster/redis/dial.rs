@@ -203,9 +203,13 @@ impl Dialer {
         Err(failure)
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        let limit = self.config().timeouts.connect;
-        within(limit, work).await
+    /// The result of this work, or an error if it takes longer than connecting may.
+    fn in_time<T>(
+        &self,
+        work: impl Future<Output = RedisResult<T>>,
+    ) -> impl Future<Output = RedisResult<T>> {
+        // No future of its own around that: those of the library take kilobytes.
+        within(self.config().timeouts.connect, work)
     }
 
     fn cluster(&self) -> RedisResult<ClusterClient> {
