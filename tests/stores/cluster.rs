@@ -184,6 +184,8 @@ async fn a_node_that_does_not_answer_keeps_nobody_from_connecting_to_the_others(
 async fn a_node_that_hangs_is_away_only_for_the_tenants_whose_keys_it_has() {
     let cluster = Cluster::start().await;
     let mut config = redis(Topology::Cluster, &[cluster.0[2].port()]);
+    // The other node has as long, beside other tests.
+    config.timeouts.command = Duration::from_secs(3);
     // The connection is kept if others were answered by it within this time.
     config.timeouts.heartbeat = Duration::from_secs(20);
     let shared = Shared::new(&store_config(config, &[1]));
