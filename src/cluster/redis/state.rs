@@ -84,11 +84,17 @@ impl Health {
     pub(super) fn shown(&self) -> LinkState {
         let now = self.now();
         match &now.silence {
-            Some((error, at)) if !now.is_down() && at.elapsed() < REFUSING_FOR => {
+            Some((error, at)) if !now.is_down() && at.elapsed() < self.told_for() => {
                 LinkState::Down(error.clone())
             }
             _ => now.state.clone(),
         }
+    }
+
+    /// For how long a server that does not answer is told of. It is asked again about once a second, and each time that may
+    /// take as long as an attempt.
+    fn told_for(&self) -> Duration {
+        REFUSING_FOR + self.attempt
     }
 
     /// The last outage for these keys, as far as this process knows; `None`: there was none.
@@ -161,7 +167,7 @@ impl Health {
         }
         let mut now = self.now();
         let before = now.silence.replace((error.clone(), Instant::now()));
-        if before.is_none_or(|(_, at)| at.elapsed() >= REFUSING_FOR) {
+        if before.is_none_or(|(_, at)| at.elapsed() >= self.told_for()) {
             warn!(%error, "a node of the Redis cluster does not answer; for tenants whose keys it has, the bridge goes on with the sessions that it knows");
         }
     }
@@ -268,6 +274,26 @@ mod tests {
         }
         health.refused_somewhere(&refusal(Scope::Writes));
         assert!(!health.state().is_good());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_hangs_is_told_of_once_however_long_its_answers_are_waited_for() {
+        let log = crate::telemetry::log::captured::Captured::start();
+        let attempt = REFUSING_FOR * 4;
+        let (health, keys) = (Health::new(attempt), KeysOutage::default());
+        let silent = LinkError::Silent(attempt);
+        health.good();
+        for _ in 0..3 {
+            health.silent(&silent, &keys);
+            advance(attempt).await;
+            assert_eq!(health.shown(), LinkState::Down(silent.clone()));
+        }
+        assert_eq!(log.with("does not answer").len(), 1);
+        health.heard(&keys);
+        assert_eq!(health.shown(), LinkState::Up);
+        health.silent(&silent, &keys);
+        advance(attempt + REFUSING_FOR).await;
+        assert_eq!(health.shown(), LinkState::Up, "nobody asks any more");
     }
 
     fn gone() -> LinkError {
