@@ -50,6 +50,8 @@ struct Known {
     changes: HashMap<ChangeId, Entry>,
     /// Changes that have ended, oldest first, with the numbers of their entries.
     ended: VecDeque<(Instant, ChangeId, u64)>,
+    /// Of how many of these another attempt with the same id has taken the place.
+    replaced: usize,
     last: u64,
 }
 
@@ -245,7 +247,7 @@ impl RequestIds {
     fn look(&self, id: ChangeId, asked: &Asked) -> Looked {
         let mut known = self.known();
         known.forget(&self.limits);
-        let Known { changes, last, .. } = &mut *known;
+        let Known { changes, last, replaced, .. } = &mut *known;
         let (mut place, mut earlier) = (changes.entry(id), None);
         if let hash_map::Entry::Occupied(known) = &mut place {
             let Entry { asked: before, ended, waiting, .. } = known.get_mut();
@@ -255,7 +257,10 @@ impl RequestIds {
             match &*ended {
                 None => return Looked::UnderWay(waiting.get_or_insert_default().subscribe()),
                 Some(ended) if is_final(ended) => return Looked::Before(ended.clone()),
-                Some(ended) => earlier = Some(ended.clone()),
+                Some(ended) => {
+                    *replaced += 1;
+                    earlier = Some(ended.clone());
+                }
             }
         }
         *last += 1;
@@ -281,21 +286,32 @@ impl KnownChange {
 // === impl Known ===
 
 impl Known {
-    /// Forgets changes that ended long ago, and the oldest ones if there are too many.
+    /// Forgets changes that ended long ago, and the oldest ones if there are too many. However often one was tried, it is one
+    /// of them: while a gateway refuses all for the moment, they are tried again and again.
     fn forget(&mut self, limits: &config::RequestIds) {
+        let most = limits.most.get();
+        if self.replaced > most {
+            let Self { changes, ended, replaced, .. } = &mut *self;
+            ended.retain(|(_, id, number)| {
+                changes.get(id).is_some_and(|entry| entry.number == *number)
+            });
+            *replaced = 0;
+        }
         while let Some((at, id, number)) = self.ended.front().copied() {
             let is_old = at.elapsed() >= limits.kept;
-            if !is_old && self.ended.len() <= limits.most.get() {
+            if !is_old && self.ended.len().saturating_sub(self.replaced) <= most {
                 return;
             }
             self.ended.pop_front();
-            self.remove(id, number);
+            if !self.remove(id, number) {
+                self.replaced = self.replaced.saturating_sub(1);
+            }
         }
     }
 
     fn end(&mut self, id: ChangeId, number: u64, ended: Ended) {
-        self.ended.push_back((Instant::now(), id, number));
         if let Some(entry) = self.changes.get_mut(&id).filter(|entry| entry.number == number) {
+            self.ended.push_back((Instant::now(), id, number));
             if let Some(waiting) = entry.waiting.take() {
                 waiting.send_replace(Some(ended.clone()));
             }
@@ -303,10 +319,13 @@ impl Known {
         }
     }
 
-    fn remove(&mut self, id: ChangeId, number: u64) {
-        if self.changes.get(&id).is_some_and(|entry| entry.number == number) {
+    /// Returns whether this was the last attempt with the id.
+    fn remove(&mut self, id: ChangeId, number: u64) -> bool {
+        let is_last = self.changes.get(&id).is_some_and(|entry| entry.number == number);
+        if is_last {
             self.changes.remove(&id);
         }
+        is_last
     }
 }
 
@@ -339,7 +358,9 @@ impl Claim {
         }
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         match ended {
-            None => known.remove(self.id, self.number),
+            None => {
+                known.remove(self.id, self.number);
+            }
             Some(ended) => known.end(self.id, self.number, ended),
         }
     }

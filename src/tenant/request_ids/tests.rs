@@ -38,6 +38,13 @@ fn made() -> Made {
     Made { did: Did::Changed(Answer::Observed(AgentState::Busy)), after: None }
 }
 
+/// A refusal that leaves the id free.
+fn moving() -> CallError {
+    let retcode = Retcode::refusal("000-004").expect("a refusal");
+    let message = "moving".to_owned();
+    CallError::Refused(Refusal { retcode, message, node: None, http_status: 200 })
+}
+
 async fn claim(ids: &RequestIds, number: u8) -> Claim {
     match ids.begin(id(number), &busy(), soon()).await {
         Ok(Begun::First(claim)) => claim,
@@ -101,10 +108,7 @@ async fn what_was_not_sent_in_the_end_is_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn what_an_attempt_came_to_is_known_after_another_one_that_has_sent_nothing() {
     let ids = some_ids();
-    let retcode = Retcode::refusal("000-004").expect("a refusal");
-    let message = "moving".to_owned();
-    let refusal = Refusal { retcode, message, node: None, http_status: 200 };
-    claim(&ids, 1).await.under_way().end(Err(CallError::Refused(refusal)));
+    claim(&ids, 1).await.under_way().end(Err(moving()));
     for is_under_way in [false, true] {
         let second = claim(&ids, 1).await;
         assert!(ids.find_here(id(1)).is_some_and(|found| found.ended.is_none()));
@@ -155,6 +159,27 @@ async fn changes_are_remembered_for_a_while_and_only_so_many() {
     assert!(ids.find_here(id(2)).is_none() && ids.find_here(id(3)).is_none());
     assert!(ids.find_here(id(4)).is_some_and(|found| found.ended.is_none()), "it has not ended");
     assert_eq!(ids.known().changes.len(), 1);
+}
+
+/// As while a gateway moves, and all callers try again and again.
+#[tokio::test(start_paused = true)]
+async fn attempts_with_one_id_push_no_others_out_and_take_no_room() {
+    let ids = ids(Duration::from_secs(600), 2);
+    claim(&ids, 1).await.under_way().end(Ok(made()));
+    for _ in 0..20 {
+        claim(&ids, 2).await.under_way().end(Err(moving()));
+        drop(claim(&ids, 2).await);
+        assert!(ids.known().ended.len() <= 6);
+    }
+    assert!(before(&ids, 1).await.is_ok(), "there are two");
+    claim(&ids, 3).await.under_way().end(Ok(made()));
+    assert!(ids.find_here(id(1)).is_none(), "there are too many");
+    assert!(ids.find_here(id(2)).is_some() && ids.find_here(id(3)).is_some());
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(ids.find_here(id(2)).is_none() && ids.find_here(id(3)).is_none());
+    let known = ids.known();
+    assert!(known.changes.is_empty() && known.ended.is_empty());
+    assert_eq!(known.replaced, 0);
 }
 
 #[tokio::test(start_paused = true)]
