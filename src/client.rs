@@ -1,4 +1,34 @@
-//! A gRPC client of the bridge, for `call`, the demo and the tests.
+//! A gRPC client of the bridge, for callers in Rust, and for `call`, the demo and the tests.
+//!
+//! [`change`] makes a call with a deadline. If it fails, its [`ChangeError`] says what is known about the agent, and what may
+//! be done next:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use ccgateway_bridge::{
+//!     client::{self, ChangeError},
+//!     rpc::proto::SetBusyRequest,
+//! };
+//!
+//! # async fn example() {
+//! let origin = http::Uri::from_static("http://127.0.0.1:50051");
+//! let mut states = client::agent_state(client::channel(), origin);
+//! let agent_id = "1001".to_owned();
+//! let request = SetBusyRequest { agent_id, reason: Some(200), ..Default::default() };
+//! let deadline = Duration::from_secs(5);
+//! match client::change(request, deadline, async |request| states.set_busy(request).await).await {
+//!     Ok(answer) => println!("accepted: {}", answer.message),
+//!     Err(ChangeError::Unknown(_)) => println!("the agent may have changed: look"),
+//!     Err(error) => println!("the agent is as it was: {error}; {}", error.advice()),
+//! }
+//! # }
+//! ```
+//!
+//! `examples/set_busy.rs` also gives its change an id, sends it again where that may help, and watches the agent's events.
+
+mod change_error;
+mod told;
 
 use std::{
     task::{Context, Poll},
@@ -12,13 +42,24 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, pki_types::ServerName};
-use tonic::body::Body;
+use tokio::time::timeout;
+use tonic::{Response, Status, body::Body};
 use tower_service::Service;
 
+pub use self::{
+    change_error::{ChangeError, Failed, NextStep},
+    told::{Told, Unmet, Violation},
+};
 use crate::rpc::proto::{
     agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
     agent_state_client::AgentStateClient,
 };
+
+/// How long after the deadline to wait for an answer that is still on the network.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The longest deadline. gRPC's header and the clock can hold more.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// After how long without a word of its peer a connection with open calls asks whether it is there, and how long it waits for
 /// the answer. Otherwise a stream without an end would never notice that the peer's machine is gone.
@@ -102,18 +143,36 @@ pub fn agent_events(channel: Channel, origin: Uri) -> AgentEventsClient<Channel>
     AgentEventsClient::with_origin(channel, origin)
 }
 
+/// Makes a call that changes an agent, with a deadline of at most a year. A bridge answers within it; if nobody does, the call
+/// is given up a second later, and nobody knows what has become of it.
+pub async fn change<M, A>(
+    message: M,
+    deadline: Duration,
+    send: impl AsyncFnOnce(tonic::Request<M>) -> Result<Response<A>, Status>,
+) -> Result<A, ChangeError> {
+    let deadline = deadline.min(LONGEST);
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(deadline);
+    match timeout(deadline + GRACE, Box::pin(send(request))).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_late) => Err(Status::deadline_exceeded("nobody answered by the deadline").into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{future::pending, sync::Arc};
 
     use rustls::{RootCertStore, crypto::aws_lc_rs};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
-        time::{pause, timeout},
+        time::{Instant, pause},
     };
 
     use super::*;
+
+    type Answered = Result<Response<()>, Status>;
 
     /// A frame of SETTINGS that sets nothing.
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -136,5 +195,16 @@ mod tests {
         pause();
         let answer = timeout(Duration::from_secs(60), asked).await.expect("given up");
         answer.expect("no panic").expect_err("nobody answers");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_nobody_answers_is_unknown_after_its_deadline() {
+        let begun = Instant::now();
+        let deadline = Duration::from_secs(5);
+        let nobody = async |_request: tonic::Request<()>| pending::<Answered>().await;
+        let error = change((), deadline, nobody).await.expect_err("nobody answers");
+        assert!(matches!(error, ChangeError::Unknown(_)), "{error}");
+        assert_eq!(error.next_step(), NextStep::LearnOutcome);
+        assert!(begun.elapsed() >= deadline + GRACE);
     }
 }

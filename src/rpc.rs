@@ -40,6 +40,7 @@ use std::{
 };
 
 pub use self::details::ERROR_DOMAIN;
+pub(crate) use self::details::{KEY_OBSERVED_STATE, KEY_OUTCOME, KEY_RETCODE};
 pub use self::dispatch::Dispatch;
 pub(crate) use self::error_report::code_name;
 pub use self::failures::{AgentFailure, Failure, FailureGroup, Failures};

@@ -32,6 +32,11 @@ pub const ERROR_DOMAIN: &str = "ccgateway-bridge";
 pub(super) const MESSAGE_MAX: usize = 512;
 /// Most bytes of all details, for the same reason as [`MESSAGE_MAX`]. A test and a fuzz target check it.
 pub(super) const DETAILS_MAX: usize = 3 * 1024;
+/// The keys of the metadata that clients in this crate read, too.
+pub(crate) const KEY_OUTCOME: &str = "outcome";
+pub(crate) const KEY_RETCODE: &str = "retcode";
+pub(crate) const KEY_OBSERVED_STATE: &str = "observed_state";
+
 const VIOLATIONS_MAX: usize = 8;
 const DESCRIPTION_MAX: usize = 160;
 const CAUSE_MAX: usize = 300;
@@ -135,7 +140,7 @@ fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
         ("method".to_owned(), about.method.to_owned()),
         ("tenant_id".to_owned(), about.tenant_id.clone()),
         ("agent_id".to_owned(), about.agent_id.clone()),
-        ("outcome".to_owned(), error.outcome().as_str().to_owned()),
+        (KEY_OUTCOME.to_owned(), error.outcome().as_str().to_owned()),
     ]);
     if let Some(gateway) = to.gateway {
         metadata.insert("gateway".to_owned(), visible(gateway, HOST_MAX));
@@ -146,7 +151,7 @@ fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
     }
     if let Some(refusal) = error.last_refusal() {
         let message = visible(&refusal.message, GATEWAY_TEXT_MAX);
-        metadata.insert("retcode".to_owned(), refusal.retcode.to_string());
+        metadata.insert(KEY_RETCODE.to_owned(), refusal.retcode.to_string());
         metadata.insert("gateway_message".to_owned(), message);
         if let Some(node) = &refusal.node {
             metadata.insert("gateway_node".to_owned(), node.to_string());
@@ -154,7 +159,7 @@ fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
     }
     if let Some(state) = error.observed() {
         let state = translate::activity(state).as_str_name();
-        metadata.insert("observed_state".to_owned(), state.to_owned());
+        metadata.insert(KEY_OBSERVED_STATE.to_owned(), state.to_owned());
     }
     if let Some(status) = error.http_status() {
         metadata.insert("http_status".to_owned(), status.to_string());

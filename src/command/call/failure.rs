@@ -5,21 +5,19 @@ use std::{collections::BTreeMap, error::Error as _, fmt, time::Duration};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _, pb};
+use tonic_types::pb;
 
 use super::{attempt::Attempt, ending::Ending};
 use crate::{
     call::Outcome,
+    client::{Told, Violation},
     command::text::write_fields,
     reason::{self, Reason},
-    rpc::{ERROR_DOMAIN, code_name},
+    rpc::{KEY_OUTCOME, code_name},
 };
 
 /// A shorter retry delay is shown as "at once".
 const AT_ONCE: Duration = Duration::from_millis(10);
-
-/// The key in `ErrorInfo.metadata` that says what is known about the agent's state.
-const OUTCOME: &str = "outcome";
 
 /// Reasons for which this program has better advice than the bridge gives to all callers.
 static ADVICE: &[(&[&Reason], &str)] = &[
@@ -76,8 +74,7 @@ pub(super) struct Failure {
     /// `ErrorInfo.reason`; empty if the status does not come from a bridge.
     pub(super) reason: String,
     metadata: BTreeMap<String, String>,
-    /// Fields or quotas, each with what is wrong with it.
-    violations: Vec<(String, String)>,
+    violations: Vec<Violation>,
     /// When another attempt may succeed.
     pub(super) retry_delay: Option<Duration>,
     /// What the user can do; may be empty.
@@ -91,19 +88,17 @@ pub(super) fn describe(status: &Status, attempt: &Attempt, addr: &str) -> Failur
 
 /// Decodes a status that a bridge made; `None` if something else made it.
 pub(super) fn from_bridge(status: &Status) -> Option<Failure> {
-    let details = status.get_error_details();
-    let info = details.error_info().filter(|info| info.domain == ERROR_DOMAIN)?;
-    let metadata: BTreeMap<_, _> = info.metadata.clone().into_iter().collect();
+    let Told { reason, metadata, retry_delay, violations, .. } = Told::of(status)?;
     Some(Failure {
         code: status.code(),
         message: status.message().to_owned(),
-        ending: Ending::of_outcome(metadata.get(OUTCOME).map(String::as_str)),
+        ending: Ending::of_outcome(metadata.get(KEY_OUTCOME).map(String::as_str)),
         is_of_question: false,
-        reason: info.reason.clone(),
+        advice: advice(&reason),
+        reason,
         metadata,
-        violations: violations(&details),
-        retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
-        advice: advice(&info.reason),
+        violations,
+        retry_delay,
     })
 }
 
@@ -168,14 +163,6 @@ pub(super) fn not_from_bridge(code: Code, message: &str) -> Failure {
     }
 }
 
-fn violations(details: &ErrorDetails) -> Vec<(String, String)> {
-    let fields = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
-    let fields = fields.map(|field| (field.field.clone(), field.description.clone()));
-    let quotas = details.quota_failure().into_iter().flat_map(|quota| &quota.violations);
-    let quotas = quotas.map(|quota| (quota.subject.clone(), quota.description.clone()));
-    fields.chain(quotas).collect()
-}
-
 /// What to do about an error of this reason, for a user of this program.
 fn advice(reason: &str) -> &'static str {
     let is_for = |(reasons, _): &&(&[&Reason], _)| reasons.iter().any(|known| known.name == reason);
@@ -220,7 +207,7 @@ impl Failure {
 
     /// What is known about the agent, as the bridge spells it.
     fn outcome(&self) -> Outcome {
-        let said = self.metadata.get(OUTCOME).and_then(|said| Outcome::find(said));
+        let said = self.metadata.get(KEY_OUTCOME).and_then(|said| Outcome::find(said));
         match self.ending {
             Ending::NotDone if self.is_of_question => said.unwrap_or(Outcome::Unknown),
             Ending::NotDone => said.unwrap_or(Outcome::NotSent),
@@ -232,7 +219,7 @@ impl Failure {
     /// What is known about the agent, as a sentence.
     fn outcome_in_words(&self) -> String {
         let spelled = self.outcome().as_str();
-        match (self.outcome(), self.metadata.get(OUTCOME)) {
+        match (self.outcome(), self.metadata.get(KEY_OUTCOME)) {
             (Outcome::Unknown, _) if self.is_of_question => {
                 format!("{spelled}: there is no answer; this call changes nothing")
             }
@@ -268,8 +255,7 @@ impl Failure {
 
     /// The failure's fields as JSON, without the object around them.
     pub(super) fn fields(&self) -> Value {
-        let violation =
-            |(on, description): &(String, String)| json!({ "on": on, "description": description });
+        let violation = |of: &Violation| json!({ "on": of.on, "description": of.description });
         json!({
             "code": code_name(self.code),
             "reason": self.reason,
@@ -286,13 +272,13 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
         write_fields(f, "message", &json!(self.message))?;
-        for (on, description) in &self.violations {
+        for Violation { on, description } in &self.violations {
             write_fields(f, on, &json!(description))?;
         }
-        for (key, value) in self.metadata.iter().filter(|(key, _)| *key != OUTCOME) {
+        for (key, value) in self.metadata.iter().filter(|(key, _)| *key != KEY_OUTCOME) {
             write_fields(f, key, &json!(value))?;
         }
-        write_fields(f, OUTCOME, &json!(self.outcome_in_words()))?;
+        write_fields(f, KEY_OUTCOME, &json!(self.outcome_in_words()))?;
         write_fields(f, "what to do", &json!(self.advice))?;
         match self.retry_delay {
             None => Ok(()),
@@ -309,7 +295,10 @@ impl fmt::Display for Failure {
 mod tests {
     use std::collections::HashMap;
 
+    use tonic_types::{ErrorDetails, StatusExt as _};
+
     use super::*;
+    use crate::rpc::ERROR_DOMAIN;
 
     #[test]
     fn a_watch_goes_on_where_a_place_comes_free_and_not_where_it_is_refused() {

@@ -1,3 +1,4 @@
+mod read_by_clients;
 mod told;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rpc/status/tests/to
 const USUAL: [&str; 4] = ["method", "tenant_id", "agent_id", "gateway"];
 
 /// Those of which [`errors`] has only one of each kind.
-fn others() -> Vec<CallError> {
+pub(super) fn others() -> Vec<CallError> {
     let waits = [Wait::Request, Wait::Queue, Wait::Store, Wait::Connection, Wait::Watching];
     let troubles = [StoreTrouble::Silent, StoreTrouble::RefusesReads, StoreTrouble::RefusesWrites];
     let unreadable = [
