@@ -10,14 +10,15 @@
 //!     client::{self, ChangeError},
 //!     rpc::proto::SetBusyRequest,
 //! };
+//! use tonic::Request;
 //!
 //! # async fn example() {
 //! let origin = http::Uri::from_static("http://127.0.0.1:50051");
 //! let mut states = client::agent_state(client::channel(), origin);
 //! let agent_id = "1001".to_owned();
 //! let request = SetBusyRequest { agent_id, reason: Some(200), ..Default::default() };
-//! let deadline = Duration::from_secs(5);
-//! match client::change(request, deadline, async |request| states.set_busy(request).await).await {
+//! let send = async |request: Request<SetBusyRequest>| states.set_busy(request).await;
+//! match client::change(request, Duration::from_secs(5), send).await {
 //!     Ok(answer) => println!("accepted: {}", answer.message),
 //!     Err(ChangeError::Unknown(_)) => println!("the agent may have changed: look"),
 //!     Err(error) => println!("the agent is as it was: {error}; {}", error.advice()),

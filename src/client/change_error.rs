@@ -114,6 +114,11 @@ impl Failed {
     pub fn code(&self) -> Code {
         if is_unconnected(&self.status) { Code::Unavailable } else { self.status.code() }
     }
+
+    /// The name of [`Failed::code`] in `google.rpc.Code`, such as `UNAVAILABLE`.
+    pub fn code_name(&self) -> &'static str {
+        code_name(self.code())
+    }
 }
 
 impl From<Status> for ChangeError {
@@ -145,7 +150,7 @@ impl From<&pb::Status> for ChangeError {
 impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failed = self.failed();
-        write!(f, "{}, {}: ", self.outcome().as_str(), code_name(failed.code()))?;
+        write!(f, "{}, {}: ", self.outcome().as_str(), failed.code_name())?;
         if let Some(told) = self.told() {
             write!(f, "{}: ", told.reason)?;
         }

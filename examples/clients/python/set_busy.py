@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes an agent busy through ccgateway-bridge, and takes an error apart.
+"""Makes an agent busy through ccgateway-bridge, and takes an error apart; or watches its events.
 
 Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong command line.
 """
@@ -7,6 +7,7 @@ Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong comman
 import argparse
 import pathlib
 import sys
+import time
 import uuid
 
 import grpc
@@ -18,6 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 # Who says what is known of the agent. A proxy's error does not know it.
 DOMAIN = "ccgateway-bridge"
+
+# The shortest pause before a watch goes on, in seconds.
+PAUSE = 0.25
 
 # What the bridge knows of the agent after an error: whether trying again is safe.
 OUTCOMES = {
@@ -38,6 +42,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prolong", action="store_true", help="replace the reason of a busy agent")
     parser.add_argument("--confirm-within", type=int, metavar="SECONDS")
     parser.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS")
+    parser.add_argument(
+        "--until", metavar="TYPE", help="change nothing, but watch until an event of this type comes"
+    )
     parser.add_argument("--protos", type=pathlib.Path, default=ROOT / "proto")
     parser.add_argument(
         "--service-config", type=pathlib.Path, default=ROOT / "docs" / "service-config-with-ids.json"
@@ -55,6 +62,28 @@ def connect(args: argparse.Namespace) -> grpc.Channel:
     credentials = grpc.ssl_channel_credentials(args.ca.read_bytes())
     return grpc.secure_channel(args.addr, credentials, options)
 # ANCHOR_END: connect
+
+
+def set_busy(args: argparse.Namespace, channel: grpc.Channel) -> str:
+    messages, services = grpc.protos_and_services("ccgateway/agent/v1/agent_state.proto")
+
+    request = messages.SetBusyRequest(agent_id=args.agent, tenant_id=args.tenant)
+    # However often the request is sent with this id, the change is made once.
+    request.request_id = str(uuid.uuid4())
+    # Left out is not the same as 0 or false.
+    if args.reason is not None:
+        request.reason = args.reason
+    if args.prolong:
+        request.prolong = True
+    if args.confirm_within is not None:
+        request.confirm_within.CopyFrom(duration_pb2.Duration(seconds=args.confirm_within))
+
+    answer = services.AgentStateStub(channel).SetBusy(request, timeout=args.deadline)
+    if not answer.HasField("confirmation"):
+        return answer.message
+    status = messages.Confirmation.Status.Name(answer.confirmation.status)
+    reason = messages.Confirmation.Reason.Name(answer.confirmation.reason)
+    return f"{status}, {reason}"
 
 
 def describe(error: grpc.RpcError) -> list[str]:
@@ -88,35 +117,58 @@ def describe(error: grpc.RpcError) -> list[str]:
     return lines
 
 
+# ANCHOR: watch
+def watch(args: argparse.Namespace, channel: grpc.Channel) -> None:
+    messages, services = grpc.protos_and_services("ccgateway/agent/v1/agent_events.proto")
+    request = messages.WatchEventsRequest(agent_ids=[args.agent], tenant_id=args.tenant)
+    # Each stream ends with its connection.
+    while True:
+        try:
+            for message in services.AgentEventsStub(channel).WatchEvents(request):
+                is_first = not request.HasField("after_sequence")
+                # Whatever kind of message it is, the next stream has to begin after it.
+                request.after_sequence = message.sequence
+                what = message.WhichOneof("what")
+                if what == "begin" and is_first:
+                    print("watching", flush=True)
+                elif what == "gap":
+                    print("events are missing: ask GetState", flush=True)
+                elif what == "gateway_event":
+                    print(f"event: {message.gateway_event.type_name}", flush=True)
+                    if message.gateway_event.type_name == args.until:
+                        return
+            time.sleep(PAUSE)
+        except grpc.RpcError as error:
+            time.sleep(pause(error))
+
+
+def pause(error: grpc.RpcError) -> float:
+    """How long to wait before the watch goes on. Raises the error where that is of no use."""
+    status = rpc_status.from_call(error)
+    details = status.details if status else []
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    if not any(detail.Unpack(info) and info.domain == DOMAIN for detail in details):
+        return PAUSE  # The connection broke.
+    # Where the bridge refuses, it says when another attempt may help, if ever.
+    if not any(detail.Unpack(retry) for detail in details):
+        raise error
+    return max(PAUSE, retry.retry_delay.ToTimedelta().total_seconds())
+# ANCHOR_END: watch
+
+
 def main() -> int:
     args = arguments()
     # Compiled from the contract as it is; a program of yours would rather bring generated code.
     sys.path.insert(0, str(args.protos))
-    messages, services = grpc.protos_and_services("ccgateway/agent/v1/agent_state.proto")
-
-    request = messages.SetBusyRequest(agent_id=args.agent, tenant_id=args.tenant)
-    # However often the request is sent with this id, the change is made once.
-    request.request_id = str(uuid.uuid4())
-    # Left out is not the same as 0 or false.
-    if args.reason is not None:
-        request.reason = args.reason
-    if args.prolong:
-        request.prolong = True
-    if args.confirm_within is not None:
-        request.confirm_within.CopyFrom(duration_pb2.Duration(seconds=args.confirm_within))
-
     with connect(args) as channel:
         try:
-            answer = services.AgentStateStub(channel).SetBusy(request, timeout=args.deadline)
+            if args.until is not None:
+                watch(args, channel)
+            else:
+                print(f"accepted: {set_busy(args, channel)}")
         except grpc.RpcError as error:
             print("\n".join(describe(error)))
             return 1
-    if answer.HasField("confirmation"):
-        status = messages.Confirmation.Status.Name(answer.confirmation.status)
-        reason = messages.Confirmation.Reason.Name(answer.confirmation.reason)
-        print(f"accepted: {status}, {reason}")
-    else:
-        print(f"accepted: {answer.message}")
     return 0
 
 
