@@ -124,6 +124,25 @@ unpacked_from_debian() {
     echo "$unpacked"
 }
 
+# cannot WHY: ends a script that builds a client which cannot be built on this machine.
+cannot() {
+    say "$*"
+    exit 3
+}
+
+# call_with LANGUAGE PROGRAM [build]: calls a bridge with a client; with "build", only prints the path.
+call_with() {
+    if [[ ${3:-} == build ]]; then
+        echo "$2"
+        return
+    fi
+    need_rust
+    need cc gcc libc6-dev # some crates compile C
+    CLIENT_PYTHON=${CLIENT_PYTHON:-$(all_from_pypi client-python)/python3}
+    export CLIENT_PYTHON "CLIENT_$1=$2"
+    cargo test --locked --test program clients::
+}
+
 need_rust() {
     command -v cargo >/dev/null ||
         fail "cargo missing${SUDO_USER:+ for root, whom sudo does not show the one of $SUDO_USER}; install a Rust toolchain" \

@@ -28,7 +28,7 @@ enum Client {
     },
 }
 
-/// Those that a script of `scripts/check-client-…` builds and names in this variable.
+/// Those that a script of `scripts/check-client-…` builds. It, or `scripts/test`, names the program in this variable.
 const BUILT: [Client; 3] = [
     Client::Built { variable: "CLIENT_GO", twenty_seconds: "20s" },
     Client::Built { variable: "CLIENT_JAVA", twenty_seconds: "20" },
