@@ -1,4 +1,4 @@
-// Command set-busy makes an agent busy through ccgateway-bridge, and takes an error apart.
+// Command set-busy makes an agent busy through ccgateway-bridge, and takes an error apart; or watches its events.
 //
 // Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong command line.
 package main
@@ -28,6 +28,9 @@ import (
 // Who says what is known of the agent. A proxy's error does not know it.
 const domain = "ccgateway-bridge"
 
+// Before a watch goes on.
+const shortestPause = 250 * time.Millisecond
+
 // What the bridge knows of the agent after an error: whether trying again is safe.
 var outcomes = map[string]string{
 	"not_sent":    "the gateway was not asked; trying again is safe",
@@ -37,23 +40,32 @@ var outcomes = map[string]string{
 }
 
 type arguments struct {
-	addr, ca, serviceConfig string
-	deadline                time.Duration
-	request                 *agentv1.SetBusyRequest
+	addr, ca, serviceConfig, until string
+	deadline                       time.Duration
+	request                        *agentv1.SetBusyRequest
 }
 
 func main() {
-	args := parse()
-	answer, err := setBusy(args)
-	if err != nil {
+	if err := run(parse()); err != nil {
 		describe(status.Convert(err))
 		os.Exit(1)
+	}
+}
+
+func run(args arguments) error {
+	if args.until != "" {
+		return watch(args)
+	}
+	answer, err := setBusy(args)
+	if err != nil {
+		return err
 	}
 	if confirmation := answer.GetConfirmation(); confirmation != nil {
 		fmt.Printf("accepted: %s, %s\n", confirmation.GetStatus(), confirmation.GetReason())
 	} else {
 		fmt.Printf("accepted: %s\n", answer.GetMessage())
 	}
+	return nil
 }
 
 func parse() arguments {
@@ -63,6 +75,7 @@ func parse() arguments {
 	flag.StringVar(&args.ca, "ca", "", "use TLS, and trust this PEM `file`")
 	flag.DurationVar(&args.deadline, "deadline", 5*time.Second, "for the call")
 	flag.StringVar(&args.serviceConfig, "service-config", "docs/service-config-with-ids.json", "`file`")
+	flag.StringVar(&args.until, "until", "", "change nothing, but watch until an event of this `type` comes")
 	flag.StringVar(&args.request.TenantId, "tenant", "", "may be left out where there is one only")
 	// Left out is not the same as 0 or false: what is not given is not sent.
 	flag.Func("reason", "200 to 250, or 0 for none", func(given string) error {
@@ -165,6 +178,82 @@ func describe(failure *status.Status) {
 }
 
 // ANCHOR_END: outcome
+
+// ANCHOR: watch
+
+func watch(args arguments) error {
+	connection := connect(args)
+	defer connection.Close()
+	events := agentv1.NewAgentEventsClient(connection)
+	agents := []string{args.request.GetAgentId()}
+	request := &agentv1.WatchEventsRequest{AgentIds: agents, TenantId: args.request.GetTenantId()}
+	// Each stream ends with its connection.
+	for {
+		seen, err := follow(events, request, args.until)
+		if seen {
+			return nil
+		}
+		pause := pauseAfter(err)
+		if pause < 0 {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// follow follows one stream. It returns whether the event has come.
+func follow(events agentv1.AgentEventsClient, request *agentv1.WatchEventsRequest, until string) (bool, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stream, err := events.WatchEvents(ctx, request)
+	if err != nil {
+		return false, err
+	}
+	for {
+		message, err := stream.Recv()
+		if err != nil {
+			return false, err
+		}
+		first := request.AfterSequence == nil
+		// Whatever kind of message it is, the next stream has to begin after it.
+		request.AfterSequence = proto.Uint64(message.GetSequence())
+		switch what := message.GetWhat().(type) {
+		case *agentv1.WatchEventsResponse_Begin:
+			if first {
+				fmt.Println("watching")
+			}
+		case *agentv1.WatchEventsResponse_Gap:
+			fmt.Println("events are missing: ask GetState")
+		case *agentv1.WatchEventsResponse_GatewayEvent:
+			fmt.Printf("event: %s\n", what.GatewayEvent.GetTypeName())
+			if what.GatewayEvent.GetTypeName() == until {
+				return true, nil
+			}
+		}
+	}
+}
+
+// pauseAfter says how long to wait before the watch goes on; a negative time is for ever.
+func pauseAfter(err error) time.Duration {
+	told, pause := false, time.Duration(-1)
+	for _, detail := range status.Convert(err).Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			told = told || detail.GetDomain() == domain
+		case *errdetails.RetryInfo:
+			// Where the bridge refuses, it says when another attempt may help, if ever.
+			if pause = detail.GetRetryDelay().AsDuration(); pause < shortestPause {
+				pause = shortestPause
+			}
+		}
+	}
+	if !told {
+		return shortestPause // The connection broke, or the stream is over.
+	}
+	return pause
+}
+
+// ANCHOR_END: watch
 
 // newID makes a UUID, version 4.
 func newID() string {

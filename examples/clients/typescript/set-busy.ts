@@ -1,11 +1,24 @@
-// Makes an agent busy through ccgateway-bridge, and takes an error apart.
+// Makes an agent busy through ccgateway-bridge, and takes an error apart; or watches its events.
 //
 // Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong command line.
 
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { credentials, Metadata, status, type ServiceError } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  type ClientOptions,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
+import {
+  AgentEventsClient,
+  WatchEventsRequest,
+  type WatchEventsResponse,
+} from "./gen/ccgateway/agent/v1/agent_events";
 import {
   AgentStateClient,
   Confirmation_Reason,
@@ -23,6 +36,9 @@ import { Status } from "./gen/google/rpc/status";
 
 // Who says what is known of the agent. A proxy's error does not know it.
 const DOMAIN = "ccgateway-bridge";
+
+// The shortest pause before a watch goes on, in milliseconds.
+const PAUSE = 250;
 
 // What the bridge knows of the agent after an error: whether trying again is safe.
 const OUTCOMES: Record<string, string> = {
@@ -42,18 +58,25 @@ const { values: args, positionals } = parseArgs({
     prolong: { type: "boolean" },
     "confirm-within": { type: "string" },
     deadline: { type: "string", default: "5" },
+    until: { type: "string" },
     "service-config": { type: "string", default: "docs/service-config-with-ids.json" },
   },
 });
 
 // ANCHOR: connect
-function connect(): AgentStateClient {
+type ClientType<Client> = new (
+  addr: string,
+  channel: ChannelCredentials,
+  options?: Partial<ClientOptions>,
+) => Client;
+
+function connect<Client>(type: ClientType<Client>): Client {
   const channel = args.ca
     ? credentials.createSsl(readFileSync(args.ca))
     : credentials.createInsecure();
   // Spreads calls over the replicas, and repeats what is UNAVAILABLE. That is for changes with an id
   // only: the library also repeats one whose connection was cut after it had left.
-  return new AgentStateClient(args.addr, channel, {
+  return new type(args.addr, channel, {
     "grpc.service_config": readFileSync(args["service-config"], "utf8"),
   });
 }
@@ -93,15 +116,18 @@ function details<T>(
 }
 // ANCHOR_END: outcome
 
+function milliseconds({ retryDelay }: RetryInfo): number {
+  return Number(retryDelay?.seconds ?? 0n) * 1000 + (retryDelay?.nanos ?? 0) / 1e6;
+}
+
 function describe(error: ServiceError): string[] {
   const lines = [`${status[error.code]}: ${error.details}`];
   const info = errorInfo(error);
   if (info) lines.push(`  reason: ${info.reason}`);
   lines.push(`  outcome: ${outcome(error)}, ${OUTCOMES[outcome(error)]}`);
   if (info?.metadata["retcode"]) lines.push(`  retcode: ${info.metadata["retcode"]}`);
-  for (const { retryDelay } of details(error, "google.rpc.RetryInfo", RetryInfo)) {
-    const seconds = Number(retryDelay?.seconds ?? 0n) + (retryDelay?.nanos ?? 0) / 1e9;
-    lines.push(`  try again in: ${seconds} s`);
+  for (const retry of details(error, "google.rpc.RetryInfo", RetryInfo)) {
+    lines.push(`  try again in: ${milliseconds(retry) / 1000} s`);
   }
   for (const { fieldViolations } of details(error, "google.rpc.BadRequest", BadRequest)) {
     lines.push(...fieldViolations.map(({ field, description }) => `  ${field}: ${description}`));
@@ -113,12 +139,55 @@ function describe(error: ServiceError): string[] {
   return lines;
 }
 
-async function main(): Promise<number> {
-  const [agentId] = positionals;
-  if (agentId === undefined || positionals.length > 1) {
-    console.error("usage: set-busy [flags] AGENT");
-    return 2;
+// ANCHOR: watch
+async function watch(client: AgentEventsClient, agentId: string, until: string): Promise<void> {
+  const request = WatchEventsRequest.fromPartial({ agentIds: [agentId], tenantId: args.tenant });
+  // Each stream ends with its connection.
+  for (;;) {
+    try {
+      if (await follow(client, request, until)) return;
+      await sleep(PAUSE);
+    } catch (error) {
+      await sleep(pause(error as ServiceError));
+    }
   }
+}
+
+// Follows one stream. Returns whether the event has come.
+function follow(
+  client: AgentEventsClient,
+  request: WatchEventsRequest,
+  until: string,
+): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const stream = client.watchEvents(request);
+    stream.on("data", ({ sequence, begin, gap, gatewayEvent }: WatchEventsResponse) => {
+      if (begin && request.afterSequence === undefined) console.log("watching");
+      // Whatever kind of message it is, the next stream has to begin after it.
+      request.afterSequence = sequence;
+      if (gap) console.log("events are missing: ask GetState");
+      if (gatewayEvent) console.log(`event: ${gatewayEvent.typeName}`);
+      if (gatewayEvent?.typeName === until) {
+        resolve(true);
+        stream.cancel();
+      }
+    });
+    stream.on("end", () => resolve(false));
+    stream.on("error", reject);
+  });
+}
+
+// How long to wait before the watch goes on. Throws the error where that is of no use.
+function pause(error: ServiceError): number {
+  if (!errorInfo(error)) return PAUSE; // The connection broke.
+  // Where the bridge refuses, it says when another attempt may help, if ever.
+  const [retry] = details(error, "google.rpc.RetryInfo", RetryInfo);
+  if (!retry) throw error;
+  return Math.max(PAUSE, milliseconds(retry));
+}
+// ANCHOR_END: watch
+
+async function makeBusy(client: AgentStateClient, agentId: string): Promise<void> {
   // What is left out is not sent, which is not the same as 0 or false.
   const request = SetBusyRequest.fromPartial({ agentId, tenantId: args.tenant });
   // However often the request is sent with this id, the change is made once.
@@ -128,21 +197,32 @@ async function main(): Promise<number> {
   if (args["confirm-within"] !== undefined) {
     request.confirmWithin = { seconds: BigInt(args["confirm-within"]), nanos: 0 };
   }
-  const client = connect();
+  const { message, confirmation } = await setBusy(client, request);
+  if (confirmation) {
+    const told = Confirmation_Status[confirmation.status];
+    console.log(`accepted: ${told}, ${Confirmation_Reason[confirmation.reason]}`);
+  } else {
+    console.log(`accepted: ${message}`);
+  }
+}
+
+async function main(): Promise<number> {
+  const [agentId] = positionals;
+  if (agentId === undefined || positionals.length > 1) {
+    console.error("usage: set-busy [flags] AGENT");
+    return 2;
+  }
+  const [events, states] = [connect(AgentEventsClient), connect(AgentStateClient)];
   try {
-    const { message, confirmation } = await setBusy(client, request);
-    if (confirmation) {
-      const told = Confirmation_Status[confirmation.status];
-      console.log(`accepted: ${told}, ${Confirmation_Reason[confirmation.reason]}`);
-    } else {
-      console.log(`accepted: ${message}`);
-    }
+    if (args.until !== undefined) await watch(events, agentId, args.until);
+    else await makeBusy(states, agentId);
     return 0;
   } catch (error) {
     console.log(describe(error as ServiceError).join("\n"));
     return 1;
   } finally {
-    client.close();
+    events.close();
+    states.close();
   }
 }
 

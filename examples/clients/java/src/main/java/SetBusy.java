@@ -1,7 +1,10 @@
+import ccgateway.agent.v1.AgentEventsGrpc;
 import ccgateway.agent.v1.AgentStateGrpc;
 import ccgateway.agent.v1.Confirmation;
 import ccgateway.agent.v1.SetBusyRequest;
 import ccgateway.agent.v1.SetBusyResponse;
+import ccgateway.agent.v1.WatchEventsRequest;
+import ccgateway.agent.v1.WatchEventsResponse;
 import com.google.gson.Gson;
 import com.google.gson.reflect.TypeToken;
 import com.google.protobuf.Any;
@@ -25,6 +28,7 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
 import java.util.HashMap;
+import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -32,7 +36,7 @@ import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Makes an agent busy through ccgateway-bridge, and takes an error apart.
+ * Makes an agent busy through ccgateway-bridge, and takes an error apart; or watches its events.
  *
  * <p>Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong command line.
  */
@@ -47,6 +51,9 @@ public final class SetBusy {
             "refused", "the gateway said no; trying again is safe, but may not help",
             "unknown", "the agent may have changed; look before trying again");
 
+    /** The shortest pause before a watch goes on, in milliseconds. */
+    private static final long PAUSE = 250;
+
     private SetBusy() {}
 
     public static void main(String[] arguments) throws Exception {
@@ -57,24 +64,31 @@ public final class SetBusy {
         if (!parse(arguments, given, request)) {
             System.err.println("usage: SetBusy [--addr TARGET] [--ca FILE] [--tenant NAME]"
                     + " [--reason NUMBER] [--prolong] [--confirm-within SECONDS]"
-                    + " [--deadline SECONDS] [--service-config FILE] AGENT");
+                    + " [--deadline SECONDS] [--service-config FILE] [--until TYPE] AGENT");
             System.exit(2);
         }
         long deadline = (long) (Double.parseDouble(given.getOrDefault("deadline", "5")) * 1000);
         ManagedChannel channel = connect(given);
         try {
-            SetBusyResponse answer = setBusy(channel, request.build(), deadline);
-            if (answer.hasConfirmation()) {
-                Confirmation confirmation = answer.getConfirmation();
-                System.out.printf("accepted: %s, %s%n", confirmation.getStatus(), confirmation.getReason());
+            if (given.containsKey("until")) {
+                watch(channel, request.build(), given.get("until"));
             } else {
-                System.out.printf("accepted: %s%n", answer.getMessage());
+                show(setBusy(channel, request.build(), deadline));
             }
         } catch (StatusRuntimeException error) {
             System.out.println(String.join("\n", describe(error)));
             System.exit(1);
         } finally {
             channel.shutdownNow();
+        }
+    }
+
+    private static void show(SetBusyResponse answer) {
+        if (answer.hasConfirmation()) {
+            Confirmation confirmation = answer.getConfirmation();
+            System.out.printf("accepted: %s, %s%n", confirmation.getStatus(), confirmation.getReason());
+        } else {
+            System.out.printf("accepted: %s%n", answer.getMessage());
         }
     }
 
@@ -162,6 +176,61 @@ public final class SetBusy {
     }
     // ANCHOR_END: outcome
 
+    // ANCHOR: watch
+    private static void watch(ManagedChannel channel, SetBusyRequest of, String until)
+            throws InterruptedException {
+        WatchEventsRequest.Builder request = WatchEventsRequest.newBuilder()
+                .addAgentIds(of.getAgentId())
+                .setTenantId(of.getTenantId());
+        // Each stream ends with its connection.
+        while (true) {
+            long pause = PAUSE;
+            try {
+                if (follow(channel, request, until)) return;
+            } catch (StatusRuntimeException error) {
+                pause = pause(error);
+            }
+            Thread.sleep(pause);
+        }
+    }
+
+    /** Follows one stream. Returns whether the event has come. */
+    private static boolean follow(
+            ManagedChannel channel, WatchEventsRequest.Builder request, String until) {
+        Iterator<WatchEventsResponse> messages =
+                AgentEventsGrpc.newBlockingStub(channel).watchEvents(request.build());
+        while (messages.hasNext()) {
+            WatchEventsResponse message = messages.next();
+            boolean isFirst = !request.hasAfterSequence();
+            // Whatever kind of message it is, the next stream has to begin after it.
+            request.setAfterSequence(message.getSequence());
+            if (message.hasBegin() && isFirst) System.out.println("watching");
+            if (message.hasGap()) System.out.println("events are missing: ask GetState");
+            if (message.hasGatewayEvent()) {
+                String type = message.getGatewayEvent().getTypeName();
+                System.out.println("event: " + type);
+                if (type.equals(until)) return true;
+            }
+        }
+        return false;
+    }
+
+    /** How many milliseconds to wait before the watch goes on. Throws the error where that is of no use. */
+    private static long pause(StatusRuntimeException error) {
+        if (errorInfo(error).isEmpty()) return PAUSE; // The connection broke.
+        // Where the bridge refuses, it says when another attempt may help, if ever.
+        return details(error, RetryInfo.class).stream()
+                .map(retry -> Math.max(PAUSE, milliseconds(retry)))
+                .findFirst()
+                .orElseThrow(() -> error);
+    }
+
+    private static long milliseconds(RetryInfo retry) {
+        Duration delay = retry.getRetryDelay();
+        return delay.getSeconds() * 1000 + delay.getNanos() / 1_000_000;
+    }
+    // ANCHOR_END: watch
+
     private static List<String> describe(StatusRuntimeException error) {
         List<String> lines = new ArrayList<>();
         lines.add(error.getStatus().getCode() + ": " + error.getStatus().getDescription());
@@ -172,8 +241,7 @@ public final class SetBusy {
         info.map(told -> told.getMetadataMap().get("retcode"))
                 .ifPresent(retcode -> lines.add("  retcode: " + retcode));
         for (RetryInfo retry : details(error, RetryInfo.class)) {
-            Duration delay = retry.getRetryDelay();
-            lines.add("  try again in: " + (delay.getSeconds() + delay.getNanos() / 1e9) + " s");
+            lines.add("  try again in: " + milliseconds(retry) / 1e3 + " s");
         }
         for (BadRequest bad : details(error, BadRequest.class)) {
             bad.getFieldViolationsList().forEach(
