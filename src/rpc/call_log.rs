@@ -12,7 +12,6 @@ use super::{
     audited::{Audited, AuditedAgents, Ended, Failed},
     error_report::{Recipient, code_name},
     status::{self, Refused},
-    unhandled::TELL_EVERY,
 };
 use crate::{
     access::{Access, Caller, PeerAddress},
@@ -26,6 +25,8 @@ use crate::{
 
 /// How the names of the contract's methods begin.
 const CONTRACT: &str = "ccgateway.agent.v1.";
+/// Anybody who can connect can send requests that are refused, and they must not fill the log.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Logs, counts and traces one call. Does so too if the caller goes away and this is dropped.
 pub(super) struct CallLog {

@@ -15,7 +15,7 @@ use tracing::warn;
 use super::{
     DefaultDeadline, Method, Shared,
     about::About,
-    call_log::{CallLog, Counted, Started},
+    call_log::{CallLog, Counted, Started, TELL_EVERY},
     request_head::{self, ACCEPTED_ENCODINGS, RequestHead},
     timeout,
 };
@@ -29,9 +29,6 @@ use crate::{
 /// status from the table, a log line and counters.
 #[derive(Clone, Debug)]
 pub struct Unhandled(pub(super) Arc<Shared>);
-
-/// Anybody who can connect can send such requests, and they must not fill the log.
-pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// What clients of other protocols are told.
 pub const WHAT_IS_SPOKEN: &str = "\
