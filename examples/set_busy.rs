@@ -88,7 +88,8 @@ fn connect(args: &Args) -> Result<(SecureChannel, Uri), Box<dyn Error>> {
         }
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let tls =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let tls = tls.with_root_certificates(roots).with_no_client_auth();
     let scheme = if args.ca.is_some() { "https" } else { "http" };
     let origin = format!("{scheme}://{}", args.addr).parse()?;

@@ -217,8 +217,8 @@ mod tests {
         // Nobody can listen there.
         let origin = http::Uri::from_static("http://127.0.0.1:0");
         let mut states = agent_state(channel(), origin);
-        let status = states.set_busy(SetBusyRequest::default()).await.expect_err("no connection");
-        let error = ChangeError::from(status);
+        let refused = states.set_busy(SetBusyRequest::default()).await.expect_err("no connection");
+        let error = ChangeError::from(refused);
         assert!(matches!(error, ChangeError::NotSent(_)), "{error:?}");
         assert_eq!(error.failed().code(), Code::Unavailable);
         assert_eq!(error.next_step(), NextStep::SendAgain(CONNECT_AGAIN));

@@ -13,7 +13,7 @@ const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYA
 
 /// Starts a bridge that wants tokens, with these settings besides.
 async fn start_with_issuer(files: &TempDir, settings: &str) -> Program {
-    let keys = files.path().join("keys.json");
+    let keys = files.path().join("keys.json").display().to_string();
     std::fs::write(&keys, KEYS).expect("written");
     let settings = format!(
         "{settings}\n\

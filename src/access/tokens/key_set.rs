@@ -157,9 +157,8 @@ mod tests {
     #[test]
     fn only_keys_for_signatures_of_known_kinds_are_taken() {
         let ed = |more: &str| format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{ONE}"{more}}}"#);
-        let ec = |curve: &str| {
-            format!(r#"{{"kty":"EC","crv":"{curve}","x":"{ONE}","y":"{OTHER}"}}"#)
-        };
+        let ec =
+            |curve: &str| format!(r#"{{"kty":"EC","crv":"{curve}","x":"{ONE}","y":"{OTHER}"}}"#);
         for (key, is_taken) in [
             (ed(""), true),
             (ed(r#","use":"sig""#), true),

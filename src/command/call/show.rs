@@ -9,11 +9,11 @@ use super::{ending::Ending, failure};
 use crate::{
     command::text::write_fields,
     rpc::proto::{
-        self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse,
-        Confirmation, GetSessionResponse, GetStateChangeResponse, GetStateResponse,
-        RegisterSessionResponse, Session, SessionState, SetAfterCallWorkResponse, SetBusyResponse,
-        SetIdleResponse, SetRestingResponse, SignInResponse, SignOutResponse, StateChange,
-        WatchEventsResponse,
+        self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse,
+        CancelRestingResponse, Confirmation, GetSessionResponse, GetStateChangeResponse,
+        GetStateResponse, RegisterSessionResponse, Session, SessionState, SetAfterCallWorkResponse,
+        SetBusyResponse, SetIdleResponse, SetRestingResponse, SignInResponse, SignOutResponse,
+        StateChange, WatchEventsResponse,
         confirmation::{self, Status},
         get_state_change_response::What as Became,
         session::Origin,
