@@ -51,7 +51,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::{
     agent_status::AgentStatus,
-    command::{Command, reset_skill, rest, say_busy},
+    command::{Command, poll_all, reset_skill, rest, say_busy},
     connection::Closing,
     content_coding::undo_codings,
     envelope::{Envelope, SHORT_MAX, Unreadable, short, shorten},
@@ -60,8 +60,8 @@ pub use self::{
     http_status::is_of_time_limit,
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
-        INTERFACES, Interface, POLL, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN, SIGN_OUT,
-        TimeoutClass, UPDATE_GUID, WORK,
+        INTERFACES, Interface, POLL, POLL_ALL, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN,
+        SIGN_OUT, TimeoutClass, UPDATE_GUID, WORK,
     },
     metrics::RequestCounts,
     reply::Reply,

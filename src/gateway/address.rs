@@ -40,9 +40,13 @@ impl Address {
     /// only plain values.
     pub(super) fn write_target(&self, command: &Command, agent: AgentId, into: &mut Vec<u8>) {
         let (prefix, arguments) = (&self.prefix, &command.arguments);
-        let Interface { family, tail, .. } = command.interface;
+        let Interface { family, names_agent, tail, .. } = command.interface;
         // Writing into memory cannot fail.
-        let _written = write!(into, "{prefix}/{family}/{agent}{tail}{arguments}");
+        let _written = if *names_agent {
+            write!(into, "{prefix}/{family}/{agent}{tail}{arguments}")
+        } else {
+            write!(into, "{prefix}/{family}{tail}{arguments}")
+        };
     }
 }
 
@@ -56,7 +60,7 @@ impl fmt::Display for Address {
 mod tests {
     use super::*;
     use crate::{
-        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, say_busy},
+        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, poll_all, say_busy},
         id::DEFAULT_AGENT_IDS,
     };
 
@@ -85,6 +89,8 @@ mod tests {
             check(BASE, &say_busy(reason, prolong), &format!("{agent}/saybusy{query}"));
         }
         check(BASE, &Command::plain(&POLL), "/agentgateway/resource/agentevent/1001");
+        let all = "/agentgateway/resource/agentevent/allagentevent?time=1471585949806";
+        check(BASE, &poll_all(1_471_585_949_806), all);
         check("http://127.0.0.1/", &say_busy(None, None), "/onlineagent/1001/saybusy");
     }
 

@@ -8,12 +8,14 @@ use super::{
     body::BodyReader,
     envelope::Unreadable,
     head::{Head, HeadReader},
+    interface::BODY_LIMIT,
     reply::Reply,
 };
 
 /// What has come of an answer. It has no `Debug`, since headers and body may have a Guid.
-#[derive(Default)]
 pub(super) struct Answer {
+    /// The longest body in bytes, also after its content encoding has been undone.
+    limit: usize,
     /// All that has come since the request, except for what the body is rid of.
     bytes: Vec<u8>,
     heads: HeadReader,
@@ -26,7 +28,7 @@ pub(super) struct Answer {
 pub(super) enum End {
     /// With the end of the body.
     Whole,
-    /// The body is longer than [`MAX_BODY_BYTES`].
+    /// The body is longer than it may be.
     TooLong,
     /// The connection ended before the answer did, or what came is none. Has the cause as a text.
     Cut(String),
@@ -34,13 +36,21 @@ pub(super) enum End {
     Late(Duration),
 }
 
-/// The longest body in bytes, also after its content encoding has been undone. Answers of the used
-/// interfaces have less than a tenth of it.
-pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Most answers are shorter. For longer ones there is more room as they come: a poll that waits has one of these, too.
 const FEW_BYTES: usize = 512;
 
+impl Default for Answer {
+    fn default() -> Self {
+        Self::up_to(BODY_LIMIT)
+    }
+}
+
 impl Answer {
+    /// An answer whose body has so many bytes at most.
+    pub(super) fn up_to(limit: usize) -> Self {
+        Self { limit, bytes: Vec::new(), heads: HeadReader::default(), begun: None }
+    }
+
     /// Room for what comes next.
     pub(super) fn room(&mut self) -> &mut Vec<u8> {
         if self.bytes.capacity() - self.bytes.len() < FEW_BYTES / 4 {
@@ -64,7 +74,7 @@ impl Answer {
         let (_, body) = self.begun.as_mut()?;
         match body.read(&mut self.bytes) {
             // Whatever is malformed behind it, which may have come together with it or not.
-            _ if body.place().len() > MAX_BODY_BYTES => Some(End::TooLong),
+            _ if body.place().len() > self.limit => Some(End::TooLong),
             Err(bad) => Some(self.cut(&bad.to_string())),
             Ok(is_whole) => is_whole.then_some(End::Whole),
         }
@@ -107,12 +117,12 @@ impl Answer {
     /// A complete JSON object with a retcode is an answer even if its end was not marked: some servers
     /// close TLS without `close_notify`, leave out the last chunk, or promise more bytes than they send.
     pub(super) fn into_reply(self, end: &End) -> Option<Reply> {
-        let (head, body) = self.begun?;
+        let (limit, (head, body)) = (self.limit, self.begun?);
         let (body, is_whole) = match end {
-            End::TooLong => (Err(Unreadable::TooLong { limit: MAX_BODY_BYTES }), false),
+            End::TooLong => (Err(Unreadable::TooLong { limit }), false),
             _ => (Ok(self.bytes.get(body.place()).unwrap_or_default()), matches!(end, End::Whole)),
         };
-        let reply = Reply::new((head.status, head.headers), body, is_whole);
+        let reply = Reply::new((head.status, head.headers), (body, limit), is_whole);
         let is_cut = matches!(end, End::Cut(_) | End::Late(_)) && reply.envelope.is_err();
         (!is_cut).then_some(reply)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::interface::{Interface, RESET_SKILL, REST, SAY_BUSY};
+use super::interface::{Interface, POLL_ALL, RESET_SKILL, REST, SAY_BUSY};
 
 /// What a request asks an interface to do, without the agent.
 #[derive(Clone, Debug)]
@@ -37,6 +37,11 @@ pub enum Arguments {
     },
     /// All skills that are configured.
     AllSkills,
+    /// Of [`poll_all`].
+    Time {
+        /// In milliseconds since 1970.
+        millis: u64,
+    },
 }
 
 /// "Say busy". `None` is left out of the query string: older gateways do not know the parameters,
@@ -55,6 +60,12 @@ pub fn reset_skill() -> Command {
     Command { interface: &RESET_SKILL, arguments: Arguments::AllSkills }
 }
 
+/// The poll for all agents of a node, with the time. What that is for is not documented. Clients send the time, as others do
+/// so that no cache answers.
+pub fn poll_all(millis: u64) -> Command {
+    Command { interface: &POLL_ALL, arguments: Arguments::Time { millis } }
+}
+
 impl Command {
     /// A command without arguments.
     pub fn plain(interface: &'static Interface) -> Self {
@@ -66,7 +77,7 @@ impl Command {
         match self.arguments {
             Arguments::Busy { reason, .. } => reason,
             Arguments::Rest { cause, .. } => Some(cause),
-            Arguments::None | Arguments::AllSkills => None,
+            Arguments::None | Arguments::AllSkills | Arguments::Time { .. } => None,
         }
     }
 }
@@ -85,6 +96,7 @@ impl fmt::Display for Arguments {
                 write!(f, "/{seconds}/{cause}?prolong={prolong}")
             }
             Self::AllSkills => f.write_str("/true"),
+            Self::Time { millis } => write!(f, "?time={millis}"),
         }
     }
 }
@@ -104,6 +116,7 @@ mod tests {
             (rest(60, 0, None), "/60/0", Some(0)),
             (rest(86_399, 255, Some(true)), "/86399/255?prolong=true", Some(255)),
             (reset_skill(), "/true", None),
+            (poll_all(7), "?time=7", None),
         ] {
             let told = (command.arguments.to_string(), command.reason());
             assert_eq!((told.0.as_str(), told.1), (expected, reason));

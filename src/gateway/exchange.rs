@@ -39,7 +39,7 @@ impl Exchange {
     /// else the task has done: tokio could put it off, and the gateway close the connection meanwhile, or send what is no
     /// answer.
     pub(super) fn begin(connection: Connection, outgoing: Outgoing) -> Self {
-        let (answer, sent) = (Answer::default(), Instant::now());
+        let (answer, sent) = (Answer::up_to(outgoing.answer_limit()), Instant::now());
         let mut begun = Self { connection, outgoing, answer, sent, has_failed: false };
         let writing = poll_fn(|context| begun.poll_write(context));
         let _written = unconstrained(writing).now_or_never();

@@ -18,7 +18,9 @@ pub struct Interface {
     pub method: Method,
     /// The path segment before the agent's id.
     pub family: &'static str,
-    /// The path after the agent's id.
+    /// Whether the path has the agent's id.
+    pub names_agent: bool,
+    /// The path after the agent's id, or after the family.
     pub tail: &'static str,
     /// Which time limit applies to the answer.
     pub timeout_class: TimeoutClass,
@@ -72,6 +74,7 @@ pub static AGENT_STATUS: Interface = Interface {
     log_name: "getAgentStatus",
     method: Method::GET,
     family: ONLINE_AGENT,
+    names_agent: true,
     tail: "/agentstatus",
     timeout_class: TimeoutClass::Request,
     since: Edition::V2023,
@@ -82,8 +85,22 @@ pub static AGENT_STATUS: Interface = Interface {
 pub static POLL: Interface = Interface {
     log_name: "getAgentEvent",
     method: Method::GET,
-    family: "agentevent",
+    family: AGENT_EVENT,
+    names_agent: true,
     tail: "",
+    timeout_class: TimeoutClass::Poll,
+    since: FIRST,
+    effect: None,
+};
+
+/// Fetches the next events of all agents of a node, and keeps their sessions alive, with the Guid of any of them, where the
+/// gateway is configured so (client). Its name in the gateway's logs is not known.
+pub static POLL_ALL: Interface = Interface {
+    log_name: "getAllAgentEvent",
+    method: Method::GET,
+    family: AGENT_EVENT,
+    names_agent: false,
+    tail: "/allagentevent",
     timeout_class: TimeoutClass::Poll,
     since: FIRST,
     effect: None,
@@ -175,7 +192,7 @@ pub static CANCEL_REST: Interface = changes(
 );
 
 /// All interfaces.
-pub static INTERFACES: [&Interface; 15] = [
+pub static INTERFACES: [&Interface; 16] = [
     &SIGN_IN,
     &FORCE_SIGN_IN,
     &SIGN_OUT,
@@ -184,6 +201,7 @@ pub static INTERFACES: [&Interface; 15] = [
     &RESET_SKILL,
     &AGENT_STATUS,
     &POLL,
+    &POLL_ALL,
     &SAY_BUSY,
     &CANCEL_BUSY,
     &SAY_FREE,
@@ -199,7 +217,14 @@ fn call_or_work(state: AgentState) -> bool {
 }
 
 const ONLINE_AGENT: &str = "onlineagent";
+const AGENT_EVENT: &str = "agentevent";
 const FIRST: Edition = Edition::V2014;
+
+/// The longest body of an answer about one agent.
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
+/// The longest body with the events of all agents of a node, of a few hundred bytes each. After a pause, thousands of agents
+/// may have several.
+const BODY_LIMIT_OF_ALL: usize = 4 * 1024 * 1024;
 
 const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
     let (family, timeout_class) = (ONLINE_AGENT, TimeoutClass::SignIn);
@@ -207,6 +232,7 @@ const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
         log_name,
         method: Method::PUT,
         family,
+        names_agent: true,
         tail,
         timeout_class,
         since: FIRST,
@@ -216,13 +242,31 @@ const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
 
 const fn plain(log_name: &'static str, method: Method, tail: &'static str) -> Interface {
     let (family, timeout_class) = (ONLINE_AGENT, TimeoutClass::Request);
-    Interface { log_name, method, family, tail, timeout_class, since: FIRST, effect: None }
+    Interface {
+        log_name,
+        method,
+        family,
+        names_agent: true,
+        tail,
+        timeout_class,
+        since: FIRST,
+        effect: None,
+    }
 }
 
 const fn changes(log_name: &'static str, tail: &'static str, effect: Effect) -> Interface {
     let (family, timeout_class) = (ONLINE_AGENT, TimeoutClass::Request);
     let effect = Some(effect);
-    Interface { log_name, method: Method::POST, family, tail, timeout_class, since: FIRST, effect }
+    Interface {
+        log_name,
+        method: Method::POST,
+        family,
+        names_agent: true,
+        tail,
+        timeout_class,
+        since: FIRST,
+        effect,
+    }
 }
 
 impl Interface {
@@ -234,6 +278,11 @@ impl Interface {
     /// Whether a gateway of this edition has the interface.
     pub fn is_in(&self, edition: Edition) -> bool {
         self.since <= edition
+    }
+
+    /// The longest body of an answer in bytes. All but one have less than a tenth of it.
+    pub fn body_limit(&self) -> usize {
+        if self.names_agent { BODY_LIMIT } else { BODY_LIMIT_OF_ALL }
     }
 
     /// How long the gateway may take to answer.

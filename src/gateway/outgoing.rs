@@ -10,6 +10,8 @@ use bytes::Bytes;
 use secrecy::zeroize::Zeroize as _;
 use tokio::io::AsyncWrite;
 
+use super::interface::BODY_LIMIT;
+
 /// The bytes of a request, and how many of them have been written. The head is overwritten when it has left, or is dropped.
 /// There is no `Debug`, since a request may have a Guid and a password.
 pub(super) struct Outgoing {
@@ -19,11 +21,24 @@ pub(super) struct Outgoing {
     is_flushed: bool,
     /// Why the rest cannot be written, if it cannot.
     failed: Option<io::ErrorKind>,
+    /// The longest body of the answer in bytes.
+    answer_limit: usize,
 }
 
 impl Outgoing {
     pub(super) fn new(head: Vec<u8>, body: Bytes) -> Self {
-        Self { head, body, written: 0, is_flushed: false, failed: None }
+        Self { head, body, written: 0, is_flushed: false, failed: None, answer_limit: BODY_LIMIT }
+    }
+
+    /// The same, with an answer of so many bytes at most.
+    pub(super) fn answered_within(mut self, answer_limit: usize) -> Self {
+        self.answer_limit = answer_limit;
+        self
+    }
+
+    /// The longest body of the answer in bytes.
+    pub(super) fn answer_limit(&self) -> usize {
+        self.answer_limit
     }
 
     /// Writes what the stream takes. Ready when it has taken everything, or has failed. Then nothing more is written: TLS
@@ -68,9 +83,8 @@ impl Outgoing {
         if !self.is_flushed {
             ready!(Pin::new(stream).poll_flush(context))?;
             // A poll waits long for its answer, and needs no memory for this meanwhile.
-            let mut done = Self::new(Vec::new(), Bytes::new());
-            done.is_flushed = true;
-            *self = done;
+            self.wipe();
+            (self.head, self.body, self.is_flushed) = (Vec::new(), Bytes::new(), true);
         }
         Poll::Ready(Ok(()))
     }

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::{
     Sample,
-    answer::MAX_BODY_BYTES,
     content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
@@ -57,10 +56,11 @@ const GUID: HeaderName = HeaderName::from_static("guid");
 const JSON_TYPE: HeaderName = HeaderName::from_static("json-type");
 
 impl Reply {
-    /// An answer with this head and body. `is_whole` tells whether the body was read to its end.
+    /// An answer with this head and body, which has so many bytes at most. `is_whole` tells whether the body was read to
+    /// its end.
     pub(super) fn new(
         (status, headers): (StatusCode, HeaderMap),
-        body: Result<&[u8], Unreadable>,
+        (body, limit): (Result<&[u8], Unreadable>, usize),
         is_whole: bool,
     ) -> Self {
         let guid = if status.is_success() { guid(&headers) } else { None };
@@ -71,7 +71,7 @@ impl Reply {
             guid,
             is_guid_bad,
             retry_after: retry_after(&headers),
-            envelope: body.and_then(|body| envelope(&headers, body)),
+            envelope: body.and_then(|body| envelope(&headers, body, limit)),
             answered_by: None,
             keep_alive: KeepAlive::read(&headers),
             is_whole,
@@ -219,15 +219,13 @@ fn updated_guid(result: &str) -> Option<Guid> {
     Guid::parse(&guid).ok()
 }
 
-fn envelope(headers: &HeaderMap, body: &[u8]) -> Result<Envelope, Unreadable> {
+fn envelope(headers: &HeaderMap, body: &[u8], limit: usize) -> Result<Envelope, Unreadable> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let charset = [CONTENT_TYPE, JSON_TYPE].into_iter().filter_map(text).find_map(charset);
     // A coding that the headers name matters only if the body cannot be read as it is.
-    Envelope::read(body, charset).or_else(|unreadable| {
-        match undo_codings(headers, body, MAX_BODY_BYTES)? {
-            Some(plain) => Envelope::read(&plain, charset),
-            None => Err(unreadable),
-        }
+    Envelope::read(body, charset).or_else(|unreadable| match undo_codings(headers, body, limit)? {
+        Some(plain) => Envelope::read(&plain, charset),
+        None => Err(unreadable),
     })
 }
 

@@ -94,7 +94,8 @@ impl Request<'_> {
             write_line(&mut head, "connection", b"keep-alive");
         }
         head.extend_from_slice(b"\r\n");
-        Outgoing::new(head, self.body.clone().unwrap_or_default())
+        let outgoing = Outgoing::new(head, self.body.clone().unwrap_or_default());
+        outgoing.answered_within(interface.body_limit())
     }
 }
 

@@ -29,7 +29,7 @@ fn in_chunks(body: &str, length: usize) -> String {
 
 #[test]
 fn the_longest_body_is_read_in_however_many_pieces_it_comes_and_a_longer_one_is_not() {
-    for (length, is_read) in [(MAX_BODY_BYTES, true), (MAX_BODY_BYTES + 1, false)] {
+    for (length, is_read) in [(BODY_LIMIT, true), (BODY_LIMIT + 1, false)] {
         let message = "x".repeat(length - "{'retcode':'0','message':''}".len());
         let body = format!("{{\"retcode\":\"0\",\"message\":\"{message}\"}}");
         assert_eq!(body.len(), length);
@@ -41,7 +41,7 @@ fn the_longest_body_is_read_in_however_many_pieces_it_comes_and_a_longer_one_is_
                 assert_eq!(matches!(end, End::TooLong), !is_read, "{end:?}");
                 let reply = answer.into_reply(&end).expect("it is an answer");
                 assert_eq!(reply.is_whole, is_read);
-                let too_long = Unreadable::TooLong { limit: MAX_BODY_BYTES };
+                let too_long = Unreadable::TooLong { limit: BODY_LIMIT };
                 let expected = is_read.then(|| message.clone()).ok_or(too_long);
                 assert!(reply.envelope.map(|envelope| envelope.message) == expected, "{end:?}");
             }
@@ -51,11 +51,26 @@ fn the_longest_body_is_read_in_however_many_pieces_it_comes_and_a_longer_one_is_
 
 #[test]
 fn a_body_that_is_too_long_is_so_whatever_comes_behind_it() {
-    let bytes = in_chunks(&"x".repeat(MAX_BODY_BYTES + 1), 1000);
+    let bytes = in_chunks(&"x".repeat(BODY_LIMIT + 1), 1000);
     let bytes = bytes.strip_suffix("0\r\n\r\n").expect("the last chunk").to_owned() + "no chunk";
     for piece in [999, 100_000] {
         let (_, end) = read(bytes.as_bytes(), piece);
         assert!(matches!(end, End::TooLong), "{end:?} in pieces of {piece}");
+    }
+}
+
+#[test]
+fn an_answer_that_may_be_longer_is_read_up_to_its_own_limit() {
+    let message = "x".repeat(2 * BODY_LIMIT);
+    let body = format!("{{\"retcode\":\"0\",\"message\":\"{message}\"}}");
+    for (limit, is_read) in [(body.len(), true), (body.len() - 1, false)] {
+        let mut answer = Answer::up_to(limit);
+        answer.room().extend_from_slice(with_length(body.len(), &body).as_bytes());
+        let end = answer.advance().expect("it has come");
+        assert_eq!(matches!(end, End::Whole), is_read, "{end:?}");
+        let reply = answer.into_reply(&end).expect("it is an answer");
+        let expected = is_read.then(|| message.clone()).ok_or(Unreadable::TooLong { limit });
+        assert!(reply.envelope.map(|envelope| envelope.message) == expected, "{end:?}");
     }
 }
 
@@ -131,7 +146,7 @@ fn a_connection_is_kept_only_if_nothing_has_come_after_the_answer() {
 fn an_answer_that_waits_has_little_room_and_a_long_one_gets_more() {
     let mut answer = Answer::default();
     assert!(answer.room().capacity() <= 2 * FEW_BYTES);
-    answer.room().extend_from_slice(with_length(MAX_BODY_BYTES, "").as_bytes());
+    answer.room().extend_from_slice(with_length(BODY_LIMIT, "").as_bytes());
     assert!(answer.advance().is_none());
     let mut reads = 0;
     loop {

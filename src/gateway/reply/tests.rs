@@ -9,7 +9,7 @@ impl Reply {
         let headers = headers.iter();
         let headers =
             headers.map(|(name, value)| (name.clone(), value.parse().expect("a value"))).collect();
-        Self::new((status, headers), Ok(body), true)
+        Self::new((status, headers), (Ok(body), crate::gateway::interface::BODY_LIMIT), true)
     }
 }
 
