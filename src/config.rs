@@ -59,7 +59,9 @@ pub use self::{
         FileStore, Redis, RedisNode, RedisStore, RedisTimeouts, RedisTls, Sentinel, Store,
         Topology, WhenAway,
     },
-    tenant::{AuthMode, Breaker, Edition, Events, Keep, Limits, RequestIds, Tenant, Timeouts},
+    tenant::{
+        AuthMode, Breaker, Edition, Events, Keep, Limits, PollFor, RequestIds, Tenant, Timeouts,
+    },
     traces::Traces,
     trust::{ClientTls, Trust},
 };
@@ -117,6 +119,7 @@ impl Config {
     pub fn warnings_of_settings(&self) -> Vec<String> {
         listeners::plaintext_warnings(&self.listeners)
             .chain(listeners::anonymous_warnings(&self.listeners))
+            .chain(tenant::keep::warning(&self.tenants))
             .chain(self.warnings.clone())
             .collect()
     }

@@ -35,7 +35,8 @@ pub(super) fn config(root: &Section<'_>) -> Config {
     let issuers = issuers::issuers(&issuers);
     let reflection = server::reflection(&root.section("server"));
     let listeners = listeners::listeners(&root.section("listeners"), &names, reflection);
-    let tenants = tenant::tenants(&root.section("tenants"));
+    let is_shared = root.section("store").has("urls");
+    let tenants = tenant::tenants(&root.section("tenants"), is_shared);
     let callers = callers::callers(root, &tenants, &names);
     callers::check(root, &listeners);
     Config {

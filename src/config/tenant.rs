@@ -4,7 +4,7 @@ mod base_urls;
 mod breaker;
 mod edition;
 mod events;
-mod keep;
+pub(super) mod keep;
 mod limits;
 mod request_ids;
 mod timeouts;
@@ -15,8 +15,13 @@ use http::Uri;
 
 use self::base_urls::{base_urls, warn_of_plaintext};
 pub use self::{
-    breaker::Breaker, edition::Edition, events::Events, keep::Keep, limits::Limits,
-    request_ids::RequestIds, timeouts::Timeouts,
+    breaker::Breaker,
+    edition::Edition,
+    events::Events,
+    keep::{Keep, PollFor},
+    limits::Limits,
+    request_ids::RequestIds,
+    timeouts::Timeouts,
 };
 use super::{
     ClientTls, Credentials, credentials,
@@ -93,12 +98,13 @@ pub enum AuthMode {
 
 pub(super) const CALLERS_MAX: usize = 256;
 
-pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
+/// `is_shared`: replicas share the sessions.
+pub(super) fn tenants(section: &Section<'_>, is_shared: bool) -> BTreeMap<TenantId, Tenant> {
     let mut tenants = BTreeMap::new();
     let mut any = false;
     for (name, section) in section.named() {
         any = true;
-        let tenant = tenant(&section, name);
+        let tenant = tenant(&section, name, is_shared);
         match TenantId::parse(name) {
             Ok(_) if has_separator(name) => section.error(Problem::new(
                 format!("{} is not a valid tenant id", quote(name)),
@@ -124,7 +130,7 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
     tenants
 }
 
-fn tenant(section: &Section<'_>, name: &str) -> Tenant {
+fn tenant(section: &Section<'_>, name: &str, is_shared: bool) -> Tenant {
     let modes =
         [("dynamic", AuthMode::Dynamic), ("static", AuthMode::Static), ("none", AuthMode::None)];
     let auth_mode = section.choice("auth_mode", &modes).unwrap_or(AuthMode::Dynamic);
@@ -147,7 +153,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         timeouts: timeouts::timeouts(&section.section("timeouts")),
         limits: limits::limits(&section.section("limits")),
         request_ids: request_ids::request_ids(&section.section("request_ids")),
-        keep: keep::keep(&section.section("keep")),
+        keep: keep::keep(&section.section("keep"), is_shared),
         events: events::events(&section.section("events")),
         reset_skills_after_sign_in: section.truth("reset_skills_after_sign_in", false),
         read_back: section.truth("read_back", true),

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use ccgateway_bridge::config::{self, AuthMode, Edition, Sources, Trust};
+use ccgateway_bridge::config::{self, AuthMode, Edition, PollFor, Sources, Trust};
 
-use crate::support::{Folder, TENANT, load};
+use crate::support::{Folder, KEY, TENANT, load};
 
 #[track_caller]
 fn taken(url: &str, expected: &str) {
@@ -106,6 +106,37 @@ fn registered_guids_live_as_long_as_the_gateway_keeps_them() {
     let fixed = load(&format!("{TENANT}tenants.acme.auth_mode = \"static\""));
     assert_eq!(fixed.tenants["acme"].auth_mode, AuthMode::Static);
     assert_eq!(fixed.tenants["acme"].registered_ttl, Duration::from_secs(12 * 60 * 60));
+}
+
+const POLL_ALL: &str = "tenants.acme.keep.poll = \"all\"\n";
+
+#[test]
+fn replicas_poll_for_each_agent() {
+    assert_eq!(load(TENANT).tenants["acme"].keep.poll, PollFor::Each);
+    let all = load(&format!("{TENANT}{POLL_ALL}"));
+    assert_eq!(all.tenants["acme"].keep.poll, PollFor::All);
+    let folder = Folder::new();
+    folder.write("a.key", KEY);
+    let store = "[store]\nurls = \"redis://localhost\"\nencryption_key_files = \"a.key\"\n";
+    let mistakes = folder.mistakes(format!("{TENANT}{POLL_ALL}{store}"));
+    let expected =
+        "bridge.toml:2  tenants.acme.keep.poll: is \"all\", and store.urls is for several replicas";
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
+}
+
+#[test]
+fn polls_that_may_take_another_tenants_events_are_warned_of() {
+    let other = |url: &str| {
+        let other = format!("tenants.other.base_urls = \"{url}\"\n");
+        let warnings = load(&format!("{TENANT}{POLL_ALL}{other}")).warnings();
+        warnings.into_iter().filter(|warning| warning.contains("keep.poll")).collect::<Vec<_>>()
+    };
+    assert_eq!(other("https://elsewhere.example"), Vec::<String>::new());
+    let warned = other("https://gateway.example");
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    let expected = "tenants.acme.keep.poll is \"all\", and tenants.other has the same gateway, gateway.example:8043";
+    assert!(warned[0].starts_with(expected), "{warned:#?}");
 }
 
 #[test]
