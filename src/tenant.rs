@@ -24,6 +24,7 @@ mod guid_renewal;
 mod handover;
 mod keeper;
 mod labels;
+mod node_poll;
 mod overlapping_calls;
 mod ownership;
 mod password_digest;
@@ -64,6 +65,7 @@ use self::{
     announcer::Announcer,
     automatic_sign_ins::SignIns,
     credentials::CredentialBook,
+    node_poll::NodePolls,
     repeats::Repeats,
     replicas::Sharing,
     request_ids::{RequestIds, SharedIds},
@@ -115,6 +117,8 @@ pub struct Tenant {
     gateway: Arc<Gateway>,
     /// Which agents this process polls.
     polls: Arc<dyn PollOwnership>,
+    /// Whether polls for all agents of a node work.
+    node_polls: NodePolls,
     metrics: Arc<TenantMetrics>,
     events: Arc<Events>,
     announcer: Announcer,
@@ -249,6 +253,7 @@ impl Tenant {
             request_ids: RequestIds::new(&config.request_ids, shared_ids),
             abandoned: Arc::default(),
             polls,
+            node_polls: NodePolls::default(),
             metrics,
             events,
             announcer,

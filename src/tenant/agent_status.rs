@@ -58,10 +58,10 @@ fn read(asked: Result<Accepted, CallError>) -> Result<AgentStatus, CallError> {
     status.ok_or_else(|| CallError::BadReply("it has no agentState".into()))
 }
 
-/// Whether the gateway says that it has no `agentstatus`, like one of 2014 (client). The form of that
-/// is not documented. The request has no parameter except for the agent, whose session is good, so a
-/// rejected parameter is the address.
-fn means_no_such_interface(error: &CallError) -> bool {
+/// Whether the gateway says that it has no `agentstatus`, like one of 2014 (client), or no other interface that was asked.
+/// The form of that is not documented. The request has no parameter that can be wrong except for the agent, whose session is
+/// good, so a rejected parameter is the address.
+pub(super) fn means_no_such_interface(error: &CallError) -> bool {
     let is_missing = |status| matches!(status, 404 | 405 | 501);
     match error {
         CallError::HttpStatus { status } => is_missing(*status),

@@ -9,6 +9,7 @@
 
 mod activity;
 mod agent_record;
+mod nodes;
 mod rejected_passwords;
 mod session_status;
 mod sweep;
@@ -18,6 +19,7 @@ mod turn_queue;
 use std::{
     collections::{BTreeSet, hash_map::Entry},
     num::{NonZeroU64, NonZeroUsize},
+    ops::Bound,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -32,6 +34,7 @@ use tracing::{debug, info, warn};
 pub use self::take_backs::TakenOver;
 pub(super) use self::{
     activity::Activity,
+    nodes::Node,
     rejected_passwords::{REJECTED_MAX, Rejection},
     session_status::{Attempt, Event, Health, Keeper},
     take_backs::{GUIDLESS_MAX, Loss, Pause, Permission},
@@ -39,6 +42,7 @@ pub(super) use self::{
 };
 use self::{
     agent_record::AgentRecord,
+    nodes::Nodes,
     session_status::{Change, Effects},
     sweep::Sweep,
     take_backs::TakeBacks,
@@ -80,6 +84,8 @@ struct Known {
     contested: BTreeSet<AgentId>,
     /// Agents whose sessions nobody polls, as far as is known here.
     unkept: BTreeSet<AgentId>,
+    /// Agents whose sessions are kept by the polls of their nodes.
+    nodes: Nodes,
 }
 
 /// Sums over all records, so that nobody has to go through them.
@@ -109,8 +115,10 @@ pub struct StateCount {
 pub(super) struct Applied {
     /// A new keeper whose task the caller has to start.
     pub(super) start: Option<Keeper>,
-    /// Whether the agent has a keeper after the event.
+    /// Whether the agent has a keeper after the event, or is a member of its node's poll.
     pub(super) is_kept: bool,
+    /// Whether the poll of the node that the agent has joined has to begin.
+    pub(super) node_begins: bool,
 }
 
 // === impl AgentRecords ===
@@ -163,14 +171,17 @@ impl AgentRecords {
             record.activity = None;
         }
         let (before, was_kept) = (record.session.status(), record.session.is_kept());
+        let was_member = record.session.node().cloned();
         let Effects { change, entered, start, signals } = record.session.on(event);
         let (after, is_kept) = (record.session.status(), record.session.is_kept());
-        if start.is_some() {
+        let is_member = record.session.node().cloned();
+        if start.is_some() && was_member.is_none() {
             // Whoever has polled until now may have had events that did not come here.
             record.activity = None;
         }
         known.totals.count(before, after);
         known.note_unkept(agent, after);
+        let node_begins = known.nodes.note(agent, was_member.as_ref(), is_member.as_ref());
         known.totals.keepers = known.totals.keepers + usize::from(is_kept) - usize::from(was_kept);
         known.tidy(agent);
         if let Some(counter) = entered.and_then(|entered| self.entered.get(entered.index()?)) {
@@ -186,7 +197,7 @@ impl AgentRecords {
             self.log(agent, change);
         }
         signals.send();
-        Applied { start, is_kept }
+        Applied { start, is_kept, node_begins }
     }
 
     /// The status of an agent's session; `None` if the bridge does not keep it and no call is
@@ -195,7 +206,7 @@ impl AgentRecords {
         self.look(agent, |record| record.session.status()).flatten()
     }
 
-    /// Whether the agent has a keeper here.
+    /// Whether the agent has a keeper here, or is a member of its node's poll.
     pub(super) fn is_kept(&self, agent: AgentId) -> bool {
         self.look(agent, |record| record.session.is_kept()).unwrap_or_default()
     }
@@ -219,6 +230,21 @@ impl AgentRecords {
     /// The agents whose sessions nobody polls, as far as is known here.
     pub(super) fn unkept(&self) -> Vec<AgentId> {
         self.known().unkept.iter().copied().collect()
+    }
+
+    /// The first `most` members of a node's poll, in a circle that begins here.
+    pub(super) fn members(&self, node: &Node, begin: Bound<AgentId>, most: usize) -> Vec<AgentId> {
+        self.known().nodes.members(node, begin).take(most).collect()
+    }
+
+    /// How many members a node's poll has.
+    pub(super) fn member_count(&self, node: &Node) -> usize {
+        self.known().nodes.count(node)
+    }
+
+    /// Ends a node's poll unless it has members. Returns whether its task has to end.
+    pub(super) fn end_node(&self, node: &Node) -> bool {
+        self.known().nodes.end(node)
     }
 
     /// How many agents have a keeper here.
@@ -304,6 +330,7 @@ impl Known {
             lossy: Sweep::default(),
             contested: BTreeSet::new(),
             unkept: BTreeSet::new(),
+            nodes: Nodes::default(),
         }
     }
 

@@ -11,8 +11,8 @@ const KEEPING_IS_OFF: &str = "keep.enabled is false";
 
 /// The first polls for agents taken over are spread over this fraction of a lease (an eighth).
 const SPREAD_DIVISOR: u32 = 8;
-/// The mean pause between the first polls for agents whose sessions were found in the file. They
-/// are spread because each opens a connection, and calls come at once too.
+/// The mean pause between the first polls for agents whose sessions were found in the file, or whose node is not polled any
+/// more. They are spread because each opens a connection, and calls come at once too.
 const RESUMED_EVERY: Duration = Duration::from_millis(5);
 /// All first polls begin within this time: the gateway signs out an agent that was not polled for
 /// two minutes, and part of those has passed.
@@ -106,10 +106,10 @@ impl Tenant {
 
     fn keep_found(self: &Arc<Self>) {
         let found = self.sessions.found();
-        let spread = RESUMED_EVERY.saturating_mul(found.len().try_into().unwrap_or(u32::MAX));
+        let spread = spread_of(found.len());
         for agent in found {
             if self.config.keep.enabled {
-                let first_poll = FirstPoll::OfAnother(spread.min(RESUMED_WITHIN));
+                let first_poll = FirstPoll::OfAnother(spread);
                 self.keep(agent, "found in the file of store.file", first_poll);
             } else {
                 self.note(agent, Event::Unkept(KEEPING_IS_OFF));
@@ -121,6 +121,11 @@ impl Tenant {
     pub async fn hand_over(self: &Arc<Self>) {
         self.polls.leave(self).await;
     }
+}
+
+/// Within which time the first polls for so many agents begin who come at once.
+pub(super) fn spread_of(agents: usize) -> Duration {
+    RESUMED_EVERY.saturating_mul(agents.try_into().unwrap_or(u32::MAX)).min(RESUMED_WITHIN)
 }
 
 impl Polls for Arc<Tenant> {

@@ -5,9 +5,14 @@
 //! gateway signs the agent out after two minutes (cec_07_1202). It is also the only call on which
 //! the gateway renews a dynamic Guid (cec_07_0005). A lost session is made anew by signing in, at a
 //! limited rate for all agents of the tenant, and for a limited time.
+//!
+//! With `keep.poll = "all"` a keeper leaves a good session to the [poll of its node](super::node_poll), and ends. The agent
+//! gets another one when something seems to be wrong with the session.
 
 mod end;
 mod recovery;
+mod silence;
+mod with_all;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +24,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::end::End;
+pub(super) use self::silence::Silence;
 use super::{
     Tenant,
-    agents::{Event, GUIDLESS_MAX, Health, Loss},
+    agents::{Event, GUIDLESS_MAX, Health, Keeper, Loss},
     contested_poll::ContestedPolls,
     ownership::Polls as _,
     single_poll::Finding,
@@ -59,29 +65,36 @@ struct Keeping {
     last: Option<Arc<Session>>,
     /// Whether the gateway allows polls for one agent.
     polls: bool,
+    /// What the poll of its node has found that needs looking into.
+    suspicion: Option<Finding>,
+    /// See [`Parting::refused_version`].
+    refused_version: Option<u64>,
     refusals: u32,
     contested: ContestedPolls,
     silence: Option<Silence>,
 }
 
-/// A series of polls without a usable answer.
-struct Silence {
-    since: Instant,
-    polls: u32,
+/// Why the poll of its node leaves an agent's session to a keeper of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Parting {
+    /// What seems to be wrong.
+    pub(super) suspicion: Option<Finding>,
+    /// The version of the session with whose Guid the poll was refused.
+    pub(super) refused_version: Option<u64>,
+    /// An answer was lost that may have brought a newer Guid.
+    pub(super) newer_guid_may_be_lost: bool,
+    /// For how long the node was silent.
+    pub(super) silence: Option<Silence>,
+    /// The keeper begins at a random time within this duration: many may begin at once.
+    pub(super) spread: Duration,
 }
 
-/// How often the pause between polls is doubled while the gateway is silent: up to 16 s by default,
-/// far below the gateway's two minutes.
-const DOUBLINGS_MAX: u32 = 5;
 /// How many polls in a row are refused for the Guid before a session counts as lost. One refused
 /// poll may have crossed a renewal of the Guid. Public clients allow five, but their agents get no
 /// calls meanwhile.
 const REFUSALS_MAX: u32 = 3;
-/// How long a gateway may give no usable answer before a session counts as lost: half of the two
-/// minutes after which it signs out an agent that is not polled (cec_07_1202).
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long the first poll may wait for a new Guid.
-const RENEWAL_WAIT: Duration = Duration::from_secs(5);
+/// How long the next poll may wait for a new Guid.
+pub(super) const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 
 // === impl Tenant ===
 
@@ -111,25 +124,58 @@ impl Tenant {
             FirstPoll::AtOnce => (Duration::ZERO, false),
             FirstPoll::OfAnother(spread) => (spread, self.config.auth_mode == AuthMode::Dynamic),
         };
+        self.start_keeper(
+            agent,
+            keeper,
+            Parting { newer_guid_may_be_lost, spread, ..<_>::default() },
+        );
+    }
+
+    /// Gives the agent a keeper of its own, if the poll of its node has kept the session until now.
+    pub(super) fn part(self: &Arc<Self>, agent: AgentId, parting: Parting) {
+        let keeper = self.agents.new_keeper(&self.work.keeping);
+        if let Some(keeper) = self.agents.apply(agent, Event::Parted(keeper)).start {
+            self.start_keeper(agent, keeper, parting);
+        }
+    }
+
+    /// Notes that the gateway has taken an agent's session for good when it was asked at this time, and, with its newest
+    /// Guid, that no other was lost.
+    pub(super) fn was_good(&self, agent: AgentId, asked: Instant, with_newest_guid: bool) {
+        // The gateway may go on with an earlier request for this long.
+        if let Some(settled) = asked.checked_sub(self.config.timeouts.settle) {
+            self.agents.was_good(agent, settled);
+        }
+        if with_newest_guid {
+            self.agents.guid_known(agent, asked);
+        }
+    }
+
+    fn start_keeper(self: &Arc<Self>, agent: AgentId, keeper: Keeper, parting: Parting) {
+        let Keeper { number, stop, finish, wake } = keeper;
+        let Parting { suspicion, refused_version, newer_guid_may_be_lost, silence, spread } =
+            parting;
         let keeping = Keeping {
             tenant: self.clone(),
             agent,
-            number: keeper.number,
-            finish: keeper.finish,
-            wake: keeper.wake,
+            number,
+            finish,
+            wake,
             delay: spread.mul_f64(rand::rng().random()),
             newer_guid_may_be_lost,
             last: None,
             polls: true,
+            suspicion,
+            refused_version,
             refusals: 0,
             contested: ContestedPolls::default(),
-            silence: None,
+            silence,
         };
         // Tracked, so that the bridge waits for it when it stops, and no log line is cut off.
         // Boxed, because otherwise the task would contain the future twice: as an argument, and
         // where it is polled.
         let run = Box::pin(keeping.run());
-        self.work.tasks.spawn(async move { keeper.stop.run_until_cancelled(run).await });
+        self.work.tasks.spawn(async move { stop.run_until_cancelled(run).await });
     }
 }
 
@@ -148,6 +194,9 @@ impl Keeping {
                 break end;
             }
         };
+        if matches!(end, End::Joined) {
+            return;
+        }
         let Self { tenant, agent, .. } = &self;
         // No other replica goes on with an agent who is not the tenant's.
         let is_over = matches!(end, End::HandedOver) && !tenant.can_have(*agent);
@@ -183,6 +232,8 @@ impl Keeping {
                         .note(*agent, Event::Ended { keeper: self.number, state: None, cause: "" });
                 }
             }
+            // It has returned.
+            End::Joined => {}
             // The session stays stored, and nobody is signed out: an agent who is not of the tenant may be another
             // bridge's now, or its agent ids a slip. If it was unclear, the replica that gets the lease when the
             // store answers again keeps it.
@@ -225,12 +276,15 @@ impl Keeping {
                 ),
             ) => {}
             // The Guid that a newer one has replaced has ended, or there is no way to get the newer one.
-            Some(Ok(Finding::GuidRefused | Finding::Other)) => {
+            Some(Ok(found @ (Finding::GuidRefused | Finding::Other))) => {
                 self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
-                self.newer_guid_may_be_lost = false;
+                (self.newer_guid_may_be_lost, self.suspicion) = (false, Some(found));
             }
+            Some(Ok(Finding::Alive)) => self.newer_guid_may_be_lost = false,
             // Where it cannot be had, the next poll shows why.
-            Some(Ok(_)) => self.newer_guid_may_be_lost = false,
+            Some(Ok(found)) => {
+                (self.newer_guid_may_be_lost, self.suspicion) = (false, Some(found));
+            }
         }
         Ok(())
     }
@@ -251,7 +305,10 @@ impl Keeping {
         };
         self.last = Some(session.clone());
         let asked = Instant::now();
-        let finding = if self.polls {
+        let with_all = self.tenant.polls_for_all();
+        let finding = if with_all {
+            Box::pin(self.join_or_look(&session)).await?
+        } else if self.polls {
             self.tenant.poll(self.agent, &session).await
         } else {
             let renewed = Box::pin(self.tenant.renew(self.agent));
@@ -259,7 +316,9 @@ impl Keeping {
         };
         let is_dynamic = self.tenant.config.auth_mode == AuthMode::Dynamic;
         if finding == Finding::Alive {
-            self.was_good(asked, !is_dynamic || !self.polls);
+            let with_newest_guid = !is_dynamic || !self.polls || with_all;
+            self.newer_guid_may_be_lost &= !with_newest_guid;
+            self.tenant.was_good(self.agent, asked, with_newest_guid);
         }
         let finding = match finding {
             Finding::PolledElsewhere => self.contested(&session).await,
@@ -284,20 +343,6 @@ impl Keeping {
             return Box::pin(self.recover(finding)).await;
         }
         self.rest(self.pause()).await
-    }
-
-    /// Notes that the gateway has taken the session for good, and, with its newest Guid, that no other was lost.
-    fn was_good(&mut self, asked: Instant, with_newest_guid: bool) {
-        let agents = &self.tenant.agents;
-        // The gateway may go on with an earlier request for this long.
-        let settled = asked.checked_sub(self.tenant.config.timeouts.settle);
-        if let Some(settled) = settled {
-            agents.was_good(self.agent, settled);
-        }
-        if with_newest_guid {
-            self.newer_guid_may_be_lost = false;
-            agents.guid_known(self.agent, asked);
-        }
     }
 
     /// What follows for a lost session that a sign-out has probably ended whose answer was lost. Nobody signs the agent in by
@@ -366,10 +411,7 @@ impl Keeping {
             // The agent is being moved to another site, where its Guid stays good.
             Finding::Switchover => false,
             Finding::AnswerLost | Finding::Silent | Finding::Other => {
-                let now = Instant::now();
-                let silence = self.silence.get_or_insert(Silence { since: now, polls: 0 });
-                silence.polls += 1;
-                silence.since.elapsed() >= SILENCE_MAX
+                Silence::note(&mut self.silence, Instant::now())
             }
         };
         if !lost {
@@ -405,25 +447,24 @@ impl Keeping {
         self.finish.run_until_cancelled(rest).await.ok_or(End::HandedOver)
     }
 
-    /// The pause until the next poll. It grows while the gateway is silent, since all of its agents
-    /// poll at this interval.
+    /// The pause until the next poll. It grows while the gateway is silent.
     fn pause(&self) -> Duration {
         let keep = &self.tenant.config.keep;
         // A renewal without an answer is tried again soon: the Guid ends before the next one is due.
-        let pause = if self.polls || self.silence.is_some() {
+        let with_all = self.tenant.polls_for_all();
+        let pause = if self.polls || self.silence.is_some() || with_all {
             rand::rng().random_range(keep.pause_min..=keep.pause_max)
         } else {
             keep.guid_interval
         };
-        let doublings = self.silence.as_ref().map_or(0, |silence| silence.polls.min(DOUBLINGS_MAX));
-        pause * 2_u32.pow(doublings)
+        Silence::stretch(self.silence.as_ref(), pause)
     }
 
     /// Notes that the session is good.
     fn settle(&mut self) {
-        (self.refusals, self.silence) = (0, None);
+        (self.suspicion, self.refusals, self.silence) = (None, 0, None);
         self.contested = ContestedPolls::default();
-        if self.polls {
+        if self.polls || self.tenant.polls_for_all() {
             self.found(Health::Good, "");
         } else {
             self.found(Health::Unpolled, End::PollsDisabled.cause());
@@ -452,35 +493,4 @@ fn to_be_kept(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-    use crate::{
-        call::StoreTrouble,
-        session::{Cookies, Guid},
-    };
-
-    fn session(origin: Origin) -> Arc<Session> {
-        let (guid, cookies) = (Guid::parse("a").unwrap(), Cookies::default());
-        let renewed_at = SystemTime::now();
-        let (version, made, expires_at) = (1, 1, None);
-        Arc::new(Session { guid, origin, version, made, renewed_at, expires_at, cookies })
-    }
-
-    #[test]
-    fn a_store_that_cannot_be_asked_does_not_say_that_the_agent_was_signed_out() {
-        let unavailable = || Err(Obstacle::StoreUnavailable(StoreTrouble::Silent));
-        let last = session(Origin::SignedIn);
-        let kept = to_be_kept(unavailable(), Some(&last), false).unwrap();
-        assert_eq!(kept.map(|session| session.version), Some(last.version));
-        assert!(to_be_kept(unavailable(), None, false).unwrap().is_none(), "it is asked again");
-        let end = to_be_kept(Ok(None), Some(&last), false);
-        assert!(matches!(end, Err(End::NotOurs)), "{end:?}");
-        let end = to_be_kept(Ok(Some(session(Origin::Registered))), Some(&last), false);
-        assert!(matches!(end, Err(End::Registered)), "{end:?}");
-        let end = to_be_kept(unavailable(), Some(&last), true);
-        assert!(matches!(end, Err(End::NotOurs)), "this replica knows it: {end:?}");
-        assert!(to_be_kept(Ok(Some(last)), None, true).unwrap().is_some(), "signed in elsewhere");
-    }
-}
+mod tests;

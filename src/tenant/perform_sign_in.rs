@@ -10,8 +10,10 @@ use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
     agents::{Attempt, Event, Loss, Rejection},
+    keeper::Parting,
     sign_in_across_replicas::Locked,
     sign_in_lock::SignInLock,
+    single_poll::Finding,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, Untouched, Wait},
@@ -328,6 +330,9 @@ impl Tenant {
         }
         let Some(session) = stored else {
             self.note(agent, Event::Unstored);
+            // The poll of its node does not show that the gateway has replaced the former session.
+            let suspicion = Some(Finding::GuidRefused);
+            self.part(agent, Parting { suspicion, ..<_>::default() });
             return None;
         };
         self.begin_to_keep(agent).await;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Tenant, admitted_call::AdmittedCall, agents::Event, repeats::Repeat};
+use super::{Tenant, admitted_call::AdmittedCall, agents::Event, keeper::Parting, repeats::Repeat};
 use crate::{
     call::{CallError, Obstacle, Stage, Untouched, Wait},
     gateway::{Command, Envelope},
@@ -124,9 +124,11 @@ impl Tenant {
         stored.filter(|stored| stored.version > refused)
     }
 
-    async fn forget_refused(&self, agent: AgentId, version: u64) {
+    async fn forget_refused(self: &Arc<Self>, agent: AgentId, version: u64) {
         let removed = self.sessions.remove(agent, version).await;
         self.note_unstored(agent, "that the gateway has forgotten it", removed);
         self.note(agent, Event::Forgotten);
+        // The poll of its node does not look whether there still is a session.
+        self.part(agent, Parting::default());
     }
 }

@@ -1,15 +1,18 @@
 //! A single event poll, and what its answer says about the session. How often to poll, and when a
 //! session counts as lost, is in [`keeper`](super::keeper).
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tokio::time::Instant;
 
-use super::{Tenant, guid_renewal::take_renewals};
+use super::{Tenant, agent_status::means_no_such_interface, guid_renewal::take_renewals};
 use crate::{
     call::{CallError, CallerWait, Outcome, Stage, Untouched},
-    event::{self, What},
-    gateway::{Command, Envelope, Interface, NoSeat, POLL, Reply, Request},
+    event::{self, GatewayEvent, What},
+    gateway::{Command, Envelope, Interface, NoSeat, POLL, Reply, Request, poll_all},
     id::AgentId,
     retcode::Kind,
     session::Session,
@@ -111,6 +114,35 @@ impl Tenant {
         }
     }
 
+    /// Polls for the events of all agents of the node that has this session once, and publishes them. Returns what the
+    /// answer says of the session, and the agents who were signed out by somebody else.
+    pub(super) async fn poll_for_all(
+        &self,
+        carrier: AgentId,
+        session: &Session,
+    ) -> (Finding, Vec<AgentId>) {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since_1970.as_millis()).unwrap_or_default();
+        let mut reply = match self.send_unasked(&poll_all(now), carrier, session).await {
+            Ok(reply) => reply,
+            Err(error) => return (Finding::of(&error), Vec::new()),
+        };
+        let renewed = take_renewals(session, &mut reply);
+        // As above, the events come first.
+        let (finding, signed_out) = match reply.into_verdict(session.guid.node()) {
+            Ok(envelope) => (Finding::Alive, self.publish_for_all(envelope, Instant::now())),
+            Err(error) if means_no_such_interface(&error) => (Finding::PollsDisabled, Vec::new()),
+            Err(error) => (Finding::of(&error), Vec::new()),
+        };
+        if let Some(guid) = renewed {
+            self.renew_session(carrier, session, guid).await;
+        }
+        if finding == Finding::Alive {
+            self.store_anew(carrier, session).await;
+        }
+        (finding, signed_out)
+    }
+
     /// Sends a request that only reads and that no caller has asked for, outside the agent's turn.
     pub(super) async fn ask_unasked(
         &self,
@@ -118,10 +150,17 @@ impl Tenant {
         agent: AgentId,
         session: &Session,
     ) -> Result<Reply, CallError> {
-        let command = Command::plain(interface);
+        self.send_unasked(&Command::plain(interface), agent, session).await
+    }
+
+    async fn send_unasked(
+        &self,
+        command: &Command,
+        agent: AgentId,
+        session: &Session,
+    ) -> Result<Reply, CallError> {
         let (stage, trace) = (Stage::Answer, Trace::default());
-        let request =
-            Request { command: &command, agent, session: Some(session), body: None, stage, trace };
+        let request = Request { command, agent, session: Some(session), body: None, stage, trace };
         let mut caller_wait = CallerWait::of_bridge(self.work.cutoff.clone());
         let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
         self.gateway.exchange(request, &mut caller_wait, &mut seat, untouched).await
@@ -150,12 +189,39 @@ impl Tenant {
             if &*event.kind == SIGNED_OUT {
                 finding = Finding::SignedOutByOthers;
             }
-            let generated = event.generated_at;
-            let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-            self.metrics.event(lag);
-            self.announcer.publish(agent, What::Gateway(event), fetched);
+            self.publish_event(agent, event, fetched);
         }
         finding
+    }
+
+    /// Publishes events of many agents. Returns those who were signed out. An event of an agent who has no session here is
+    /// another client's: nobody asked for it, and there may be an agent of this number at another tenant.
+    fn publish_for_all(&self, envelope: Envelope, fetched: Instant) -> Vec<AgentId> {
+        let mut signed_out = Vec::new();
+        for event in envelope.event.as_deref().map(event::read).unwrap_or_default() {
+            let agent = AgentId::parse(&event.work_no, &self.config.agent_ids).ok();
+            let Some(agent) = agent.filter(|agent| self.has_session_of(*agent)) else {
+                self.metrics.foreign_event();
+                continue;
+            };
+            if &*event.kind == SIGNED_OUT {
+                signed_out.push(agent);
+            }
+            self.publish_event(agent, event, fetched);
+        }
+        signed_out
+    }
+
+    /// Whether the agent has a session here, or is being signed in: the gateway may tell of that before it answers.
+    fn has_session_of(&self, agent: AgentId) -> bool {
+        self.agents.status(agent).is_some() || self.sessions.cached(agent).is_some()
+    }
+
+    fn publish_event(&self, agent: AgentId, event: GatewayEvent, fetched: Instant) {
+        let generated = event.generated_at;
+        let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+        self.metrics.event(lag);
+        self.announcer.publish(agent, What::Gateway(event), fetched);
     }
 }
 

@@ -7,6 +7,7 @@ mod keeping;
 mod locking;
 mod losing;
 mod others;
+mod polling_for_all;
 mod reading_back;
 mod registering;
 mod repeating;

@@ -7,10 +7,13 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{
-    Common, Tenant, credentials::CredentialBook, longest_change, pool::resize, renewals,
-    repeats::Repeats,
+    Common, Tenant, credentials::CredentialBook, handover::spread_of, keeper::FirstPoll,
+    longest_change, node_poll::NodePolls, pool::resize, renewals, repeats::Repeats,
 };
-use crate::{config, gateway::BuildError};
+use crate::{
+    config::{self, PollFor},
+    gateway::BuildError,
+};
 
 /// Where all versions of a tenant find the newest one.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +76,7 @@ impl Tenant {
             agents: self.agents.clone(),
             sessions: self.sessions.clone(),
             polls: self.polls.clone(),
+            node_polls: NodePolls::default(),
             metrics: self.metrics.clone(),
             events: self.events.clone(),
             announcer: self.announcer.clone(),
@@ -95,5 +99,13 @@ impl Tenant {
         self.agents.change(&self.config);
         self.sign_ins.change(&self.config);
         self.versions.set_newest(self);
+        if self.config.keep.poll == PollFor::All {
+            // Polls for one agent may have been refused (000-001).
+            let unkept = self.agents.unkept();
+            let first_poll = FirstPoll::OfAnother(spread_of(unkept.len()));
+            for agent in unkept {
+                self.keep(agent, "polls are for all agents now", first_poll);
+            }
+        }
     }
 }

@@ -29,6 +29,7 @@ mod no_guids;
 mod odd_replies;
 mod overlaps;
 mod overload;
+mod polls_for_all;
 mod proxied;
 mod read_back;
 mod reflection;

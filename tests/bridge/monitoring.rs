@@ -207,7 +207,8 @@ async fn troubled() -> TestBridge {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let bridge = TestBridge::with(Setup {
         gateway: Options { event_gen_time: true, ..<_>::default() },
-        tenant: "timeouts.connect = \"1s\"\n".into(),
+        // It has no polls for all agents, so both kinds are asked for.
+        tenant: "timeouts.connect = \"1s\"\nkeep.poll = \"all\"\n".into(),
         keep: true,
         first: Some(silent.local_addr().expect("bound")),
         ..<_>::default()

@@ -27,6 +27,7 @@ pub struct Tenants {
     renewals: Family<TenantLabels, Counter>,
     unstored: Family<TenantLabels, Counter>,
     events: Family<TenantLabels, Counter>,
+    foreign_events: Family<TenantLabels, Counter>,
     event_lag: Family<TenantLabels, Histogram>,
     confirmations: Family<ResultLabels, Counter>,
     read_backs: Family<ResultLabels, Counter>,
@@ -92,6 +93,7 @@ pub struct TenantMetrics<V: Vocabulary> {
     renewals: Counter,
     unstored: Counter,
     events: Own,
+    foreign_events: Counter,
     event_lag: Late<TenantLabels>,
     calls: ByCode<CodeLabels>,
     overloaded: Counters<V::Share>,
@@ -154,6 +156,7 @@ impl Tenants {
             renewals: Family::default(),
             unstored: Family::default(),
             events: Family::default(),
+            foreign_events: Family::default(),
             event_lag: histogram(),
             confirmations: Family::default(),
             read_backs: Family::default(),
@@ -200,6 +203,9 @@ impl Tenants {
         let help = "Changes of sessions by the gateway that the session store did not take";
         registry.register("ccgw_session_changes_unstored", help, families.unstored.clone());
         registry.register("ccgw_events", "Events that polls have brought", events.clone());
+        let help =
+            "Events of agents who have no session here, which polls for all agents have brought";
+        registry.register("ccgw_foreign_events", help, families.foreign_events.clone());
         registry.register_with_unit(
             "ccgw_event_lag",
             "From an event, by the gateway's clock, to its poll; only if the gateway sends the time",
@@ -263,6 +269,7 @@ impl Tenants {
             renewals: self.renewals.get_or_create(&labels),
             unstored: self.unstored.get_or_create(&labels),
             events: Own::new(self.events.get_or_create(&labels)),
+            foreign_events: self.foreign_events.get_or_create(&labels),
             event_lag: Late::new(&self.event_lag, labels.clone()),
             sign_ins: self.sign_ins.of(&tenant, V::TAKE_OVERS),
             families: self.clone(),
@@ -340,6 +347,11 @@ impl<V: Vocabulary> TenantMetrics<V> {
         if let Some(lag) = lag {
             self.event_lag.observe(lag);
         }
+    }
+
+    /// Counts an event that a poll has brought, and that is of no agent who has a session here.
+    pub fn foreign_event(&self) {
+        self.foreign_events.inc();
     }
 
     /// The counters of how often sessions have entered each of these states.

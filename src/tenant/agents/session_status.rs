@@ -5,6 +5,7 @@ use std::{mem, sync::Arc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::nodes::Node;
 use crate::session::SessionState;
 
 /// The part of a record that says what the bridge does for an agent's session.
@@ -56,6 +57,8 @@ enum KeeperState {
     /// No keeper here.
     None,
     Running(Keeper),
+    /// The poll of this node is for the session, so it needs no keeper of its own.
+    Member(Node),
     /// The keeper with this number has stopped polling, and is still finding out what that means
     /// for the session.
     Left(u64),
@@ -126,6 +129,12 @@ pub(in crate::tenant) enum Event {
     Stopped,
     /// What a keeper has found by polling.
     Polled { keeper: u64, health: Health, cause: &'static str },
+    /// A keeper leaves the session to the poll of its node.
+    Joined { keeper: u64, node: Node },
+    /// The poll of its node leaves the session to a keeper of its own.
+    Parted(Keeper),
+    /// What the poll of its node has found.
+    PolledTogether { health: Health, cause: &'static str },
     /// A keeper has stopped polling by itself.
     KeeperLeft { keeper: u64 },
     /// What the end of a keeper means for the session. `None`: another replica keeps it from now
@@ -204,7 +213,15 @@ impl SessionPart {
     }
 
     pub(super) fn is_kept(&self) -> bool {
-        self.keeper().is_some()
+        self.keeper().is_some() || self.node().is_some()
+    }
+
+    /// The node whose poll keeps the session.
+    pub(super) fn node(&self) -> Option<&Node> {
+        match &self.keeping.as_ref()?.keeper {
+            KeeperState::Member(node) => Some(node),
+            KeeperState::None | KeeperState::Running(_) | KeeperState::Left(_) => None,
+        }
     }
 
     pub(super) fn is_unused(&self) -> bool {
@@ -261,6 +278,9 @@ impl SessionPart {
                 Step::default()
             }
             Event::Polled { keeper, health, cause } => self.polled(keeper, health, cause),
+            Event::Joined { keeper, node } => self.join(keeper, node),
+            Event::Parted(keeper) => self.part(keeper),
+            Event::PolledTogether { health, cause } => self.polled_together(health, cause),
             Event::KeeperLeft { keeper } => self.keeper_left(keeper),
             Event::Ended { keeper, .. } if !self.has_left(keeper) => Step::default(),
             Event::Elsewhere | Event::Stopped | Event::Ended { state: None, .. } => self.leave(),
@@ -269,6 +289,8 @@ impl SessionPart {
                 Step::default()
             }
             Event::Ended { state: Some(state), cause, .. } => self.close(state, cause),
+            // There is nothing to wait for.
+            Event::Finish if self.node().is_some() => self.leave(),
             Event::Finish => {
                 let signals = Signals { finish: self.keeper().cloned(), ..Signals::default() };
                 Step { signals, ..Step::default() }
@@ -318,10 +340,45 @@ impl SessionPart {
 
     fn polled(&mut self, keeper: u64, health: Health, cause: &'static str) -> Step {
         if self.keeper().is_some_and(|known| known.number == keeper) {
-            if let Some(under_way) = &mut self.attempt {
-                under_way.is_found |= self.keeping.as_ref().is_some_and(|k| k.health != health);
-            }
-            self.set_health(health, cause);
+            self.found(health, cause);
+        }
+        Step::default()
+    }
+
+    fn polled_together(&mut self, health: Health, cause: &'static str) -> Step {
+        if self.node().is_some() {
+            self.found(health, cause);
+        }
+        Step::default()
+    }
+
+    fn found(&mut self, health: Health, cause: &'static str) {
+        if let Some(under_way) = &mut self.attempt {
+            under_way.is_found |= self.keeping.as_ref().is_some_and(|k| k.health != health);
+        }
+        self.set_health(health, cause);
+    }
+
+    /// Nothing is known against the session of a keeper that leaves it to the poll of its node.
+    fn join(&mut self, keeper: u64, node: Node) -> Step {
+        if self.keeper().is_none_or(|known| known.number != keeper) {
+            return Step::default();
+        }
+        if self.health() != Some(Health::Good) {
+            self.found(Health::Good, "");
+        }
+        if let Some(keeping) = &mut self.keeping {
+            keeping.keeper = KeeperState::Member(node);
+        }
+        Step::default()
+    }
+
+    fn part(&mut self, keeper: Keeper) -> Step {
+        if let Some(keeping) = &mut self.keeping
+            && matches!(keeping.keeper, KeeperState::Member(_))
+        {
+            keeping.keeper = KeeperState::Running(keeper.clone());
+            return Step { start: Some(keeper), ..Step::default() };
         }
         Step::default()
     }
@@ -378,7 +435,7 @@ impl SessionPart {
     fn keeper(&self) -> Option<&Keeper> {
         match &self.keeping.as_ref()?.keeper {
             KeeperState::Running(keeper) => Some(keeper),
-            KeeperState::None | KeeperState::Left(_) => None,
+            KeeperState::None | KeeperState::Member(_) | KeeperState::Left(_) => None,
         }
     }
 
@@ -386,7 +443,7 @@ impl SessionPart {
         let keeper = &mut self.keeping.as_mut()?.keeper;
         match mem::replace(keeper, KeeperState::None) {
             KeeperState::Running(keeper) => Some(keeper),
-            KeeperState::None | KeeperState::Left(_) => None,
+            KeeperState::None | KeeperState::Member(_) | KeeperState::Left(_) => None,
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) enum End {
     TakenOver,
     /// Another replica keeps the session from now on.
     HandedOver,
+    /// The poll of its node keeps it from now on.
+    Joined,
     /// It was lost while the store did not answer, so another replica may have replaced it.
     Unclear,
     /// It was lost while the store was away again and again, so others may never have told it what they did.
@@ -34,7 +36,7 @@ impl End {
     /// The session's status after this end; `None` if another replica keeps it.
     pub(super) fn state(self) -> Option<SessionState> {
         match self {
-            Self::HandedOver => None,
+            Self::HandedOver | Self::Joined => None,
             Self::NotOurs | Self::SignedOut => Some(SessionState::Gone),
             Self::PollsDisabled | Self::NotOfTenant => Some(SessionState::Unkept),
             Self::Registered => Some(SessionState::Registered),
@@ -57,6 +59,7 @@ impl End {
             Self::TakenOver => "it was lost again and again, mostly to another client",
             Self::GaveUp => "it could not be made anew in time",
             Self::HandedOver => "another replica goes on",
+            Self::Joined => "the poll of its node goes on",
             Self::Unclear => {
                 "it was lost while the store cannot be asked, so another replica may have it; it is \
                  made anew when the store answers, or by the agent's next call"
@@ -86,6 +89,7 @@ mod tests {
             End::TakenOver,
             End::GaveUp,
             End::HandedOver,
+            End::Joined,
             End::Unclear,
             End::StoreUnsteady,
         ];

@@ -24,6 +24,18 @@ fn ended(keeper: u64, state: SessionState) -> Event {
     Event::Ended { keeper, state: Some(state), cause: "it ended" }
 }
 
+fn joined(keeper: u64) -> Event {
+    Event::Joined { keeper, node: Node::default() }
+}
+
+fn parted(number: u64) -> Event {
+    Event::Parted(keeper(number))
+}
+
+fn polled_together(health: Health) -> Event {
+    Event::PolledTogether { health, cause: "a poll for all" }
+}
+
 const SIGN_IN: Event = Event::Begun(Attempt::SignIn);
 const SIGN_OUT: Event = Event::Begun(Attempt::SignOut);
 
@@ -178,6 +190,48 @@ fn keepers_come_and_go_with_their_sessions() {
 }
 
 #[test]
+fn the_poll_of_a_node_keeps_sessions_without_keepers() {
+    use SessionState::{Doubtful, Gone, Kept, Registered, SigningOut, Unkept};
+    let member = [kept(1), joined(1)];
+    check(&[kept(1)], joined(1), None, "");
+    check(&[kept(1), polled(1, Health::Doubtful)], joined(1), Some((Kept, "")), "");
+    check(&member, Event::Done, None, "");
+    check(&member, polled_together(Health::Good), None, "");
+    check(&member, polled_together(Health::Doubtful), Some((Doubtful, "a poll for all")), "");
+    let doubtful = [&member[..], &[polled_together(Health::Doubtful)]].concat();
+    check(&doubtful, polled_together(Health::Good), Some((Kept, "a poll for all")), "");
+    check(&doubtful, parted(2), None, "start 2");
+    // It is told nothing any more, and has nothing to say.
+    check(&member, polled(1, Health::Doubtful), None, "");
+    check(&member, Event::Finish, None, "");
+    check(&member, Event::KeeperLeft { keeper: 1 }, None, "");
+    check(&member, ended(1, Gone), None, "");
+    check(&member, Event::SignedOut, Some((Gone, "signed out")), "");
+    check(&member, Event::Registered, Some((Registered, "handed in by its owner")), "");
+    check(&member, Event::Forgotten, None, "");
+    check(&member, Event::Unkept("off"), Some((Unkept, "off")), "");
+    check(&member, SIGN_OUT, Some((SigningOut, "")), "");
+    check(&[&member[..], &[SIGN_OUT]].concat(), failed(Gone), Some((Kept, "it failed")), "");
+    // A new session needs a keeper, which finds its node.
+    check(&member, kept(2), None, "start 2");
+    check(&[&member[..], &[parted(2)]].concat(), kept(3), None, "wake 2");
+    // The poll of a node says nothing of those who are no members.
+    check(&[kept(1)], polled_together(Health::Doubtful), None, "");
+    check(&[&member[..], &[parted(2)]].concat(), polled_together(Health::Doubtful), None, "");
+    check(&[kept(1)], parted(2), None, "");
+    check(&[], parted(2), None, "");
+    check(&[kept(1)], joined(7), None, "");
+    check(&[kept(1), joined(7)], Event::Finish, None, "finish 1");
+    check(&[], joined(1), None, "");
+    check(
+        &[kept(1), Event::KeeperLeft { keeper: 1 }, joined(1)],
+        ended(1, Gone),
+        Some((Gone, "it ended")),
+        "",
+    );
+}
+
+#[test]
 fn a_session_that_its_owner_hands_in_is_the_owners() {
     use SessionState::{Gone, Registered};
     let registered = Some((Registered, "handed in by its owner"));
@@ -221,9 +275,12 @@ impl Seen {
             assert_eq!(before.keeper, Some(told), "{about}");
         }
         assert!(start.is_none() || before.keeper.is_none(), "{about}");
-        let left = matches!(*event, Event::KeeperLeft { keeper } if before.keeper == Some(keeper));
+        let left = matches!(*event, Event::KeeperLeft { keeper } | Event::Joined { keeper, .. }
+            if before.keeper == Some(keeper));
         self.keeper = if left || stop.is_some() { None } else { start.or(before.keeper) };
-        assert_eq!(session.is_kept(), self.keeper.is_some(), "{about}");
+        // A session has a keeper, or the poll of its node.
+        assert!(self.keeper.is_none() || session.node().is_none(), "{about}");
+        assert_eq!(session.is_kept(), self.keeper.is_some() || session.node().is_some(), "{about}");
         // Each published change begins with the status before it.
         self.status = session.status();
         if let Some(Change { from, to, .. }) = change {
@@ -237,7 +294,9 @@ impl Seen {
             "{about}"
         );
         // Events of a keeper that was replaced change nothing.
-        if let Event::Polled { keeper, .. } | Event::KeeperLeft { keeper } = event
+        if let Event::Polled { keeper, .. }
+        | Event::KeeperLeft { keeper }
+        | Event::Joined { keeper, .. } = event
             && before.keeper != Some(*keeper)
         {
             assert_eq!((self.status, self.keeper), (before.status, before.keeper), "{about}");
@@ -293,6 +352,10 @@ fn all_events() -> Vec<Event> {
         Event::KeeperLeft { keeper: 1 },
         Event::KeeperLeft { keeper: 2 },
         Event::Finish,
+        joined(1),
+        parted(3),
+        polled_together(Health::Good),
+        polled_together(Health::Doubtful),
     ];
     events.extend(ends.map(|state| Event::Ended { keeper: 1, state, cause: "" }));
     events.extend(healths.map(|health| polled(1, health)));
@@ -303,8 +366,13 @@ fn all_events() -> Vec<Event> {
 #[test]
 fn what_must_hold_holds_after_every_sequence_of_events() {
     let events = all_events();
-    let starts: [&[Event]; 4] =
-        [&[], &[kept(1)], &[kept(1), SIGN_IN], &[kept(1), polled(1, Health::Recovering)]];
+    let starts: [&[Event]; 5] = [
+        &[],
+        &[kept(1)],
+        &[kept(1), SIGN_IN],
+        &[kept(1), polled(1, Health::Recovering)],
+        &[kept(1), joined(1)],
+    ];
     let length = events.len();
     for start in starts {
         for number in 0..length.pow(3) {
