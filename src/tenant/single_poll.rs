@@ -130,7 +130,7 @@ impl Tenant {
         let renewed = take_renewals(session, &mut reply);
         // As above, the events come first.
         let (finding, signed_out) = match reply.into_verdict(session.guid.node()) {
-            Ok(envelope) => (Finding::Alive, self.publish_for_all(envelope, Instant::now())),
+            Ok(envelope) => (Finding::Alive, self.publish_for_all(&envelope, Instant::now())),
             Err(error) if means_no_such_interface(&error) => (Finding::PollsDisabled, Vec::new()),
             Err(error) => (Finding::of(&error), Vec::new()),
         };
@@ -196,7 +196,7 @@ impl Tenant {
 
     /// Publishes events of many agents. Returns those who were signed out. An event of an agent who has no session here is
     /// another client's: nobody asked for it, and there may be an agent of this number at another tenant.
-    fn publish_for_all(&self, envelope: Envelope, fetched: Instant) -> Vec<AgentId> {
+    fn publish_for_all(&self, envelope: &Envelope, fetched: Instant) -> Vec<AgentId> {
         let mut signed_out = Vec::new();
         for event in envelope.event.as_deref().map(event::read).unwrap_or_default() {
             let agent = AgentId::parse(&event.work_no, &self.config.agent_ids).ok();

@@ -100,7 +100,7 @@ impl Tenant {
         session: &Session,
     ) -> Option<Finding> {
         if self.config.auth_mode == AuthMode::Dynamic {
-            return Some(self.renew(agent).await);
+            return Some(Box::pin(self.renew(agent)).await);
         }
         if !self.can_look() {
             return None;

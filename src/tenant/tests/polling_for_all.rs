@@ -111,7 +111,8 @@ async fn polls_that_are_refused_with_good_guids_are_given_up() {
     assert_eq!(polls(&world), 1);
     // A changed configuration tries again.
     world.gateway.misbehave(Misbehaviour::always(refusal("000-003")).on(Interface::PollAll));
-    world.changed(&STATIC).put_in_force(&world.tenant);
+    let changed = world.changed(&STATIC);
+    changed.put_in_force(&world.tenant);
     until("polls for all", || polls(&world) > 3).await;
     let before = world.asked(Interface::Poll).len();
     until("polls for each again", || world.asked(Interface::Poll).len() > before + 10).await;
