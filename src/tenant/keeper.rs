@@ -10,6 +10,7 @@
 //! gets another one when something seems to be wrong with the session.
 
 mod end;
+mod parting;
 mod recovery;
 mod silence;
 mod with_all;
@@ -24,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::end::End;
-pub(super) use self::silence::Silence;
+pub(super) use self::{parting::Parting, silence::Silence};
 use super::{
     Tenant,
     agents::{Event, GUIDLESS_MAX, Health, Keeper, Loss},
@@ -65,28 +66,13 @@ struct Keeping {
     last: Option<Arc<Session>>,
     /// Whether the gateway allows polls for one agent.
     polls: bool,
-    /// What the poll of its node has found that needs looking into.
-    suspicion: Option<Finding>,
+    /// What the poll of its node has found that needs looking into, and of which version of the session.
+    suspicion: Option<(Finding, u64)>,
     /// See [`Parting::refused_version`].
     refused_version: Option<u64>,
     refusals: u32,
     contested: ContestedPolls,
     silence: Option<Silence>,
-}
-
-/// Why the poll of its node leaves an agent's session to a keeper of its own.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Parting {
-    /// What seems to be wrong.
-    pub(super) suspicion: Option<Finding>,
-    /// The version of the session with whose Guid the poll was refused.
-    pub(super) refused_version: Option<u64>,
-    /// An answer was lost that may have brought a newer Guid.
-    pub(super) newer_guid_may_be_lost: bool,
-    /// For how long the node was silent.
-    pub(super) silence: Option<Silence>,
-    /// The keeper begins at a random time within this duration: many may begin at once.
-    pub(super) spread: Duration,
 }
 
 /// How many polls in a row are refused for the Guid before a session counts as lost. One refused
@@ -155,6 +141,8 @@ impl Tenant {
         let Keeper { number, stop, finish, wake } = keeper;
         let Parting { suspicion, refused_version, newer_guid_may_be_lost, silence, spread } =
             parting;
+        let known = || self.sessions.cached(agent).map(|session| session.version);
+        let version = refused_version.or_else(known).unwrap_or_default();
         let keeping = Keeping {
             tenant: self.clone(),
             agent,
@@ -165,7 +153,7 @@ impl Tenant {
             newer_guid_may_be_lost,
             last: None,
             polls: true,
-            suspicion,
+            suspicion: suspicion.map(|found| (found, version)),
             refused_version,
             refusals: 0,
             contested: ContestedPolls::default(),
@@ -261,7 +249,7 @@ impl Keeping {
             return Ok(());
         }
         // Ends here if an owner has handed another session in: its Guid is not the bridge's to replace.
-        self.session().await?;
+        let version = self.session().await?.map_or(0, |session| session.version);
         let asked = timeout(RENEWAL_WAIT, Box::pin(self.tenant.renew(self.agent)));
         match self.finish.run_until_cancelled(asked).await {
             None => return Err(End::HandedOver),
@@ -278,12 +266,12 @@ impl Keeping {
             // The Guid that a newer one has replaced has ended, or there is no way to get the newer one.
             Some(Ok(found @ (Finding::GuidRefused | Finding::Other))) => {
                 self.tenant.agents.lost(self.agent, Loss::Guid, Instant::now());
-                (self.newer_guid_may_be_lost, self.suspicion) = (false, Some(found));
+                (self.newer_guid_may_be_lost, self.suspicion) = (false, Some((found, version)));
             }
             Some(Ok(Finding::Alive)) => self.newer_guid_may_be_lost = false,
             // Where it cannot be had, the next poll shows why.
             Some(Ok(found)) => {
-                (self.newer_guid_may_be_lost, self.suspicion) = (false, Some(found));
+                (self.newer_guid_may_be_lost, self.suspicion) = (false, Some((found, version)));
             }
         }
         Ok(())
@@ -315,10 +303,9 @@ impl Keeping {
             self.finish.run_until_cancelled(renewed).await.ok_or(End::HandedOver)?
         };
         let is_dynamic = self.tenant.config.auth_mode == AuthMode::Dynamic;
-        if finding == Finding::Alive {
-            let with_newest_guid = !is_dynamic || !self.polls || with_all;
-            self.newer_guid_may_be_lost &= !with_newest_guid;
-            self.tenant.was_good(self.agent, asked, with_newest_guid);
+        // With polls for all, a session may also be trusted where the gateway cannot be asked.
+        if finding == Finding::Alive && !with_all {
+            self.was_good(asked, !is_dynamic || !self.polls);
         }
         let finding = match finding {
             Finding::PolledElsewhere => self.contested(&session).await,
@@ -343,6 +330,12 @@ impl Keeping {
             return Box::pin(self.recover(finding)).await;
         }
         self.rest(self.pause()).await
+    }
+
+    /// The gateway has taken the session for good.
+    fn was_good(&mut self, asked: Instant, with_newest_guid: bool) {
+        self.newer_guid_may_be_lost &= !with_newest_guid;
+        self.tenant.was_good(self.agent, asked, with_newest_guid);
     }
 
     /// What follows for a lost session that a sign-out has probably ended whose answer was lost. Nobody signs the agent in by

@@ -1,5 +1,7 @@
 //! A keeper where polls are for all agents of a node: it looks into what seems to be wrong with its session.
 
+use tokio::time::Instant;
+
 use super::{End, Keeping, REFUSALS_MAX};
 use crate::{session::Session, tenant::single_poll::Finding};
 
@@ -7,6 +9,11 @@ impl Keeping {
     /// Leaves the session to the poll of its node, unless something seems to be wrong with it. Else asks the gateway about
     /// this agent alone.
     pub(super) async fn join_or_look(&mut self, session: &Session) -> Result<Finding, End> {
+        // A suspicion says nothing of a session that was made, or whose Guid was renewed, since then. A call may have signed
+        // the agent in while a poll with the former Guid was open.
+        if self.suspicion.take_if(|(_, version)| *version < session.version).is_some() {
+            self.silence = None;
+        }
         let is_trusted = self.suspicion.is_none()
             && self.refusals == 0
             && self.silence.is_none()
@@ -15,19 +22,23 @@ impl Keeping {
             self.tenant.join(self.agent, self.number, session);
             return Err(End::Joined);
         }
+        let asked = Instant::now();
         let looked = self.tenant.look_at(self.agent, session);
         let looked = self.finish.run_until_cancelled(looked).await.ok_or(End::HandedOver)?;
         if looked.is_none() {
             // The one refusal says it: where agents cannot be asked about, Guids do not change.
-            self.refusals = REFUSALS_MAX - 1;
+            (self.refusals, self.newer_guid_may_be_lost) = (REFUSALS_MAX - 1, false);
+        }
+        let is_good = looked == Some(Finding::Alive);
+        if is_good {
+            self.was_good(asked, true);
         }
         // A session that was made meanwhile proves nothing of the one before.
-        let is_good = looked == Some(Finding::Alive);
         let was_refused = self.refused_version.take() == Some(session.version);
         if is_good && was_refused && self.tenant.node_polls.came_to_nothing() {
             self.tenant.say_polled_for_each("the gateway refuses them with good Guids");
         }
-        Ok(judge(self.suspicion, looked))
+        Ok(judge(self.suspicion.map(|(found, _)| found), looked))
     }
 }
 

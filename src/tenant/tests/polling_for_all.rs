@@ -1,9 +1,10 @@
 //! Sessions that are kept by the poll for all agents of a node.
 
 use ccgateway_sim::{AuthMode, Fault, Interface, Misbehaviour, Options, Polls};
+use tokio::time::Instant;
 
-use super::world::{FAST, Setup, World, agent, context, refusal, until};
-use crate::session::SessionState;
+use super::world::{FAST, PASSWORD, Setup, World, agent, context, refusal, until};
+use crate::{gateway::SignIn, session::SessionState, tenant::agents::Loss};
 
 const AGENTS: [u32; 3] = [1001, 1002, 1003];
 const ALL: [(&str, &str); 1] = [("keep.poll", "all")];
@@ -128,4 +129,45 @@ async fn a_poll_of_another_client_keeps_the_sessions_and_gets_the_events() {
     polled_on(&world).await;
     all_are(&world, SessionState::Kept).await;
     assert!(world.asked(Interface::AgentStatus).is_empty(), "nobody is suspected");
+}
+
+/// A gateway that cannot be asked about one agent.
+const OF_2014: [(&str, &str); 3] =
+    [("keep.poll", "all"), ("auth_mode", "static"), ("edition", "2014")];
+
+/// The poll that was open when the agent was signed in anew is refused. That says nothing of the new session.
+#[tokio::test]
+async fn a_poll_with_the_guid_of_a_session_that_a_call_has_replaced_ends_no_session() {
+    let gateway = Options { polls: Polls::All, auth_mode: AuthMode::Static, ..Options::default() };
+    let (lines, credentials) = ([&FAST[..], &OF_2014].concat(), &[1001][..]);
+    let world = World::of(Setup { gateway, lines: &lines, credentials, ..Setup::default() }).await;
+    let late = Fault::Delay(std::time::Duration::from_millis(300));
+    world.gateway.misbehave(Misbehaviour::always(late).on(Interface::PollAll));
+    world.sign_in(1001).await;
+    until("a poll that waits", || polls(&world) == 2).await;
+    let by_force = SignIn::new(PASSWORD.into(), String::new(), true);
+    let signed_in = world.tenant.sign_in(agent(1001), by_force, &context(), None).await;
+    signed_in.expect("signed in by force");
+    let before = world.asked(Interface::SignIn).len();
+    until("the refusal has come, and a poll with the new Guid", || polls(&world) >= 3).await;
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    assert_eq!(world.asked(Interface::SignIn).len(), before);
+}
+
+/// That the gateway cannot be asked is no proof that a sign-out was not carried out whose answer was lost.
+#[tokio::test]
+async fn an_agent_who_cannot_be_asked_about_may_still_have_been_signed_out() {
+    let lines = [&STATIC[..], &[("timeouts.settle", "0ms")]].concat();
+    let world = polled(AuthMode::Static, Polls::All, &lines).await;
+    polled_on(&world).await;
+    let (headers, body, content_type) = <_>::default();
+    let missing = Fault::Status { status: 404, headers, body, content_type };
+    world.gateway.misbehave(Misbehaviour::always(missing).on(Interface::AgentStatus));
+    let made = world.tenant.sessions.cached(agent(1003)).expect("a session").made;
+    world.tenant.agents.lost(agent(1003), Loss::SignOut { made }, Instant::now());
+    assert!(world.gateway.tell(1003, "AgentOther_ShutdownService", None));
+    until("it is asked about", || !world.asked(Interface::AgentStatus).is_empty()).await;
+    until("it has joined again", || world.work.tasks.len() == 1).await;
+    assert!(world.tenant.agents.unclear_sign_out(agent(1003), made).is_some());
+    world.until_state(1003, Some(SessionState::Kept)).await;
 }
