@@ -131,7 +131,15 @@ impl Tenant {
         // As above, the events come first.
         let (finding, signed_out) = match reply.into_verdict(session.guid.node()) {
             Ok(envelope) => (Finding::Alive, self.publish_for_all(&envelope, Instant::now())),
-            Err(error) if means_no_such_interface(&error) => (Finding::PollsDisabled, Vec::new()),
+            Err(error) if means_no_such_interface(&error) => {
+                // A server that has not loaded the gateway yet has no interface at all. With the polls that would take the
+                // place of this one, it says whether it has.
+                let finding = match Box::pin(self.poll(carrier, session)).await {
+                    Finding::Alive => Finding::PollsDisabled,
+                    found => found,
+                };
+                (finding, Vec::new())
+            }
             Err(error) => (Finding::of(&error), Vec::new()),
         };
         if let Some(guid) = renewed {

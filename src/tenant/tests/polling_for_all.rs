@@ -121,6 +121,31 @@ async fn polls_that_are_refused_with_good_guids_are_given_up() {
     assert_eq!(world.asked(Interface::SignIn).len(), AGENTS.len());
 }
 
+/// Not carried out, as by a server that has no such address.
+fn missing() -> Fault {
+    let (headers, body, content_type) = <_>::default();
+    Fault::Status { status: 404, headers, body, content_type }
+}
+
+#[tokio::test]
+async fn a_gateway_without_such_polls_is_told_from_one_that_is_being_started() {
+    let world = polled(AuthMode::Static, Polls::All, &STATIC).await;
+    polled_on(&world).await;
+    world.gateway.misbehave(Misbehaviour::always(missing()));
+    all_are(&world, SessionState::Doubtful).await;
+    world.gateway.behave();
+    all_are(&world, SessionState::Kept).await;
+    polled_on(&world).await;
+    let world = polled(AuthMode::Static, Polls::Agent, &[("auth_mode", "static")]).await;
+    world.gateway.misbehave(Misbehaviour::always(missing()).on(Interface::PollAll));
+    let changed = world.changed(&STATIC);
+    changed.put_in_force(&world.tenant);
+    until("a poll for all", || polls(&world) > 0).await;
+    let before = world.asked(Interface::Poll).len();
+    until("polls for each", || world.asked(Interface::Poll).len() > before + 10).await;
+    assert_eq!(polls(&world), 1);
+}
+
 #[tokio::test]
 async fn a_poll_of_another_client_keeps_the_sessions_and_gets_the_events() {
     let world = polled(AuthMode::Static, Polls::All, &STATIC).await;
@@ -160,9 +185,7 @@ async fn an_agent_who_cannot_be_asked_about_may_still_have_been_signed_out() {
     let lines = [&STATIC[..], &[("timeouts.settle", "0ms")]].concat();
     let world = polled(AuthMode::Static, Polls::All, &lines).await;
     polled_on(&world).await;
-    let (headers, body, content_type) = <_>::default();
-    let missing = Fault::Status { status: 404, headers, body, content_type };
-    world.gateway.misbehave(Misbehaviour::always(missing).on(Interface::AgentStatus));
+    world.gateway.misbehave(Misbehaviour::always(missing()).on(Interface::AgentStatus));
     let made = world.tenant.sessions.cached(agent(1003)).expect("a session").made;
     world.tenant.agents.lost(agent(1003), Loss::SignOut { made }, Instant::now());
     assert!(world.gateway.tell(1003, "AgentOther_ShutdownService", None));
