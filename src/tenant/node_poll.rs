@@ -164,7 +164,10 @@ impl NodePoll {
         match follows(finding) {
             Follows::Good => {
                 tenant.node_polls.answered();
-                tenant.was_good(carrier, asked, !is_dynamic);
+                // Without a Guid, the poll has named no agent.
+                if tenant.has_guids() {
+                    tenant.was_good(carrier, asked, !is_dynamic);
+                }
                 if progress.silence.take().is_some() {
                     self.tell_all(tenant, Health::Good, "");
                 }

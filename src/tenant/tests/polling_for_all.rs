@@ -194,3 +194,21 @@ async fn an_agent_who_cannot_be_asked_about_may_still_have_been_signed_out() {
     assert!(world.tenant.agents.unclear_sign_out(agent(1003), made).is_some());
     world.until_state(1003, Some(SessionState::Kept)).await;
 }
+
+/// A poll for all without a Guid does not show that the agent is signed in with whose session it was sent.
+#[tokio::test]
+async fn without_guids_a_good_poll_does_not_undo_a_sign_out_whose_answer_was_lost() {
+    let lines = [("keep.poll", "all"), ("auth_mode", "none"), ("timeouts.settle", "0ms")];
+    let world = polled(AuthMode::None, Polls::All, &lines).await;
+    polled_on(&world).await;
+    world.gateway.misbehave(Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SignOut));
+    // The first one carries the poll.
+    let signed_out = world.tenant.sign_out(agent(1001), false, &context(), None).await;
+    assert!(signed_out.is_err(), "its answer was lost");
+    polled_on(&world).await;
+    let looks = [&lines[..], &[("keep.guid_interval", "50ms")]].concat();
+    let changed = world.changed(&looks);
+    changed.put_in_force(&world.tenant);
+    world.until_state(1001, None).await;
+    assert_eq!(world.asked(Interface::SignIn).len(), AGENTS.len());
+}
