@@ -236,7 +236,8 @@ impl NodePoll {
 // === impl Progress ===
 
 impl Progress {
-    /// The member with whose Guid is asked next: the same one for as long as it is a member.
+    /// The member with whose Guid is asked next: the same one for as long as it is a member, and the polls are answered. What
+    /// is wrong with one carrier alone must not look like a silence of the whole node.
     fn next_carrier(&mut self, agents: &AgentRecords, node: &Node) -> Option<AgentId> {
         let first_from = |begin| agents.members(node, begin, 1).first().copied();
         let is_member = |agent: &AgentId| first_from(Bound::Included(*agent)) == Some(*agent);
@@ -246,7 +247,12 @@ impl Progress {
                 return self.carrier;
             }
         }
-        self.carrier = first_from(self.carrier.map_or(Bound::Unbounded, Bound::Included));
+        let begin = match self.carrier {
+            None => Bound::Unbounded,
+            Some(carrier) if self.silence.is_some() => Bound::Excluded(carrier),
+            Some(carrier) => Bound::Included(carrier),
+        };
+        self.carrier = first_from(begin);
         self.carrier
     }
 }

@@ -42,6 +42,20 @@ fn join(agents: &AgentRecords, id: u32) {
 }
 
 #[test]
+fn another_member_carries_the_next_poll_if_one_is_not_answered() {
+    let (agents, mut progress) = (AgentRecords::of_test(8, 8), Progress::default());
+    join(&agents, 101);
+    assert_eq!(progress.next_carrier(&agents, &node()), Some(agent(101)));
+    assert!(!Silence::note(&mut progress.silence, Instant::now()));
+    assert_eq!(progress.next_carrier(&agents, &node()), Some(agent(101)), "there is no other");
+    join(&agents, 102);
+    let mut next = || progress.next_carrier(&agents, &node()).map(AgentId::get);
+    assert_eq!([next(), next()], [Some(102), Some(101)]);
+    progress.silence = None;
+    assert_eq!(progress.next_carrier(&agents, &node()), Some(agent(101)), "it was answered");
+}
+
+#[test]
 fn a_carrier_stays_until_it_parts_and_whoever_may_be_signed_out_comes_first() {
     let (agents, mut progress) = (AgentRecords::of_test(8, 8), Progress::default());
     assert_eq!(progress.next_carrier(&agents, &node()), None);
