@@ -1,7 +1,7 @@
 //! How the members of a node's poll are looked at: each once in `keep.guid_interval`, by a request about this agent alone. It
 //! renews the Guid where Guids change, and shows in any case whether the session is good.
 
-use std::{ops::Bound, sync::Arc, time::Duration};
+use std::{mem, ops::Bound, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
@@ -25,8 +25,10 @@ const STEPS: u32 = 45;
 const STEP_MAX: Duration = Duration::from_secs(1);
 
 /// How many members are looked at in each step, so that each has its turn once in the interval.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pace {
+    /// When the last step began. Steps are longer where looks take long, and then have more of them.
+    last: Instant,
     /// The part of a look for which no step was long enough so far, in nanoseconds of the interval.
     left: u128,
 }
@@ -34,7 +36,7 @@ struct Pace {
 impl NodePoll {
     /// Looks at the members in turn, until the polls have ended.
     pub(super) async fn look_around(&self, ended: &CancellationToken) {
-        let (mut last, mut pace) = (None::<AgentId>, Pace::default());
+        let (mut last, mut pace) = (None::<AgentId>, Pace::begin_at(Instant::now()));
         loop {
             let tenant = self.tenant.newest();
             let (interval, agents) = (tenant.config.keep.guid_interval, &tenant.agents);
@@ -45,7 +47,7 @@ impl NodePoll {
             if !tenant.can_look() {
                 continue;
             }
-            let most = pace.next(agents.member_count(&self.node), step, interval);
+            let most = pace.next(agents.member_count(&self.node), Instant::now(), interval);
             let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
             let members = agents.members(&self.node, begin, most);
             last = members.last().copied().or(last);
@@ -57,8 +59,13 @@ impl NodePoll {
 }
 
 impl Pace {
-    fn next(&mut self, members: usize, step: Duration, interval: Duration) -> usize {
+    fn begin_at(begin: Instant) -> Self {
+        Self { last: begin, left: 0 }
+    }
+
+    fn next(&mut self, members: usize, now: Instant, interval: Duration) -> usize {
         let whole = interval.as_nanos().max(1);
+        let step = now.saturating_duration_since(mem::replace(&mut self.last, now));
         let due = self.left + members as u128 * step.as_nanos();
         self.left = due % whole;
         usize::try_from(due / whole).unwrap_or(members).min(members)
@@ -126,16 +133,29 @@ mod tests {
 
     #[test]
     fn each_member_has_its_turn_once_in_the_interval() {
-        let interval = Duration::from_secs(45);
+        let (begin, second) = (Instant::now(), Duration::from_secs(1));
+        let interval = 45 * second;
         for (members, first) in [(0, 0), (1, 0), (3, 0), (45, 1), (46, 1), (10_000, 222)] {
-            let mut pace = Pace::default();
-            let mut next = || pace.next(members, Duration::from_secs(1), interval);
+            let (mut pace, mut now) = (Pace::begin_at(begin), begin);
+            let mut next = || {
+                now += second;
+                pace.next(members, now, interval)
+            };
             assert_eq!(next(), first, "{members}");
             assert_eq!(first + (1..45).map(|_| next()).sum::<usize>(), members);
             assert_eq!((0..90).map(|_| next()).sum::<usize>(), 2 * members);
         }
-        let mut pace = Pace::default();
-        let hour = Duration::from_secs(3600);
-        assert_eq!(pace.next(7, hour, Duration::from_millis(1)), 7, "none more than once");
+        let mut pace = Pace::begin_at(begin);
+        let most = pace.next(7, begin + 3600 * second, Duration::from_millis(1));
+        assert_eq!(most, 7, "none more than once");
+    }
+
+    #[test]
+    fn members_have_their_turns_in_time_although_looks_take_long() {
+        let (begin, second) = (Instant::now(), Duration::from_secs(1));
+        let mut pace = Pace::begin_at(begin);
+        let nows = [1, 4, 5, 15, 45].map(|after| begin + second * after);
+        let looks = nows.map(|now| pace.next(450, now, 45 * second));
+        assert_eq!(looks, [10, 30, 10, 100, 300]);
     }
 }
