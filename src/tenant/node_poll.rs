@@ -94,6 +94,14 @@ impl Tenant {
         }
     }
 
+    /// A member's session, if it is still this node's to keep. A renewal may have moved it, and its owner may have handed
+    /// another one in.
+    async fn session_at(self: &Arc<Self>, node: &Node, agent: AgentId) -> Option<Arc<Session>> {
+        let session = self.session(agent).await.ok().flatten()?;
+        let is_here = session.origin == Origin::SignedIn && Node::of(&session) == *node;
+        (is_here && self.can_have(agent)).then_some(session)
+    }
+
     /// Says once that each agent is polled for from now on, and why. Members part from their nodes' polls.
     pub(super) fn say_polled_for_each(&self, cause: &'static str) {
         warn!(ccgw.tenant.id = %self.id, cause, "polls for all agents do not work here, so each agent is polled for; keep.poll is tried again when the tenant's configuration changes");
@@ -141,11 +149,7 @@ impl NodePoll {
         tenant: &Arc<Tenant>,
         progress: &mut Progress,
     ) -> Duration {
-        let session = tenant.session(carrier).await.ok().flatten();
-        let is_here = |session: &Arc<Session>| {
-            session.origin == Origin::SignedIn && Node::of(session) == self.node
-        };
-        let Some(session) = session.filter(is_here).filter(|_| tenant.can_have(carrier)) else {
+        let Some(session) = tenant.session_at(&self.node, carrier).await else {
             // Its keeper finds out what has become of the session.
             tenant.part(carrier, Parting::default());
             return Duration::ZERO;

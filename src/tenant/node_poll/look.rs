@@ -14,8 +14,8 @@ use crate::{
     id::AgentId,
     session::Session,
     tenant::{
-        Tenant, agent_status::means_no_such_interface, keeper::Parting, ownership::Polls as _,
-        renewals, single_poll::Finding,
+        Tenant, agent_status::means_no_such_interface, agents::Node, keeper::Parting, renewals,
+        single_poll::Finding,
     },
 };
 
@@ -52,7 +52,7 @@ impl NodePoll {
             let members = agents.members(&self.node, begin, most);
             last = members.last().copied().or(last);
             let at_once = renewals(&tenant.config.limits);
-            let looks = |agent| tenant.clone().look_in_turn(agent);
+            let looks = |agent| tenant.clone().look_in_turn(agent, self.node.clone());
             stream::iter(members).for_each_concurrent(at_once, looks).await;
         }
     }
@@ -78,9 +78,8 @@ impl Tenant {
         self.config.auth_mode == AuthMode::Dynamic || AGENT_STATUS.is_in(self.config.edition)
     }
 
-    async fn look_in_turn(self: Arc<Self>, agent: AgentId) {
-        let session = self.session(agent).await.ok().flatten();
-        let Some(session) = session.filter(|_| self.can_have(agent)) else {
+    async fn look_in_turn(self: Arc<Self>, agent: AgentId, node: Node) {
+        let Some(session) = self.session_at(&node, agent).await else {
             return self.part(agent, Parting::default());
         };
         let asked = Instant::now();
@@ -88,6 +87,10 @@ impl Tenant {
             Some(Finding::Alive) => {
                 self.was_good(agent, asked, true);
                 self.store_anew(agent, &session).await;
+                // The new Guid may name another node.
+                if self.session_at(&node, agent).await.is_none() {
+                    self.part(agent, Parting::default());
+                }
             }
             Some(found @ (Finding::GuidRefused | Finding::SignedOut)) => {
                 self.part(agent, Parting { suspicion: Some(found), ..<_>::default() });

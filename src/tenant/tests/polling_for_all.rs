@@ -1,10 +1,14 @@
 //! Sessions that are kept by the poll for all agents of a node.
 
-use ccgateway_sim::{AuthMode, Fault, Interface, Misbehaviour, Options, Polls};
+use ccgateway_sim::{AuthMode, Entry, Fault, Interface, Misbehaviour, Options, Polls};
 use tokio::time::Instant;
 
 use super::world::{FAST, PASSWORD, Setup, World, agent, context, refusal, until};
-use crate::{gateway::SignIn, session::SessionState, tenant::agents::Loss};
+use crate::{
+    gateway::SignIn,
+    session::{Guid, SessionState},
+    tenant::agents::Loss,
+};
 
 const AGENTS: [u32; 3] = [1001, 1002, 1003];
 const ALL: [(&str, &str); 1] = [("keep.poll", "all")];
@@ -211,4 +215,18 @@ async fn without_guids_a_good_poll_does_not_undo_a_sign_out_whose_answer_was_los
     changed.put_in_force(&world.tenant);
     world.until_state(1001, None).await;
     assert_eq!(world.asked(Interface::SignIn).len(), AGENTS.len());
+}
+
+#[tokio::test]
+async fn a_member_whose_new_guid_names_another_node_goes_to_the_poll_of_that_node() {
+    let lines = [&STATIC[..], &[("keep.guid_interval", "50ms")]].concat();
+    let world = polled(AuthMode::Static, Polls::All, &lines).await;
+    polled_on(&world).await;
+    let (sessions, moved) = (&world.tenant.sessions, agent(1003));
+    let renewed = Guid::parse("279fe21d-2caa-4437-84c3-ab9e9dae20f5.AgentGateway7");
+    let session = sessions.cached(moved).expect("a session");
+    let renewed = sessions.renew(moved, &session, renewed.expect("a Guid")).await;
+    assert!(renewed.expect("stored").is_some());
+    let is_of_other = |poll: &Entry| poll.header("guid").is_some_and(|guid| guid.ends_with('7'));
+    until("a poll there", || world.asked(Interface::PollAll).iter().any(is_of_other)).await;
 }
