@@ -8,12 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{
     Common, Tenant, credentials::CredentialBook, handover::spread_of, keeper::FirstPoll,
-    longest_change, node_poll::NodePolls, pool::resize, renewals, repeats::Repeats,
+    longest_change, node_poll::NodePolls, ownership::Polls as _, pool::resize, renewals,
+    repeats::Repeats,
 };
-use crate::{
-    config::{self, PollFor},
-    gateway::BuildError,
-};
+use crate::{config, gateway::BuildError};
 
 /// Where all versions of a tenant find the newest one.
 #[derive(Clone, Debug, Default)]
@@ -99,9 +97,10 @@ impl Tenant {
         self.agents.change(&self.config);
         self.sign_ins.change(&self.config);
         self.versions.set_newest(self);
-        if self.config.keep.poll == PollFor::All {
+        if self.polls_for_all() {
             // Polls for one agent may have been refused (000-001).
-            let unkept = self.agents.unkept();
+            let mut unkept = self.agents.unkept();
+            unkept.retain(|agent| self.can_have(*agent));
             let first_poll = FirstPoll::OfAnother(spread_of(unkept.len()));
             for agent in unkept {
                 self.keep(agent, "polls are for all agents now", first_poll);

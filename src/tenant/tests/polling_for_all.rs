@@ -230,3 +230,17 @@ async fn a_member_whose_new_guid_names_another_node_goes_to_the_poll_of_that_nod
     let is_of_other = |poll: &Entry| poll.header("guid").is_some_and(|guid| guid.ends_with('7'));
     until("a poll there", || world.asked(Interface::PollAll).iter().any(is_of_other)).await;
 }
+
+#[tokio::test]
+async fn an_agent_who_is_the_tenants_no_more_is_not_said_to_be_kept_when_polls_are_for_all() {
+    let world = polled(AuthMode::Static, Polls::Agent, &[("auth_mode", "static")]).await;
+    let lines = [("auth_mode", "static"), ("agent_ids", "1002-1003")];
+    let without = world.changed(&lines);
+    without.put_in_force(&world.tenant);
+    world.until_state(1001, Some(SessionState::Unkept)).await;
+    let kept = world.entered(SessionState::Kept);
+    let for_all = world.changed(&[&lines[..], &ALL].concat());
+    for_all.put_in_force(&without);
+    assert_eq!(world.entered(SessionState::Kept), kept);
+    assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Unkept));
+}
