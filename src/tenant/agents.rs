@@ -247,12 +247,12 @@ impl AgentRecords {
         self.known().nodes.end(node)
     }
 
-    /// How many agents have a keeper here.
+    /// How many agents have a keeper here, or are members of a node's poll.
     pub(super) fn kept_count(&self) -> usize {
         self.known().totals.keepers
     }
 
-    /// The agents who have a keeper here.
+    /// The agents who have a keeper here, or are members of a node's poll.
     pub(super) fn kept(&self) -> Vec<AgentId> {
         let known = self.known();
         let records = known.records.all().flatten();

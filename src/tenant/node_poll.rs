@@ -172,9 +172,7 @@ impl NodePoll {
                 if tenant.has_guids() {
                     tenant.was_good(carrier, asked, !is_dynamic);
                 }
-                if progress.silence.take().is_some() {
-                    self.tell_all(tenant, Health::Good, "");
-                }
+                self.end_silence(tenant, progress);
             }
             Follows::NextCarrier => {
                 let blames_guid = matches!(finding, Finding::GuidRefused | Finding::SignedOut);
@@ -195,7 +193,10 @@ impl NodePoll {
                     }
                 }
             }
-            Follows::Elsewhere => self.forget_activities(tenant),
+            Follows::Elsewhere => {
+                self.forget_activities(tenant);
+                self.end_silence(tenant, progress);
+            }
             Follows::PollsForEach => {
                 if tenant.node_polls.give_up() {
                     tenant.say_polled_for_each(
@@ -220,6 +221,13 @@ impl NodePoll {
         let spread = spread_of(members.len());
         for agent in members {
             tenant.part(agent, Parting { spread, ..parting });
+        }
+    }
+
+    /// The gateway has said something usable.
+    fn end_silence(&self, tenant: &Tenant, progress: &mut Progress) {
+        if progress.silence.take().is_some() {
+            self.tell_all(tenant, Health::Good, "");
         }
     }
 

@@ -127,8 +127,8 @@ async fn polls_that_are_refused_with_good_guids_are_given_up() {
 
 /// Not carried out, as by a server that has no such address.
 fn missing() -> Fault {
-    let (headers, body, content_type) = <_>::default();
-    Fault::Status { status: 404, headers, body, content_type }
+    let (headers, body) = (Vec::new(), Vec::new());
+    Fault::Status { status: 404, headers, body, content_type: String::new() }
 }
 
 #[tokio::test]
@@ -154,7 +154,10 @@ async fn a_gateway_without_such_polls_is_told_from_one_that_is_being_started() {
 async fn a_poll_of_another_client_keeps_the_sessions_and_gets_the_events() {
     let world = polled(AuthMode::Static, Polls::All, &STATIC).await;
     polled_on(&world).await;
+    world.gateway.misbehave(Misbehaviour::always(refusal("999-999")).on(Interface::PollAll));
+    all_are(&world, SessionState::Doubtful).await;
     world.gateway.misbehave(Misbehaviour::always(refusal("000-007")).on(Interface::PollAll));
+    all_are(&world, SessionState::Kept).await;
     polled_on(&world).await;
     all_are(&world, SessionState::Kept).await;
     assert!(world.asked(Interface::AgentStatus).is_empty(), "nobody is suspected");
