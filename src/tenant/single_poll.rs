@@ -1,10 +1,7 @@
 //! A single event poll, and what its answer says about the session. How often to poll, and when a
 //! session counts as lost, is in [`keeper`](super::keeper).
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
 
@@ -17,6 +14,7 @@ use crate::{
     retcode::Kind,
     session::Session,
     telemetry::trace::Trace,
+    time::millis_now,
 };
 
 /// What the answer to a poll says about the session.
@@ -121,9 +119,7 @@ impl Tenant {
         carrier: AgentId,
         session: &Session,
     ) -> (Finding, Vec<AgentId>) {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since_1970.as_millis()).unwrap_or_default();
-        let mut reply = match self.send_unasked(&poll_all(now), carrier, session).await {
+        let mut reply = match self.send_unasked(&poll_all(millis_now()), carrier, session).await {
             Ok(reply) => reply,
             Err(error) => return (Finding::of(&error), Vec::new()),
         };
