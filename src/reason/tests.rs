@@ -290,7 +290,7 @@ fn is_of_the_contract(word: &str) -> bool {
 
 /// An environment variable, or a setting of the gateway.
 fn is_variable(word: &str) -> bool {
-    ["CCGW_", "OTEL_", "REDIS_", "LOGIN_PWD_", "PR_SET_", "CAP_SYS_", "NO_COLOR"]
-        .iter()
+    "CCGW_ OTEL_ REDIS_ LOGIN_PWD_ EVENT_METHOD GET_EVENT_ PR_SET_ CAP_SYS_ NO_COLOR"
+        .split(' ')
         .any(|start| word.starts_with(start))
 }
